@@ -1,0 +1,1 @@
+"""The copy engine: from one NBD endpoint to one sink, data only."""

@@ -1,0 +1,31 @@
+"""Where a disk can be read over NBD, and what the server promises.
+
+URIs follow the NBD URI specification: nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from v2v.types import MiB
+
+
+def nbd_unix_uri(socket: Path, export: str = "") -> str:
+    return f"nbd+unix:///{quote(export)}?{urlencode({'socket': str(socket)}, safe='/')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One disk served over NBD. `socket` is set when the server listens on a Unix socket."""
+
+    uri: str
+    size: int  # virtual size in bytes
+    socket: Path | None = None
+    export: str = ""
+    minimum_block: int = 1
+    preferred_block: int = 4096
+    maximum_block: int = 32 * MiB
+    multi_conn: bool = False
+    read_only: bool = True

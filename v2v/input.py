@@ -1,0 +1,37 @@
+"""The contract of inputs: where a VM is read from.
+
+One file in v2v/inputs is one mode; the class in it subclasses Input. tests/contract runs the same
+suite against every input.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+from v2v.endpoint import Endpoint
+from v2v.run import Run
+from v2v.types import Source
+
+
+class Input(ABC):
+    mode: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    summary: ClassVar[str]  # one line for `v2v modes`
+    Options: ClassVar[type]
+    tools: ClassVar[tuple[str, ...]] = ()  # programs it needs, for `v2v doctor`
+
+    def __init__(self, options: Any, guests: Sequence[str]) -> None:
+        """`options` is an instance of Options; `guests` are the positional words."""
+        self.options = options
+        self.guests = tuple(guests)
+
+    @abstractmethod
+    def read_source(self, run: Run) -> Source:
+        """Describe the VM. Durable and cheap: starts no server, reads metadata and headers only."""
+
+    @abstractmethod
+    def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
+        """Serve the disks read-only over NBD: one endpoint per disk, in the order of source.disks."""

@@ -1,0 +1,58 @@
+"""What was asked of one job: the values a command line, a manifest entry or a library call become.
+
+It is the journal's first entry, so `resume` knows it. Secrets are named by file, never held here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleChoice:
+    """A mode and the words given for it: {"-os": "/srv", "-oo compressed": ""}."""
+
+    mode: str
+    options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NicMap:
+    """-n, -b and --mac: where the source's networks and bridges go. `source` None maps all."""
+
+    kind: str  # what it selects: network, bridge or mac
+    source: str | None
+    target_kind: str  # network or bridge
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionOptions:
+    """What the user may ask of guest conversion."""
+
+    convert: bool = True  # False: copy the disks as they are
+    root: str = "ask"  # ask, single, first or a device
+    keys: tuple[str, ...] = ()  # ID:file:PATH; a key's text is never held here
+    block_bus: str = "virtio-blk"  # the preferred bus of the target's disks
+    fstrim: bool = True
+    appliance_network: bool = False  # let guest programs reach the network during conversion
+    appliance_memory: int | None = None  # MiB
+    appliance_cpus: int | None = None
+    guest_agent: str = "auto"  # auto, no, or a folder of packages to install from
+    initramfs: str = "auto"  # auto, or rebuild always
+    keep_nic_names: bool = True
+    trace: bool = False  # libguestfs trace in the job's log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One VM to migrate."""
+
+    input: ModuleChoice
+    output: ModuleChoice
+    guests: tuple[str, ...]  # the positional words: disks, files or a VM's name
+    name: str | None = None  # -on
+    nic_maps: tuple[NicMap, ...] = ()
+    conversion: ConversionOptions = ConversionOptions()
+    boot_check: float | None = None  # seconds allowed, None for no check
+    parallel: int = 1

@@ -1,0 +1,102 @@
+"""An append-only file of what a job has finished, one JSON object a line, synced line by line.
+
+A line is {"key": ..., "at": ..., "value": ...}; the last line of a key counts. A torn last line
+(the machine died while writing it) is cut off when the journal is opened. Values are the frozen
+dataclasses of v2v.types, checked against their type when they are read back. Secrets never get in:
+options that hold them name a file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from v2v.errors import JobError
+
+T = TypeVar("T")
+
+
+class Journal:
+    """The journal of one job, held under an exclusive lock while it is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        created = not path.exists()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise JobError(
+                f"job {path.parent.name} is running in another process",
+                id="job-running",
+                hint="wait for it, or stop that process first",
+            ) from None
+        if created:
+            sync_folder(path.parent)
+        self._values = self._load()
+
+    def _load(self) -> dict[str, Any]:
+        entries, good_bytes = read_entries(self.path)
+        if good_bytes < self.path.stat().st_size:
+            os.ftruncate(self._fd, good_bytes)
+        return {entry["key"]: entry["value"] for entry in entries}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def get(self, key: str, kind: type[T]) -> T:
+        """The value recorded under `key`, as a `kind`."""
+        try:
+            return msgspec.convert(self._values[key], kind)
+        except msgspec.ValidationError as exc:
+            raise JobError(
+                f"{self.path}: the entry {key!r} cannot be read: {exc}",
+                id="journal-unreadable",
+                hint="it was written by another version of v2v; start the job again",
+            ) from exc
+
+    def put(self, key: str, value: object) -> None:
+        """Record `value` durably: when this returns it survives a crash."""
+        plain = msgspec.to_builtins(value)
+        line = msgspec.json.encode({"key": key, "at": time.time(), "value": plain}) + b"\n"
+        written = os.write(self._fd, line)
+        if written != len(line):
+            raise JobError(
+                f"{self.path}: short write", id="journal-write", hint="is the disk full?"
+            )
+        os.fsync(self._fd)
+        self._values[key] = plain
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def read_entries(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The complete entries of a journal, and how many bytes they take. Takes no lock."""
+    entries: list[dict[str, Any]] = []
+    good_bytes = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            entry = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            break
+        if not line.endswith(b"\n"):
+            break
+        entries.append(entry)
+        good_bytes += len(line)
+    return entries, good_bytes
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names created, renamed or removed in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,130 @@
+"""Options of a module: a dataclass, and its other faces.
+
+A module declares a frozen dataclass whose fields are made with `option`. From it come the command
+line (`-os DIR`, `-oo compressed`), the manifest's YAML keys (the field names) and the help text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from v2v.errors import UsageError
+
+T = TypeVar("T")
+
+MISSING: Any = dataclasses.MISSING
+
+
+def option(flag: str, help: str, *, default: Any = MISSING, metavar: str | None = None) -> Any:
+    """A field of an Options dataclass.
+
+    `flag` is the command-line spelling: a flag of the whole command ("-os") or a key of -io or -oo
+    ("-oo compressed"). Without a default the option is required.
+    """
+    return dataclasses.field(
+        default=default, metadata={"flag": flag, "help": help, "metavar": metavar}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoOptions:
+    """For modules that take none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionHelp:
+    flag: str
+    metavar: str
+    help: str
+    default: str | None  # None when required
+
+
+def parse(cls: type[T], given: Mapping[str, str], *, module: str) -> T:
+    """Make the Options of a module from flags and their words.
+
+    given: {"-os": "/var/tmp", "-oo compressed": ""}; `module` names it in errors: "-o local".
+    """
+    known = {field.metadata["flag"]: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    for flag in given:
+        if flag not in known:
+            raise UsageError(
+                f"{module} does not take {flag}",
+                id="option-unknown",
+                hint=did_you_mean(flag, known) or f"it takes: {', '.join(known) or 'no options'}",
+            )
+    values = {}
+    for flag, field in known.items():
+        if flag in given:
+            values[field.name] = convert(given[flag], hints[field.name], flag)
+        elif field.default is MISSING:
+            raise UsageError(
+                f"{module} needs {flag}",
+                id="option-required",
+                hint=f"{flag}: {field.metadata['help']}",
+            )
+    return cls(**values)
+
+
+def convert(word: str, kind: Any, flag: str) -> Any:
+    """The word of an option as the type of its field."""
+    if isinstance(kind, types.UnionType):  # X | None
+        kind = next(k for k in kind.__args__ if k is not types.NoneType)
+    if kind is bool:
+        if word.lower() in ("", "true", "yes", "on", "1"):
+            return True
+        if word.lower() in ("false", "no", "off", "0"):
+            return False
+        raise UsageError(f"{flag}: {word!r} is neither true nor false", id="option-value")
+    if kind is Path:
+        return Path(word).expanduser().absolute()
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        try:
+            return kind(word)
+        except ValueError:
+            choices = [str(member) for member in kind]
+            raise UsageError(
+                f"{flag}: {word!r} is not one of {', '.join(choices)}",
+                id="option-value",
+                hint=did_you_mean(word, choices),
+            ) from None
+    try:
+        return kind(word)
+    except ValueError:
+        raise UsageError(f"{flag}: {word!r} is not a number", id="option-value") from None
+
+
+def describe(cls: type) -> list[OptionHelp]:
+    """What `v2v modes` and the reference print of a module's options."""
+    hints = typing.get_type_hints(cls)
+    rows = []
+    for field in dataclasses.fields(cls):
+        required = field.default is MISSING
+        metavar = field.metadata["metavar"] or _metavar(hints[field.name])
+        default = None if required else str(field.default)
+        rows.append(OptionHelp(field.metadata["flag"], metavar, field.metadata["help"], default))
+    return rows
+
+
+def _metavar(kind: Any) -> str:
+    if isinstance(kind, types.UnionType):
+        kind = next(k for k in kind.__args__ if k is not types.NoneType)
+    if kind is bool:
+        return ""
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return "|".join(kind)
+    return {Path: "PATH", int: "N"}.get(kind, "TEXT")
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
+    """A hint that names the closest choice, if one is close."""
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f"did you mean {close[0]}?" if close else None

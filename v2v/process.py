@@ -1,0 +1,167 @@
+"""The only place that starts programs.
+
+Programs get an argv list (never a shell), LC_ALL=C, and no secret in either argv or environment.
+A server is started under `setpriv --pdeathsig`, so that it dies with the thread that started it,
+even when v2v is killed with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from v2v.cancel import Cancel
+from v2v.errors import HostError, V2VError
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 10.0  # a server that has not ended this long after SIGTERM is killed
+
+# Tool: (Debian package, RPM package).
+PACKAGES = {
+    "nbdkit": ("nbdkit", "nbdkit"),
+    "qemu-nbd": ("qemu-utils", "qemu-img"),
+    "qemu-img": ("qemu-utils", "qemu-img"),
+    "qemu-system-x86_64": ("qemu-system-x86", "qemu-system-x86-core"),
+    "setpriv": ("util-linux", "util-linux"),
+}
+
+
+class ToolError(V2VError):
+    """A program ended with an error, could not be started, or took too long."""
+
+    exit_code = 3
+
+
+def find_tool(name: str) -> str:
+    """The path of a program, or an error that names its package."""
+    path = shutil.which(name)
+    if path is None:
+        debian, rpm = PACKAGES.get(name, (name, name))
+        raise HostError(
+            f"{name} is not installed",
+            id="tool-missing",
+            hint=f"install it: apt-get install {debian}, or dnf install {rpm}",
+        )
+    return path
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C", **(extra or {})}
+
+
+def run_tool(
+    argv: Sequence[str],
+    *,
+    timeout: float = 600.0,
+    cancel: Cancel | None = None,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and give what it printed. `timeout` is in seconds."""
+    argv = [find_tool(argv[0]), *argv[1:]]
+    log.debug("run: %s", argv)
+    with subprocess.Popen(
+        [find_tool("setpriv"), "--pdeathsig", "KILL", "--", *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment(env),
+    ) as process:
+        try:
+            with (cancel or Cancel()).calling(process.kill):
+                stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise ToolError(
+                f"{Path(argv[0]).name} did not end within {timeout:.0f} s", id="tool-timeout"
+            ) from None
+        except BaseException:
+            process.kill()
+            raise
+    if cancel:
+        cancel.check()
+    if check and process.returncode != 0:
+        raise ToolError(
+            f"{Path(argv[0]).name}: {last_line(stderr) or f'exit code {process.returncode}'}",
+            id="tool-failed",
+        )
+    return subprocess.CompletedProcess(argv, process.returncode, stdout, stderr)
+
+
+@contextmanager
+def server(
+    argv: Sequence[str],
+    *,
+    log_file: Path,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs for the length of the `with` block; its output goes to `log_file`."""
+    argv = [find_tool(argv[0]), *argv[1:]]
+    log.debug("start: %s", argv)
+    with log_file.open("ab") as output:
+        process = subprocess.Popen(
+            [find_tool("setpriv"), "--pdeathsig", "KILL", "--", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=pass_fds,
+            env=environment(env),
+            start_new_session=True,  # Ctrl-C at the terminal is ours to handle, in order
+        )
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, then SIGKILL; returns when the process is gone."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        log.warning("%s did not end after SIGTERM; killed", process.args)
+        process.kill()
+        process.wait()
+
+
+def wait_until_ready(
+    pid_file: Path,
+    process: subprocess.Popen[bytes],
+    log_file: Path,
+    *,
+    cancel: Cancel,
+    seconds: float = 60.0,
+) -> None:
+    """Wait until a server writes its pid file, which nbdkit and qemu-nbd do once they listen.
+
+    A server that ends first is an error with its own last words.
+    """
+    name = log_file.stem
+    deadline = time.monotonic() + seconds
+    while not (pid_file.exists() and pid_file.stat().st_size):
+        if process.poll() is not None:
+            words = last_line(log_text(log_file)) or "it ended at once"
+            raise ToolError(f"{name}: {words}", id="server-ended")
+        if time.monotonic() > deadline:
+            raise ToolError(f"{name} did not start within {seconds:.0f} s", id="server-timeout")
+        cancel.wait(0.005)
+
+
+def log_text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

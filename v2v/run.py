@@ -1,0 +1,132 @@
+"""Run: everything a part of v2v needs to know about the job it works for.
+
+A job is a folder: `journal` (what is finished), `overlay-N.qcow2` (what conversion wrote),
+`log/` (what servers printed), `report.json`, `report.html`. Run gives the folder, the journal, a
+short-lived folder for sockets, the event sink and the cancel token. It is passed to every call
+that does work; there are no globals.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import platformdirs
+
+from v2v import events
+from v2v.cancel import Cancel
+from v2v.errors import HostError, JobError
+from v2v.events import Emit, Event
+from v2v.journal import Journal
+from v2v.types import Timing
+
+T = TypeVar("T")
+
+
+def default_jobs_folder() -> Path:
+    """$V2V_JOBS, /var/lib/v2v/jobs for root, ~/.local/state/v2v/jobs for others."""
+    if chosen := os.environ.get("V2V_JOBS"):
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/v2v/jobs")
+    return platformdirs.user_state_path("v2v") / "jobs"
+
+
+class Run:
+    """One execution of one job; a context manager that locks the job's folder."""
+
+    def __init__(self, folder: Path, *, emit: Emit = events.ignore, cancel: Cancel | None = None):
+        self.folder = folder
+        self.job_id = folder.name
+        self.cancel = cancel or Cancel()
+        self.timings: list[Timing] = []
+        self._emit = emit
+        self.journal = Journal(folder / "journal")
+        self._remove_stale_tmp()
+        # Short, because a Unix socket path holds 107 bytes; named by a link, because a killed run
+        # leaves it behind for the next one to remove.
+        self.tmp = Path(tempfile.mkdtemp(prefix="v2v-"))
+        (folder / "tmp").symlink_to(self.tmp)
+        (folder / "log").mkdir(exist_ok=True)
+
+    @classmethod
+    def create(
+        cls, jobs: Path, name: str, *, emit: Emit = events.ignore, cancel: Cancel | None = None
+    ) -> Run:
+        """Start a new job; its id is a time, the guest's name and a few random digits."""
+        safe = (
+            "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:40].strip(".-") or "vm"
+        )
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = jobs / f"{stamp}-{safe}-{secrets.token_hex(2)}"
+        try:
+            folder.mkdir(parents=True, mode=0o700)
+        except OSError as exc:
+            raise HostError(
+                f"cannot make the job folder {folder}: {exc.strerror}",
+                id="jobs-folder",
+                hint="choose another place with --jobs-dir or $V2V_JOBS",
+            ) from exc
+        return cls(folder, emit=emit, cancel=cancel)
+
+    @classmethod
+    def open(cls, folder: Path, *, emit: Emit = events.ignore, cancel: Cancel | None = None) -> Run:
+        """Open the folder of a job that was started before."""
+        if not (folder / "journal").is_file():
+            raise JobError(
+                f"{folder.name}: no such job in {folder.parent}",
+                id="job-unknown",
+                hint="`v2v jobs` lists them",
+            )
+        return cls(folder, emit=emit, cancel=cancel)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        (self.folder / "tmp").unlink(missing_ok=True)
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        self.journal.close()
+
+    def _remove_stale_tmp(self) -> None:
+        link = self.folder / "tmp"
+        if link.is_symlink():
+            stale = link.readlink()
+            if stale.name.startswith("v2v-"):
+                shutil.rmtree(stale, ignore_errors=True)
+            link.unlink()
+
+    def emit(self, kind: type[Event], **values: Any) -> None:
+        self._emit(kind(job=self.job_id, **values))
+
+    def warn(self, text: str, *, id: str, hint: str | None = None) -> None:
+        self.emit(events.Warned, id=id, text=text, hint=hint)
+
+    @contextmanager
+    def step(self, step: str, title: str) -> Iterator[None]:
+        """A named part of the work, told to the user and timed for the report."""
+        self.cancel.check()
+        self.emit(events.StepStarted, step=step, title=title)
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        self.timings.append(Timing(step, seconds))
+        self.emit(events.StepFinished, step=step, title=title, seconds=seconds)
+
+    def once(self, step: str, title: str, kind: type[T], action: Callable[[], T]) -> T:
+        """Do a durable step, unless this job has finished it before; give its result."""
+        if step in self.journal:
+            value = self.journal.get(step, kind)
+            self.emit(events.StepFinished, step=step, title=title, seconds=0.0, reused=True)
+            return value
+        with self.step(step, title):
+            value = action()
+            self.journal.put(step, value)
+        return value

@@ -1,0 +1,197 @@
+"""The values that pass between the parts of v2v.
+
+Plain frozen dataclasses, standard library only. They are written to the journal as JSON and read
+back by `v2v.journal`, so every field has a type that JSON can carry. Sizes are bytes, times are
+seconds, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+KiB = 1024
+MiB = 1024 * KiB
+GiB = 1024 * MiB
+
+
+class DiskFormat(StrEnum):
+    """Image formats, named as QEMU's block drivers name them."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VPC = "vpc"  # the format of .vhd files
+    VHDX = "vhdx"
+    VDI = "vdi"
+
+
+class Allocation(StrEnum):
+    SPARSE = "sparse"
+    PREALLOCATED = "preallocated"
+
+
+class Firmware(StrEnum):
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class BlockBus(StrEnum):
+    VIRTIO_BLK = "virtio-blk"
+    VIRTIO_SCSI = "virtio-scsi"
+    SATA = "sata"
+    IDE = "ide"
+
+
+class NetModel(StrEnum):
+    VIRTIO = "virtio"
+    E1000E = "e1000e"
+    E1000 = "e1000"
+    RTL8139 = "rtl8139"
+
+
+class Machine(StrEnum):
+    """QEMU machine families."""
+
+    I440FX = "pc"
+    Q35 = "q35"
+    VIRT = "virt"
+
+
+# What the source tells of the VM ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDisk:
+    """One disk of the source VM. Durable: no server runs behind it yet."""
+
+    location: str  # absolute path or URI
+    format: DiskFormat
+    size: int | None = None  # virtual size; None when only a running server can tell
+    controller: str | None = None  # scsi, nvme, sata, ide, virtio; None when unknown
+    details: dict[str, str] = field(default_factory=dict)  # what else its input needs to serve it
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """One network card. `name` is the interface name the guest's configuration uses, once known."""
+
+    mac: str | None = None  # lower case, colons
+    kind: str = "network"  # libvirt's interface types: network or bridge
+    network: str = "default"
+    model: str | None = None  # the source's model: vmxnet3, e1000, ...
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A VM as its input describes it. `nics` is None when the source tells of no NIC at all."""
+
+    name: str
+    input: str  # the input mode that read it
+    disks: tuple[SourceDisk, ...]
+    nics: tuple[Nic, ...] | None = None
+    memory: int = 2 * GiB
+    vcpus: int = 1
+    firmware: Firmware | None = None  # None: find out from the disks
+    secure_boot: bool = False
+    tpm: bool = False
+    genid: str | None = None
+    hypervisor: str | None = None
+
+
+# What conversion found and did --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GuestOS:
+    """The operating system found on the disks. Strings come from the guest: treat as hostile."""
+
+    type: str  # linux, windows, unknown
+    distro: str  # the os-release ID: debian, ubuntu, ...
+    version: str  # "12", "22.04"
+    product: str  # "Debian GNU/Linux 12 (bookworm)"
+    arch: str  # x86_64, aarch64, ...
+    hostname: str = ""
+    osinfo: str | None = None  # libosinfo URI
+
+
+@dataclass(frozen=True, slots=True)
+class GuestCaps:
+    """The virtual devices that the converted guest has drivers for."""
+
+    block_bus: BlockBus
+    net_model: NetModel
+    machine: Machine
+    arch: str = "x86_64"
+    rng: bool = True
+    balloon: bool = True
+    pvpanic: bool = True
+    vsock: bool = True
+    virtio_1_0: bool = True
+    rtc_utc: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing conversion changed in the guest, or would change."""
+
+    what: str  # "Remapped /dev/sda1 to UUID=... in /etc/fstab"
+    why: str
+    where: str | None = None  # the file or package concerned
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something the user should know; `severity` is info, warning or blocker."""
+
+    severity: str
+    id: str  # stable, like an error id
+    text: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedGuest:
+    """The outcome of a conversion."""
+
+    os: GuestOS
+    firmware: Firmware
+    root: str  # the root filesystem as the appliance names it: /dev/sda1, /dev/vg/root
+    boot_disk: int  # index into Source.disks
+    caps: GuestCaps
+    nics: tuple[Nic, ...]
+    kernel: str | None = None  # version of the kernel that will boot
+    serial_console: bool = False  # the kernel already logs to a serial console, verbosely
+    changes: tuple[Change, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    timings: tuple[Timing, ...] = ()
+
+
+# What the target holds ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TargetDisk:
+    """One disk at the target, created and journaled before it is written."""
+
+    location: str  # where it will be when all is done: absolute path or URI
+    working: str  # where it is until then
+    format: DiskFormat
+    size: int  # virtual size
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRef:
+    """A finished guest at the target."""
+
+    name: str
+    disks: tuple[TargetDisk, ...] = ()
+    metadata: str | None = None  # path or id of what describes the VM
+    start_hint: str | None = None  # the command that starts it
