@@ -2,7 +2,7 @@
 
     V2VError
     ├── UsageError      2    an option, a mode or a manifest is wrong
-    ├── HostError       3    this host lacks something: a tool, a package, space, a working appliance
+    ├── HostError       3    this host lacks something: a tool, space, a working appliance
     ├── SourceError     4    the source cannot be read
     ├── GuestError      5    the guest cannot be converted
     ├── TargetError     6    the target refuses

@@ -34,4 +34,4 @@ class Input(ABC):
 
     @abstractmethod
     def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
-        """Serve the disks read-only over NBD: one endpoint per disk, in the order of source.disks."""
+        """Serve the disks read-only over NBD: one endpoint per disk, in their order."""

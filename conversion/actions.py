@@ -1,0 +1,97 @@
+"""What conversion does to a guest, as values.
+
+A step looks at the guest and gives actions; nothing is changed until they are applied. `v2v
+inspect` shows the actions, `v2v convert` applies them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from conversion.guest import Guest
+from v2v.errors import GuestError
+from v2v.types import Change
+
+log = logging.getLogger(__name__)
+
+
+class Action(Protocol):
+    @property
+    def change(self) -> Change: ...
+
+    def apply(self, guest: Guest) -> None: ...
+
+
+class Step(Protocol):
+    """A function of one file in conversion/linux: decides, changes nothing."""
+
+    def __call__(self, guest: Guest) -> Iterable[Action]: ...
+
+
+@dataclass(frozen=True)
+class WriteFile:
+    """Create or replace a file, keeping the owner and mode of one that was there."""
+
+    path: str
+    content: bytes
+    change: Change
+    mode: int = 0o644  # of a new file
+
+    def apply(self, guest: Guest) -> None:
+        g = guest.g
+        existed = g.is_file(self.path, followsymlinks=True)
+        parent = self.path.rsplit("/", 1)[0] or "/"
+        if not g.is_dir(parent, followsymlinks=True):
+            g.mkdir_p(parent)
+        g.write(self.path, self.content)
+        if not existed:
+            g.chmod(self.mode, self.path)
+
+
+@dataclass(frozen=True)
+class RemoveFile:
+    path: str
+    change: Change
+
+    def apply(self, guest: Guest) -> None:
+        guest.g.rm_f(self.path)
+
+
+@dataclass(frozen=True)
+class Symlink:
+    """A symbolic link at `path` that points to `target`; replaces what was there."""
+
+    path: str
+    target: str
+    change: Change
+
+    def apply(self, guest: Guest) -> None:
+        guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
+        guest.g.ln_sf(self.target, self.path)
+
+
+@dataclass(frozen=True)
+class RunInGuest:
+    """Run programs of the guest, in the appliance. A failure is a warning unless `fatal`."""
+
+    commands: tuple[tuple[str, ...], ...]
+    change: Change
+    fatal: bool = False
+    failure_id: str = "guest-command-failed"
+    hint: str | None = field(default=None)
+
+    def apply(self, guest: Guest) -> None:
+        for argv in self.commands:
+            try:
+                output = guest.command(argv)
+                log.debug("%s: %s", argv, output)
+            except RuntimeError as exc:  # what guestfs raises when the program fails
+                guest.run.cancel.check()
+                text = f"{' '.join(argv)} failed in the guest: {str(exc).strip()[-500:]}"
+                if self.fatal:
+                    raise GuestError(text, id=self.failure_id, hint=self.hint) from exc
+                guest.warn(text, id=self.failure_id, hint=self.hint)
+                return

@@ -1,0 +1,65 @@
+"""A guest whose filesystems are mounted in the appliance, as the conversion steps see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from v2v.errors import GuestError
+from v2v.job import ConversionOptions
+from v2v.run import Run
+from v2v.types import Finding, Firmware, GuestOS, MiB, Nic, Source
+
+MAX_TEXT = 8 * MiB  # no configuration file of a sane guest is larger
+
+
+@dataclass
+class Guest:
+    """`g` is a launched guestfs handle with the guest's root mounted at /.
+
+    Every path is a guest path; guestfs resolves it inside the guest's own tree, symlinks included.
+    Everything read from it is hostile.
+    """
+
+    g: Any  # guestfs.GuestFS
+    source: Source
+    options: ConversionOptions
+    run: Run
+    os: GuestOS
+    root: str  # device of the root filesystem, as the appliance names it
+    mounts: dict[str, str]  # mountpoint: device
+    firmware: Firmware
+    boot_disk: int
+    packages: dict[str, str]  # installed packages: version
+    nics: tuple[Nic, ...]  # of the target, with MAC addresses
+    findings: list[Finding] = field(default_factory=list)
+
+    def read(self, path: str, limit: int = MAX_TEXT) -> bytes | None:
+        """The content of a regular file, or None if there is none."""
+        if not self.g.is_file(path, followsymlinks=True):
+            return None
+        if self.g.filesize(path) > limit:
+            raise GuestError(
+                f"{path} in the guest is larger than {limit} bytes", id="guest-file-too-large"
+            )
+        content: bytes = self.g.read_file(path)
+        return content
+
+    def read_text(self, path: str) -> str | None:
+        content = self.read(path)
+        return None if content is None else content.decode("utf-8", "surrogateescape")
+
+    def glob(self, pattern: str) -> list[str]:
+        return sorted(self.g.glob_expand(pattern, directoryslash=False))
+
+    def exists(self, path: str) -> bool:
+        return bool(self.g.exists(path))
+
+    def command(self, argv: Sequence[str]) -> str:
+        """Run a program of the guest inside the appliance, never on the host."""
+        output: str = self.g.command(list(argv))
+        return output
+
+    def warn(self, text: str, *, id: str, hint: str | None = None) -> None:
+        self.findings.append(Finding("warning", id, text, hint))

@@ -1,0 +1,43 @@
+"""The target's network cards: what the source had, mapped as -n, -b and --mac ask."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from v2v.job import NicMap
+from v2v.types import Nic, Source
+
+
+def target_nics(source: Source, maps: Sequence[NicMap]) -> tuple[Nic, ...]:
+    """The NICs of the target, each with a MAC address.
+
+    A source that tells of no NIC gets those named by --mac, or else one whose MAC is derived from
+    the VM, so that it is the same each time the VM is converted.
+    """
+    if source.nics is None:
+        named = [m for m in maps if m.kind == "mac"]
+        nics = tuple(Nic(mac=m.source) for m in named) or (Nic(mac=stable_mac(source)),)
+    else:
+        nics = tuple(
+            nic if nic.mac else replace(nic, mac=stable_mac(source, index))
+            for index, nic in enumerate(source.nics)
+        )
+    return tuple(_mapped(nic, maps) for nic in nics)
+
+
+def stable_mac(source: Source, index: int = 0) -> str:
+    """A MAC address in QEMU's range, derived from the VM's name, its disks and the NIC's number."""
+    identity = "\0".join([source.name, str(index), *(disk.location for disk in source.disks)])
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"52:54:00:{digest[0:2]}:{digest[2:4]}:{digest[4:6]}"
+
+
+def _mapped(nic: Nic, maps: Sequence[NicMap]) -> Nic:
+    """The most specific map wins: its MAC, then its network or bridge, then the one for all."""
+    for kind, name in (("mac", nic.mac), (nic.kind, nic.network), (nic.kind, None)):
+        for one in maps:
+            if one.kind == kind and one.source == name:
+                return replace(nic, kind=one.target_kind, network=one.target)
+    return nic
