@@ -195,3 +195,32 @@ class GuestRef:
     disks: tuple[TargetDisk, ...] = ()
     metadata: str | None = None  # path or id of what describes the VM
     start_hint: str | None = None  # the command that starts it
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What copying one disk took. All sizes are bytes."""
+
+    disk: int
+    size: int  # virtual size
+    data: int  # read from the source and written to the target
+    zero: int  # known to be zero, never read
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BootEvidence:
+    """What the boot check saw. Strings come from the guest's console: treat as hostile."""
+
+    passed: bool
+    reached: str  # the furthest milestone: nothing, firmware, kernel, root, userspace, login
+    seconds: float  # until the furthest milestone
+    accelerator: str  # kvm or tcg
+    root_device: str | None = None  # the block device the root was mounted from: vda1
+    block_driver: str | None = None
+    nic_drivers: dict[str, str] = field(default_factory=dict)  # interface name: driver
+    agent: str | None = None  # the guest agent's version, None if it did not answer
+    instrumented: bool = False  # the throw-away copy was made to log to the serial console
+    screenshot: str | None = None  # file names in the job's folder
+    console_log: str | None = None
+    trouble: str | None = None  # the line that tells why it went wrong: a panic, a lost root

@@ -1,0 +1,82 @@
+"""Finds the modes: every module of v2v.inputs and v2v.outputs that does not start with `_`.
+
+A module holds one class named Input or Output subclass with a `mode`. Only the module of the mode
+asked for is imported, by name; aliases need a look at all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+from typing import Any, TypeVar
+
+import v2v.inputs
+import v2v.outputs
+from v2v import options
+from v2v.errors import UsageError
+from v2v.input import Input
+from v2v.job import Job, ModuleChoice
+from v2v.output import Output
+
+C = TypeVar("C", Input, Output)
+
+
+def inputs() -> dict[str, type[Input]]:
+    """Every input mode by name."""
+    return _modes(v2v.inputs, Input)  # type: ignore[type-abstract]
+
+
+def outputs() -> dict[str, type[Output]]:
+    """Every output mode by name."""
+    return _modes(v2v.outputs, Output)  # type: ignore[type-abstract]
+
+
+def find_input(mode: str) -> type[Input]:
+    return _find(mode, inputs(), "-i")
+
+
+def find_output(mode: str) -> type[Output]:
+    return _find(mode, outputs(), "-o")
+
+
+def make_input(choice: ModuleChoice, guests: tuple[str, ...]) -> Input:
+    cls = find_input(choice.mode)
+    return cls(options.parse(cls.Options, choice.options, module=f"-i {cls.mode}"), guests)
+
+
+def make_output(job: Job) -> Output:
+    cls = find_output(job.output.mode)
+    return cls(options.parse(cls.Options, job.output.options, module=f"-o {cls.mode}"))
+
+
+def _modes(package: ModuleType, base: type[C]) -> dict[str, type[C]]:
+    found = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        if not info.name.startswith("_"):
+            module = importlib.import_module(f"{package.__name__}.{info.name}")
+            cls = _mode_class(module, base)
+            found[cls.mode] = cls
+    return found
+
+
+def _mode_class(module: ModuleType, base: type[C]) -> type[C]:
+    own = [
+        cls
+        for _, cls in inspect.getmembers(module, inspect.isclass)
+        if issubclass(cls, base) and cls.__module__ == module.__name__
+    ]
+    (cls,) = own
+    return cls
+
+
+def _find(mode: str, known: dict[str, Any], flag: str) -> Any:
+    for cls in known.values():
+        if mode == cls.mode or mode in cls.aliases:
+            return cls
+    raise UsageError(
+        f"{flag} {mode}: no such mode",
+        id="mode-unknown",
+        hint=options.did_you_mean(mode, known) or f"`v2v modes` lists them: {', '.join(known)}",
+    )
