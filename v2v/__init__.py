@@ -1,3 +1,57 @@
-"""v2v moves virtual machines to KVM. The public names are v2v.api's, resolved when first used."""
+"""v2v moves virtual machines to KVM.
+
+    import v2v
+    result = v2v.convert("/srv/export/web1.vmdk", storage="/var/lib/libvirt/images", boot_check=300)
+
+The names below are resolved when they are first used, so that `import v2v` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "convert": "v2v.api",
+    "inspect": "v2v.api",
+    "resume": "v2v.api",
+    "discard": "v2v.api",
+    "list_jobs": "v2v.api",
+    "Result": "v2v.api",
+    "JobSummary": "v2v.api",
+    "Inspection": "v2v.converter",
+    "ConversionOptions": "v2v.job",
+    "Cancel": "v2v.cancel",
+    "Event": "v2v.events",
+    "V2VError": "v2v.errors",
+}
+
+__all__ = [
+    "Cancel",
+    "ConversionOptions",
+    "Event",
+    "Inspection",
+    "JobSummary",
+    "Result",
+    "V2VError",
+    "__version__",
+    "convert",
+    "discard",
+    "inspect",
+    "list_jobs",
+    "resume",
+]
+
+if TYPE_CHECKING:
+    from v2v.api import JobSummary, Result, convert, discard, inspect, list_jobs, resume
+    from v2v.cancel import Cancel
+    from v2v.converter import Inspection
+    from v2v.errors import V2VError
+    from v2v.events import Event
+    from v2v.job import ConversionOptions
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'v2v' has no attribute {name!r}")

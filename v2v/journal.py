@@ -1,7 +1,8 @@
 """An append-only file of what a job has finished, one JSON object a line, synced line by line.
 
-A line is {"key": ..., "at": ..., "value": ...}; the last line of a key counts. A torn last line
-(the machine died while writing it) is cut off when the journal is opened. Values are the frozen
+A line is {"key": ..., "at": ..., "value": ...}; the last line of a key counts, and "forget" names
+keys that count no more. A torn last line (the machine died while writing it) is cut off when the
+journal is opened. Values are the frozen
 dataclasses of v2v.types, checked against their type when they are read back. Secrets never get in:
 options that hold them name a file.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +47,7 @@ class Journal:
         entries, good_bytes = read_entries(self.path)
         if good_bytes < self.path.stat().st_size:
             os.ftruncate(self._fd, good_bytes)
-        return {entry["key"]: entry["value"] for entry in entries}
+        return latest(entries)
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -73,6 +75,13 @@ class Journal:
         os.fsync(self._fd)
         self._values[key] = plain
 
+    def forget(self, *, keep: Iterable[str]) -> None:
+        """Drop all but the keys to keep: what they told of was undone."""
+        gone = sorted(set(self._values) - set(keep))
+        self.put("forget", gone)
+        for key in [*gone, "forget"]:
+            del self._values[key]
+
     def close(self) -> None:
         os.close(self._fd)
 
@@ -91,6 +100,18 @@ def read_entries(path: Path) -> tuple[list[dict[str, Any]], int]:
         entries.append(entry)
         good_bytes += len(line)
     return entries, good_bytes
+
+
+def latest(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What counts: the last value of each key that was not forgotten since."""
+    values: dict[str, Any] = {}
+    for entry in entries:
+        if entry["key"] == "forget":
+            for key in entry["value"]:
+                values.pop(key, None)
+        else:
+            values[entry["key"]] = entry["value"]
+    return values
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Finds the modes: every module of v2v.inputs and v2v.outputs that does not start with `_`.
 
-A module holds one class named Input or Output subclass with a `mode`. Only the module of the mode
-asked for is imported, by name; aliases need a look at all of them.
+A module holds one subclass of Input or Output, with a `mode`. Importing them all is cheap: they
+import third-party bindings only when they are used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 import inspect
 import pkgutil
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import v2v.inputs
 import v2v.outputs
@@ -20,7 +20,7 @@ from v2v.input import Input
 from v2v.job import Job, ModuleChoice
 from v2v.output import Output
 
-C = TypeVar("C", Input, Output)
+C = TypeVar("C", bound=Input | Output)
 
 
 def inputs() -> dict[str, type[Input]]:
@@ -71,7 +71,7 @@ def _mode_class(module: ModuleType, base: type[C]) -> type[C]:
     return cls
 
 
-def _find(mode: str, known: dict[str, Any], flag: str) -> Any:
+def _find(mode: str, known: dict[str, type[C]], flag: str) -> type[C]:
     for cls in known.values():
         if mode == cls.mode or mode in cls.aliases:
             return cls

@@ -1,0 +1,341 @@
+"""The library: start, resume, inspect and list jobs.
+
+Everything here is typed and raises v2v.errors.V2VError. `emit` gets the job's events (v2v.events),
+`cancel` is a v2v.cancel.Cancel that stops it. `import v2v` alone loads none of this.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from conversion import converter_for
+from v2v import __version__, coordinator, events, journal, overlay, registry, report
+from v2v.cancel import Cancel
+from v2v.converter import Inspection
+from v2v.errors import Cancelled, V2VError
+from v2v.events import Emit
+from v2v.job import ConversionOptions, Job, ModuleChoice
+from v2v.run import Run, default_jobs_folder
+from v2v.types import (
+    BootEvidence,
+    ConvertedGuest,
+    CopyResult,
+    GuestRef,
+    Source,
+    TargetDisk,
+)
+
+log = logging.getLogger(__name__)
+
+# What a job keeps when it is undone.
+IDENTITY = ("job", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished job."""
+
+    job_id: str
+    folder: Path
+    guest: GuestRef
+    report: Path  # report.html
+    boot: BootEvidence | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """One line of `v2v jobs`. `state` is running, finished, failed, cancelled or interrupted."""
+
+    job_id: str
+    name: str
+    state: str
+    started: float  # Unix time
+    folder: Path
+    steps: tuple[str, ...]  # finished ones
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    state: str
+    error: str | None = None
+    message: str | None = None
+    hint: str | None = None
+
+
+def start(
+    job: Job,
+    *,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> Result:
+    """Run a new job to its end. Its folder is made in `jobs`, or in the default place."""
+    parts = _parts(job)  # a wrong option is refused before a folder is made
+    name = job.name or Path(job.guests[0]).name
+    with Run.create(jobs or default_jobs_folder(), name, emit=emit, cancel=cancel) as run:
+        run.journal.put("created", time.time())
+        run.journal.put("job", job)
+        return _execute(job, parts, run, resumed=False)
+
+
+def resume(
+    job_id: str,
+    *,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> Result:
+    """Go on with a job that died, failed or was cancelled; what it finished is not repeated."""
+    with Run.open((jobs or default_jobs_folder()) / job_id, emit=emit, cancel=cancel) as run:
+        job = run.journal.get("job", Job)
+        return _execute(job, _parts(job), run, resumed=True)
+
+
+def discard(job_id: str, *, jobs: Path | None = None) -> None:
+    """Remove what an unfinished job left at its target, then its folder. Finished guests stay."""
+    with Run.open((jobs or default_jobs_folder()) / job_id) as run:
+        job = run.journal.get("job", Job)
+        if "finalize" not in run.journal:
+            _undo(registry.make_output(job), run)
+        shutil.rmtree(run.folder)
+
+
+def print_source(job: Job, *, jobs: Path | None = None) -> Source:
+    """The source as its input describes it; nothing is started or kept."""
+    with _scratch_run(jobs, events.ignore, None) as run:
+        return coordinator.read_source(job, registry.make_input(job.input, job.guests), run)
+
+
+def inspect_guest(
+    job: Job,
+    *,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> Inspection:
+    """What is this guest, and what would conversion change? Nothing is changed or kept."""
+    input_ = registry.make_input(job.input, job.guests)
+    with _scratch_run(jobs, emit, cancel) as run:
+        source = coordinator.read_source(job, input_, run)
+        with coordinator.open_disks(source, input_, run) as disks:
+            return converter_for(job.conversion).inspect(source, disks, job.conversion, run)
+
+
+def list_jobs(jobs: Path | None = None) -> list[JobSummary]:
+    """The jobs of a folder, oldest first."""
+    folder = jobs or default_jobs_folder()
+    found = sorted(folder.glob("*/journal")) if folder.is_dir() else []
+    return sorted((_summary(path) for path in found), key=lambda job: job.started)
+
+
+def convert(
+    *guests: str | Path,
+    input: str = "disk",
+    output: str = "local",
+    storage: str | Path | None = None,
+    name: str | None = None,
+    input_options: dict[str, str] | None = None,
+    output_options: dict[str, str] | None = None,
+    conversion: ConversionOptions | None = None,
+    boot_check: float | None = None,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> Result:
+    """Convert one VM.
+
+    guests: its disks, its metadata file or its name, as the input takes them. storage: where to
+    put it (-os). input_options and output_options: the module's words by flag, {"-of": "qcow2",
+    "-oo compressed": ""}. boot_check: seconds allowed to boot, None for no check.
+    """
+    words = dict(output_options or {})
+    if storage is not None:
+        words["-os"] = str(storage)
+    job = Job(
+        input=ModuleChoice(input, dict(input_options or {})),
+        output=ModuleChoice(output, words),
+        guests=tuple(str(guest) for guest in guests),
+        name=name,
+        conversion=conversion or ConversionOptions(),
+        boot_check=boot_check,
+    )
+    return start(job, jobs=jobs, emit=emit, cancel=cancel)
+
+
+def inspect(
+    *guests: str | Path,
+    input: str = "disk",
+    input_options: dict[str, str] | None = None,
+    conversion: ConversionOptions | None = None,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> Inspection:
+    """Look at one VM without changing anything; arguments as for `convert`."""
+    job = Job(
+        input=ModuleChoice(input, dict(input_options or {})),
+        output=ModuleChoice("null"),
+        guests=tuple(str(guest) for guest in guests),
+        conversion=conversion or ConversionOptions(),
+    )
+    return inspect_guest(job, jobs=jobs, emit=emit, cancel=cancel)
+
+
+# One execution ------------------------------------------------------------------------------------
+
+
+def _parts(job: Job) -> tuple[Any, Any, Any]:
+    return (
+        registry.make_input(job.input, job.guests),
+        registry.make_output(job),
+        converter_for(job.conversion),
+    )
+
+
+def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) -> Result:
+    """Migrate, and leave a report whatever happens."""
+    input_, output, converter = parts
+    began = time.time()
+    run.journal.put("state", _State("running"))
+    name = job.name or Path(job.guests[0]).name
+    run.emit(events.JobStarted, name=name, folder=str(run.folder), resumed=resumed)
+    with _logging(run):
+        try:
+            outcome = coordinator.migrate(job, input_, output, converter, run)
+        except (Cancelled, KeyboardInterrupt):
+            if "finalize" not in run.journal:
+                _undo(output, run)
+            _end(run, job, began, _State("cancelled", "cancelled", "cancelled"))
+            raise Cancelled from None
+        except V2VError as exc:
+            _end(run, job, began, _State("failed", exc.id, exc.message, exc.hint))
+            raise
+        except Exception as exc:
+            log.exception("a bug, or a failure nobody thought of")
+            _end(run, job, began, _State("failed", "unexpected", f"{type(exc).__name__}: {exc}"))
+            raise
+        page = _end(run, job, began, _State("finished"))
+    return Result(run.job_id, run.folder, outcome.ref, page, outcome.boot)
+
+
+def _end(run: Run, job: Job, began: float, state: _State) -> Path:
+    run.journal.put("state", state)
+    page = report.write(_report(run, job, began, state), run.folder)
+    seconds = time.time() - began
+    if state.error is None:
+        run.emit(events.JobFinished, seconds=seconds, report=str(page))
+    else:
+        run.emit(
+            events.JobFailed,
+            error=state.error,
+            message=state.message or "",
+            hint=state.hint,
+        )
+    return page
+
+
+def _undo(output: Any, run: Run) -> None:
+    """Leave nothing of an unfinished copy; the job starts from its beginning if it is resumed."""
+    if "disks" in run.journal:
+        output.discard(run.journal.get("disks", tuple[TargetDisk, ...]), run)
+    overlay.discard_overlays(run)
+    run.journal.forget(keep=IDENTITY)
+
+
+def _report(run: Run, job: Job, began: float, state: _State) -> report.Report:
+    def recorded(key: str, kind: Any) -> Any:
+        return run.journal.get(key, kind) if key in run.journal else None
+
+    boot = recorded("boot-check", BootEvidence) or recorded("boot-check-failed", BootEvidence)
+    source = recorded("source", Source)
+    disks = range(len(source.disks)) if source else ()
+    copies = [recorded(f"copied:{i}", CopyResult) for i in disks]
+    return report.Report(
+        version=__version__,
+        job_id=run.job_id,
+        status=state.state,
+        error=state.error,
+        message=state.message,
+        hint=state.hint,
+        started=began,
+        finished=time.time(),
+        job=job,
+        source=source,
+        guest=recorded("guest", ConvertedGuest),
+        copies=tuple(copy for copy in copies if copy),
+        ref=recorded("finalize", GuestRef),
+        boot=boot,
+        timings=tuple(run.timings),
+    )
+
+
+@contextmanager
+def _logging(run: Run) -> Iterator[None]:
+    """Everything developers log goes to the job's own file."""
+    handler = logging.FileHandler(run.folder / "log" / "v2v.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("v2v", "conversion")]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _scratch_run(jobs: Path | None, emit: Emit, cancel: Cancel | None) -> Iterator[Run]:
+    """A job that leaves nothing, and takes with it what a killed one of its kind left."""
+    scratch = (jobs or default_jobs_folder()) / ".scratch"
+    for stale in scratch.glob("*/journal"):
+        if not _locked(stale):
+            shutil.rmtree(stale.parent)
+    with Run.create(scratch, "inspect", emit=emit, cancel=cancel) as run:
+        try:
+            yield run
+        finally:
+            shutil.rmtree(run.folder)
+
+
+def _summary(path: Path) -> JobSummary:
+    values = journal.latest(journal.read_entries(path)[0])
+    job = values.get("job", {})
+    state = msgspec.convert(values.get("state", {"state": "interrupted"}), _State)
+    name = state.state
+    if name == "running" and not _locked(path):
+        name = "interrupted"
+    return JobSummary(
+        job_id=path.parent.name,
+        name=values.get("source", {}).get("name") or job.get("name") or path.parent.name,
+        state=name,
+        started=values.get("created", path.stat().st_ctime),
+        folder=path.parent,
+        steps=tuple(key for key in values if key not in (*IDENTITY, "state")),
+        error=state.error,
+    )
+
+
+def _locked(path: Path) -> bool:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

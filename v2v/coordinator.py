@@ -1,0 +1,236 @@
+"""One VM from top to bottom: read, convert, copy, finish, prove.
+
+Every durable step goes through `run.once`, so that a job that died is resumed by running the same
+lines again. Servers and connections live on `with` blocks and are simply entered again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from v2v import events, network, overlay
+from v2v.boot_check import boot_check
+from v2v.converter import Converter
+from v2v.copy.engine import copy_disk, measure
+from v2v.endpoint import Endpoint
+from v2v.errors import BootCheckError, HostError, JobError, UsageError
+from v2v.hardware import target_hardware
+from v2v.input import Input
+from v2v.job import Job
+from v2v.output import Output
+from v2v.run import Run
+from v2v.types import (
+    BootEvidence,
+    ConvertedGuest,
+    CopyResult,
+    GiB,
+    GuestRef,
+    MiB,
+    Source,
+    TargetDisk,
+)
+
+OVERLAY_SPACE = 1 * GiB  # what a conversion may write before it is copied; the field's own minimum
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a finished migration leaves."""
+
+    source: Source
+    guest: ConvertedGuest
+    copies: tuple[CopyResult, ...]
+    ref: GuestRef
+    boot: BootEvidence | None
+
+
+def migrate(job: Job, input_: Input, output: Output, converter: Converter, run: Run) -> Outcome:
+    """Move one VM. Raises V2VError; what was finished stays in the journal for `resume`."""
+    source = read_source(job, input_, run)
+    check_before(job, source, output, run)
+    if "copied" not in run.journal:
+        with open_disks(source, input_, run) as disks:
+            check_space(disks, output, run)
+            guest = convert(job, source, disks, converter, run)
+            output.check_guest(guest, run)
+            targets = create_targets(source, disks, output, run)
+            copy_disks(disks, targets, output, run)
+    guest = run.journal.get("guest", ConvertedGuest)
+    targets = run.journal.get("disks", tuple[TargetDisk, ...])
+    ref = finalize(source, guest, targets, output, run)
+    boot = prove(job, source, guest, ref, converter, run)
+    overlay.discard_overlays(run)
+    return Outcome(source, guest, run.journal.get("copied", tuple[CopyResult, ...]), ref, boot)
+
+
+def read_source(job: Job, input_: Input, run: Run) -> Source:
+    """Describe the VM, renamed and with its NICs mapped as the user asked."""
+
+    def read() -> Source:
+        source = input_.read_source(run)
+        named = replace(source, name=job.name or source.name)
+        return replace(named, nics=network.target_nics(named, job.nic_maps))
+
+    resumed = "source" in run.journal
+    source = run.once("source", "Reading the source", Source, read)
+    if resumed and "guest" in run.journal and "copied" not in run.journal and read() != source:
+        raise JobError(
+            f"{source.name}: the source changed since job {run.job_id} was started",
+            id="source-changed",
+            hint=f"its copy is of no use: `v2v jobs discard {run.job_id}`, then start again",
+        )
+    return source
+
+
+def check_before(job: Job, source: Source, output: Output, run: Run) -> None:
+    """Everything that can be refused cheaply is refused here."""
+    if job.boot_check and not output.bootable:
+        raise UsageError(
+            f"-o {output.mode} leaves nothing that --boot-check could boot",
+            id="boot-check-impossible",
+            hint="leave out --boot-check, or choose -o local or -o qemu",
+        )
+    if "finalize" not in run.journal:
+        output.check_source(source, run)
+    free = shutil.disk_usage(run.folder).free
+    if "guest" not in run.journal and free < OVERLAY_SPACE:
+        raise HostError(
+            f"{run.folder}: {free // MiB} MiB free, a conversion needs {OVERLAY_SPACE // MiB} MiB",
+            id="no-space-jobs",
+            hint="make room, or choose another place with --jobs-dir or $V2V_JOBS",
+        )
+
+
+@contextmanager
+def open_disks(source: Source, input_: Input, run: Run) -> Iterator[Sequence[Endpoint]]:
+    """Serve the source read-only and put a writable overlay over each disk."""
+    if "guest" not in run.journal:
+        overlay.discard_overlays(run)  # of a conversion that did not end
+    with ExitStack() as stack:
+        with run.step("open", "Opening the source"):
+            served = stack.enter_context(input_.serve(source, run))
+            disks = [
+                stack.enter_context(overlay.open_overlay(endpoint, index, run))
+                for index, endpoint in enumerate(served)
+            ]
+        yield disks
+
+
+def check_space(disks: Sequence[Endpoint], output: Output, run: Run) -> None:
+    """Refuse what cannot fit even after trimming."""
+    if "disks" not in run.journal:
+        output.check_sizes([disk.size for disk in disks], [0] * len(disks), run)
+
+
+def convert(
+    job: Job, source: Source, disks: Sequence[Endpoint], converter: Converter, run: Run
+) -> ConvertedGuest:
+    def action() -> ConvertedGuest:
+        guest = converter.convert(source, disks, job.conversion, run)
+        for index, disk in enumerate(disks):
+            overlay.settle(disk, index, run)
+        return guest
+
+    guest = run.once("guest", "Converting the guest", ConvertedGuest, action)
+    for finding in guest.findings:
+        if finding.severity == "warning":
+            run.warn(finding.text, id=finding.id, hint=finding.hint)
+    return guest
+
+
+def create_targets(
+    source: Source, disks: Sequence[Endpoint], output: Output, run: Run
+) -> tuple[TargetDisk, ...]:
+    sizes = [disk.size for disk in disks]
+
+    def action() -> tuple[TargetDisk, ...]:
+        output.check_sizes(sizes, [measure(disk) for disk in disks], run)
+        return output.create_disks(source, sizes, run)
+
+    return run.once("disks", "Creating the target disks", tuple[TargetDisk, ...], action)
+
+
+def copy_disks(
+    disks: Sequence[Endpoint], targets: Sequence[TargetDisk], output: Output, run: Run
+) -> None:
+    """Copy every disk that is not copied yet; each is journaled when it is safe on the target."""
+    pending = [i for i in range(len(disks)) if f"copied:{i}" not in run.journal]
+    with ExitStack() as stack:
+        if pending:
+            sinks = stack.enter_context(output.connect(targets, run))
+        for index in range(len(disks)):
+            run.once(
+                f"copied:{index}",
+                f"Copying disk {index + 1}/{len(disks)}",
+                CopyResult,
+                lambda index=index: copy_disk(  # type: ignore[misc]
+                    index,
+                    disks[index],
+                    sinks[index],
+                    cancel=run.cancel,
+                    progress=partial(_tell_progress, run, index),
+                ),
+            )
+    run.journal.put(
+        "copied", [run.journal.get(f"copied:{i}", CopyResult) for i in range(len(disks))]
+    )
+
+
+def _tell_progress(run: Run, disk: int, done: int, total: int) -> None:
+    run.emit(events.CopyProgress, disk=disk, done=done, total=total)
+
+
+def finalize(
+    source: Source,
+    guest: ConvertedGuest,
+    targets: Sequence[TargetDisk],
+    output: Output,
+    run: Run,
+) -> GuestRef:
+    return run.once(
+        "finalize",
+        "Creating the guest's metadata",
+        GuestRef,
+        lambda: output.finalize(source, guest, targets, run),
+    )
+
+
+def prove(
+    job: Job,
+    source: Source,
+    guest: ConvertedGuest,
+    ref: GuestRef,
+    converter: Converter,
+    run: Run,
+) -> BootEvidence | None:
+    """Boot a throw-away copy of the result, if asked. A guest that fails stays where it is."""
+    if not job.boot_check:
+        return None
+    if "boot-check" in run.journal:
+        return run.journal.get("boot-check", BootEvidence)
+    instrument: Callable[[Sequence[Endpoint]], None] = lambda disks: converter.add_serial_console(  # noqa: E731
+        guest, disks, job.conversion, run
+    )
+    with run.step("boot-check", "Checking that the guest boots"):
+        evidence = boot_check(
+            target_hardware(source, guest),
+            guest,
+            ref.disks,
+            seconds=job.boot_check,
+            instrument=instrument,
+            run=run,
+        )
+    if not evidence.passed:
+        run.journal.put("boot-check-failed", evidence)
+        raise BootCheckError(
+            f"{ref.name} did not boot: it got as far as {evidence.reached!r}"
+            + (f" ({evidence.trouble})" if evidence.trouble else ""),
+            id="boot-check-failed",
+            hint=f"the copy is kept; see the console in {run.folder}",
+        )
+    run.journal.put("boot-check", evidence)
+    return evidence
