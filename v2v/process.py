@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from v2v.cancel import Cancel
 from v2v.errors import HostError, V2VError
+from v2v.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -165,3 +167,23 @@ def log_text(path: Path) -> str:
 def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
+
+
+@contextmanager
+def nbd_server(
+    argv: Sequence[str], pid_option: str, socket_option: str, *, run: Run, name: str
+) -> Iterator[Path]:
+    """An NBD server on a Unix socket of its own, which is yielded once it listens.
+
+    The program's spelling of the two options is given; its output goes to log/NAME.log.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=run.tmp))
+    socket, pid_file = folder / "s", folder / "pid"
+    argv = [argv[0], pid_option, str(pid_file), socket_option, str(socket), *argv[1:]]
+    log_file = run.folder / "log" / f"{name}.log"
+    try:
+        with server(argv, log_file=log_file) as process:
+            wait_until_ready(pid_file, process, log_file, cancel=run.cancel)
+            yield socket
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,151 @@
+"""libnbd: handshake, extents and flush. The data path is v2v.copy's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from v2v.endpoint import Endpoint, nbd_unix_uri
+from v2v.errors import HostError, SourceError
+from v2v.extents import Extent, merge
+from v2v.types import GiB, MiB
+
+if TYPE_CHECKING:
+    import nbd
+
+log = logging.getLogger(__name__)
+
+BASE_ALLOCATION = "base:allocation"
+STATE_ZERO = 2  # NBD_STATE_ZERO of the NBD protocol
+STATUS_REQUEST = 2 * GiB  # bytes asked about at once; the protocol's length has 32 bits
+
+
+def describe(
+    socket: Path | None = None, *, uri: str | None = None, export: str = "", read_only: bool = True
+) -> Endpoint:
+    """Shake hands with a server and note what it promises. Give `socket`, or else `uri`."""
+    if uri is None:
+        assert socket is not None  # noqa: S101  the caller's mistake, not the user's
+        uri = nbd_unix_uri(socket, export)
+    handle = _connect(socket, uri, export)
+    try:
+        block = _block_sizes(handle)
+        return Endpoint(
+            uri=uri,
+            size=handle.get_size(),
+            socket=socket,
+            export=export,
+            minimum_block=block[0],
+            preferred_block=block[1],
+            maximum_block=block[2],
+            multi_conn=handle.can_multi_conn(),
+            read_only=read_only or handle.is_read_only(),
+        )
+    finally:
+        handle.shutdown()
+
+
+def connect(endpoint: Endpoint) -> nbd.NBD:
+    """A new connection, with base:allocation negotiated when the server has it."""
+    return _connect(endpoint.socket, endpoint.uri, endpoint.export)
+
+
+def extents(endpoint: Endpoint, handle: nbd.NBD | None = None) -> Iterator[Extent]:
+    """Data and zeroes of the whole disk, from base:allocation; without it all is data.
+
+    `handle` is a connection to use; without one a connection is made for this.
+    """
+    if handle is not None:
+        yield from merge(_extents(endpoint.size, handle))
+        return
+    handle = connect(endpoint)
+    try:
+        yield from merge(_extents(endpoint.size, handle))
+    finally:
+        handle.shutdown()
+
+
+def flush(endpoint: Endpoint) -> None:
+    """Have the server write out what it was given (NBD_CMD_FLUSH)."""
+    handle = connect(endpoint)
+    try:
+        if handle.can_flush():
+            handle.flush()
+    finally:
+        handle.shutdown()
+
+
+def _binding() -> Any:
+    try:
+        import nbd
+    except ImportError as exc:
+        raise HostError(
+            "the Python binding of libnbd is not installed",
+            id="binding-missing",
+            hint="install it: apt-get install python3-libnbd, or dnf install python3-libnbd",
+        ) from exc
+    return nbd
+
+
+def _connect(socket: Path | None, uri: str, export: str) -> nbd.NBD:
+    nbd = _binding()
+    handle = nbd.NBD()
+    handle.add_meta_context(BASE_ALLOCATION)
+    try:
+        if socket is None:
+            handle.connect_uri(uri)
+        else:
+            handle.set_export_name(export)
+            handle.connect_unix(str(socket))
+    except nbd.Error as exc:
+        raise SourceError(
+            f"cannot connect to {uri}: {exc.string}",
+            id="nbd-unreachable",
+            hint="is the NBD server running, and does it have this export?",
+        ) from exc
+    return handle
+
+
+def _block_sizes(handle: nbd.NBD) -> tuple[int, int, int]:
+    """Minimum, preferred and maximum request in bytes; the protocol's defaults where untold."""
+    nbd = _binding()
+    sizes = [
+        handle.get_block_size(kind)
+        for kind in (nbd.SIZE_MINIMUM, nbd.SIZE_PREFERRED, nbd.SIZE_MAXIMUM)
+    ]
+    return sizes[0] or 1, sizes[1] or 4096, sizes[2] or 32 * MiB
+
+
+def _extents(size: int, handle: nbd.NBD) -> Iterator[Extent]:
+    offset = 0
+    if not handle.can_meta_context(BASE_ALLOCATION):
+        yield Extent(0, size)
+        return
+    while offset < size:
+        length = min(STATUS_REQUEST, size - offset)
+        for span, flags in _status(handle, offset, length) or [(length, 0)]:
+            span = min(span, size - offset)
+            yield Extent(offset, span, zero=bool(flags & STATE_ZERO))
+            offset += span
+
+
+def _status(handle: nbd.NBD, offset: int, length: int) -> list[tuple[int, int]]:
+    """One answer: (length, flags) of successive ranges, maybe short; empty if there is none."""
+    nbd = _binding()
+    found: list[tuple[int, int]] = []
+
+    def answer(context: str, start: int, entries: list[int], error: Any) -> int:
+        if context == BASE_ALLOCATION and start == offset:
+            found.extend(zip(entries[::2], entries[1::2], strict=True))
+        return 0
+
+    try:
+        handle.block_status(length, offset, answer)
+    except nbd.Error as exc:
+        if handle.aio_is_dead() or handle.aio_is_closed():
+            raise SourceError(f"the NBD server went away: {exc.string}", id="nbd-lost") from exc
+        log.debug("block status at %d failed, taken for data: %s", offset, exc.string)
+        return []
+    return [(span, flags) for span, flags in found if span > 0]
