@@ -128,5 +128,5 @@ class Run:
             return value
         with self.step(step, title):
             value = action()
-            self.journal.put(step, value)
+            self.journal.put(step, value)  # before the step is told to be finished
         return value

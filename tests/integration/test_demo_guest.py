@@ -1,0 +1,85 @@
+"""The real Debian 12 guest, as it would sit on VMware, from its disk file to a login on virtio."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import v2v
+from v2v.api import Result
+
+pytestmark = [pytest.mark.appliance, pytest.mark.boots]
+
+BOOT_SECONDS = 600  # far more than a boot takes without KVM, so that only a guest that hangs fails
+
+
+@pytest.fixture(scope="module")
+def before(guest_image: Callable[[str], Path]) -> str:
+    return sha256(guest_image("debian-12"))
+
+
+@pytest.fixture(scope="module")
+def converted(
+    before: str, guest_image: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Result:
+    target = tmp_path_factory.mktemp("target")
+    return v2v.convert(
+        guest_image("debian-12"),
+        storage=target,
+        name="demo",
+        boot_check=BOOT_SECONDS,
+        jobs=tmp_path_factory.mktemp("jobs"),
+    )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def test_it_boots_to_its_login_prompt(converted: Result) -> None:
+    assert converted.boot is not None
+    assert converted.boot.passed
+    assert converted.boot.reached == "login"
+
+
+def test_its_root_is_on_virtio_blk(converted: Result) -> None:
+    assert converted.boot is not None
+    assert (converted.boot.root_device or "").startswith("vda")
+
+
+def test_its_nic_keeps_its_name_on_virtio_net(converted: Result) -> None:
+    assert converted.boot is not None
+    assert converted.boot.nic_drivers.get("ens192") == "virtio_net"
+
+
+def test_the_source_is_unchanged(
+    converted: Result, before: str, guest_image: Callable[[str], Path]
+) -> None:
+    assert sha256(guest_image("debian-12")) == before
+
+
+def test_the_initramfs_was_left_alone(converted: Result) -> None:
+    report = json.loads((converted.folder / "report.json").read_text())
+    assert not [c for c in report["guest"]["changes"] if "initramfs" in (c["where"] or "")]
+
+
+def test_the_vmware_tools_are_gone(converted: Result) -> None:
+    report = json.loads((converted.folder / "report.json").read_text())
+    assert [c for c in report["guest"]["changes"] if "open-vm-tools" in c["what"]]
+
+
+def test_the_metadata_is_valid(converted: Result) -> None:
+    assert converted.guest.metadata is not None
+    subprocess.run(["virt-xml-validate", converted.guest.metadata, "domain"], check=True)
+
+
+def test_nothing_but_the_result_is_left(converted: Result) -> None:
+    target = Path(converted.guest.metadata or "").parent
+    assert sorted(path.name for path in target.iterdir()) == ["demo-sda", "demo.xml"]
+    assert not list(converted.folder.glob("*.qcow2"))
