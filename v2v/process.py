@@ -31,6 +31,7 @@ PACKAGES = {
     "qemu-nbd": ("qemu-utils", "qemu-img"),
     "qemu-img": ("qemu-utils", "qemu-img"),
     "qemu-system-x86_64": ("qemu-system-x86", "qemu-system-x86-core"),
+    "qemu-system-aarch64": ("qemu-system-arm", "qemu-system-aarch64-core"),
     "setpriv": ("util-linux", "util-linux"),
 }
 

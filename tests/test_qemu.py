@@ -1,0 +1,141 @@
+"""QEMU command lines: the emulator itself takes them, and tells what it made of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from v2v import qemu
+from v2v.errors import HostError, TargetError
+from v2v.hardware import Hardware
+from v2v.types import BlockBus, DiskFormat, Firmware, Machine, MiB, NetModel, Nic
+
+HARDWARE = Hardware(
+    name="a,b",
+    memory=64 * MiB,
+    vcpus=2,
+    arch="x86_64",
+    machine=Machine.Q35,
+    firmware=Firmware.BIOS,
+    secure_boot=False,
+    tpm=False,
+    block_bus=BlockBus.VIRTIO_BLK,
+    disk_count=2,
+    boot_disk=1,
+    net_model=NetModel.VIRTIO,
+    nics=(Nic(mac="52:54:00:00:00:01"), Nic(mac="52:54:00:00:00:02")),
+    rng=True,
+    balloon=True,
+    pvpanic=True,
+    vsock=True,
+    virtio_1_0=True,
+    rtc_utc=True,
+    genid="12345678-1234-1234-1234-123456789abc",
+    osinfo=None,
+)
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> list[tuple[str, DiskFormat]]:
+    names = [tmp_path / "with,comma", tmp_path / "second"]
+    for name in names:
+        name.write_bytes(bytes(MiB))
+    return [(str(name), DiskFormat.RAW) for name in names]
+
+
+def ask(argv: list[str], *commands: str) -> list[object]:
+    """What a paused emulator answers to QMP commands."""
+    words = "".join(json.dumps({"execute": c}) for c in ("qmp_capabilities", *commands, "quit"))
+    done = subprocess.run(
+        [*argv, "-S", "-display", "none", "-qmp", "stdio"],
+        input=words,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    return [a["return"] for a in answers if "return" in a][1:-1]
+
+
+def argv(hardware: Hardware, disks: list[tuple[str, DiskFormat]]) -> list[str]:
+    netdevs = [f"hubport,id={qemu.netdev_id(i)},hubid=0" for i in range(len(hardware.nics))]
+    return [
+        qemu.emulator(hardware.arch),
+        *qemu.accelerator_arguments("tcg"),
+        *qemu.device_arguments(hardware, disks, drive_options=["snapshot=on"]),
+        *("-chardev", f"null,id={qemu.SERIAL}"),
+        *(word for netdev in netdevs for word in ("-netdev", netdev)),
+    ]
+
+
+@pytest.mark.parametrize("machine", [Machine.Q35, Machine.I440FX])
+@pytest.mark.parametrize("bus", list(BlockBus))
+def test_emulator_takes_every_bus_on_every_machine(need_tool, disks, machine, bus):
+    need_tool("qemu-system-x86_64")
+    hardware = replace(HARDWARE, machine=machine, block_bus=bus)
+    (blocks,) = ask(argv(hardware, disks), "query-block")
+    assert isinstance(blocks, list)
+    assert [block["device"] for block in blocks if block.get("inserted")] == ["disk0", "disk1"]
+
+
+@pytest.mark.parametrize("model", list(NetModel))
+def test_emulator_takes_every_nic_model(need_tool, disks, model):
+    need_tool("qemu-system-x86_64")
+    assert ask(argv(replace(HARDWARE, net_model=model), disks), "query-status")
+
+
+def test_nics_have_their_mac(need_tool, disks):
+    need_tool("qemu-system-x86_64")
+    (filters,) = ask(argv(HARDWARE, disks), "query-rx-filter")
+    assert isinstance(filters, list)
+    assert {f["main-mac"] for f in filters} == {"52:54:00:00:00:01", "52:54:00:00:00:02"}
+
+
+def test_as_many_virtio_disks_as_are_allowed_fit(need_tool, disks):
+    need_tool("qemu-system-x86_64")
+    count = qemu.BUS_DISKS[BlockBus.VIRTIO_BLK]
+    many = replace(HARDWARE, disk_count=count)
+    assert ask(argv(many, [disks[0]] * count), "query-status")
+
+
+def test_boot_order_is_on_the_devices(disks):
+    devices = [word for word in argv(HARDWARE, disks) if word.startswith("virtio-blk-pci")]
+    assert devices == [
+        "virtio-blk-pci,drive=disk0,bootindex=2",
+        "virtio-blk-pci,drive=disk1,bootindex=1",
+    ]
+
+
+def test_more_disks_than_the_bus_takes_are_refused():
+    hardware = replace(HARDWARE, block_bus=BlockBus.IDE, disk_count=5)
+    with pytest.raises(TargetError) as error:
+        qemu.device_arguments(hardware, [("/x", DiskFormat.RAW)] * 5)
+    assert error.value.id == "too-many-disks"
+
+
+def test_uefi_firmware_is_found_and_taken(need_tool, disks, tmp_path):
+    need_tool("qemu-system-x86_64")
+    firmware = qemu.uefi_firmware("x86_64")
+    variables = tmp_path / "vars,1.fd"
+    variables.write_bytes(Path(firmware.variables).read_bytes())
+    for secure in (False, True):
+        hardware = replace(HARDWARE, firmware=Firmware.UEFI, secure_boot=secure)
+        words = qemu.firmware_arguments(hardware, firmware, str(variables))
+        assert ask([*argv(hardware, disks), *words], "query-status")
+
+
+def test_missing_firmware_names_its_package(monkeypatch):
+    monkeypatch.setattr(qemu, "UEFI_FILES", {("x86_64", False): (("/none/code", "/none/vars"),)})
+    with pytest.raises(HostError) as error:
+        qemu.uefi_firmware("i686")
+    assert "ovmf" in str(error.value.hint)
+
+
+def test_version_of_the_emulator(need_tool):
+    need_tool("qemu-system-x86_64")
+    assert qemu.version() >= (4, 0)

@@ -1,0 +1,258 @@
+"""qemu-system-ARCH: the arguments that make the virtual machine a Hardware describes.
+
+Arguments here name backends that the caller makes, because only the caller knows them: a chardev
+with id `serial0` for the console, and a netdev for each NIC whose id `netdev_id` gives. The caller
+also chooses the display and the accelerator (`accelerator_arguments`).
+
+    argv = [emulator(hardware.arch), *accelerator_arguments("kvm"),
+            *device_arguments(hardware, [("/srv/vm-sda", DiskFormat.QCOW2)]),
+            "-chardev", "stdio,id=serial0", "-netdev", f"user,id={netdev_id(0)}"]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from v2v.errors import HostError, TargetError
+from v2v.hardware import Hardware, boot_order
+from v2v.process import ToolError, find_tool, run_tool
+from v2v.types import BlockBus, DiskFormat, Machine, MiB
+
+SERIAL = "serial0"  # the chardev behind the first serial port
+
+# What QEMU calls an architecture that others call otherwise.
+ARCHES = {"i386": "x86_64", "i486": "x86_64", "i586": "x86_64", "i686": "x86_64"}
+X86 = ("x86_64", *ARCHES)
+
+# Where RPM distributions put the emulator of the host's own architecture.
+RPM_EMULATOR = "/usr/libexec/qemu-kvm"
+
+# How many disks a bus takes before it would need a second controller.
+BUS_DISKS = {BlockBus.IDE: 4, BlockBus.SATA: 6, BlockBus.VIRTIO_SCSI: 256, BlockBus.VIRTIO_BLK: 20}
+
+
+@dataclass(frozen=True, slots=True)
+class UefiFirmware:
+    """The read-only code, and the empty variables of which every guest needs a copy."""
+
+    code: str
+    variables: str
+
+
+_OVMF_4M = ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")
+_OVMF_2M = ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd")
+_EDK2 = "/usr/share/edk2"
+_QEMU_EFI = "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"
+
+# (arch, secure boot): pairs of code and variables on Debian, Fedora, RHEL and SUSE, best first.
+# The variables of secure boot hold Microsoft's keys, which sign the loaders of distributions.
+UEFI_FILES: dict[tuple[str, bool], tuple[tuple[str, str], ...]] = {
+    ("x86_64", False): (
+        _OVMF_4M,
+        _OVMF_2M,
+        (f"{_EDK2}/ovmf/OVMF_CODE.fd", f"{_EDK2}/ovmf/OVMF_VARS.fd"),
+        (f"{_EDK2}/x64/OVMF_CODE.4m.fd", f"{_EDK2}/x64/OVMF_VARS.4m.fd"),
+        ("/usr/share/qemu/ovmf-x86_64-code.bin", "/usr/share/qemu/ovmf-x86_64-vars.bin"),
+    ),
+    ("x86_64", True): (
+        ("/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"),
+        ("/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd"),
+        (f"{_EDK2}/ovmf/OVMF_CODE.secboot.fd", f"{_EDK2}/ovmf/OVMF_VARS.secboot.fd"),
+    ),
+    ("aarch64", False): (
+        ("/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+        ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+        (
+            f"{_EDK2}/aarch64/QEMU_EFI-silent-pflash.raw",
+            f"{_EDK2}/aarch64/vars-template-pflash.raw",
+        ),
+    ),
+    ("aarch64", True): (
+        ("/usr/share/AAVMF/AAVMF_CODE.ms.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd"),
+    ),
+}
+UEFI_PACKAGES = {"x86_64": ("ovmf", "edk2-ovmf"), "aarch64": ("qemu-efi-aarch64", "edk2-aarch64")}
+
+
+def qemu_arch(arch: str) -> str:
+    """The architecture as QEMU names it: i686 guests run on qemu-system-x86_64."""
+    return ARCHES.get(arch, arch)
+
+
+def emulator(arch: str) -> str:
+    """The path of the emulator for an architecture, or an error that names its package."""
+    try:
+        return find_tool(f"qemu-system-{qemu_arch(arch)}")
+    except HostError:
+        if Path(RPM_EMULATOR).exists():
+            return RPM_EMULATOR
+        raise
+
+
+def version(arch: str = "x86_64") -> tuple[int, ...]:
+    """The emulator's version: (7, 2, 22)."""
+    text = run_tool([emulator(arch), "--version"], timeout=60).stdout
+    match = re.search(r"version (\d+(?:\.\d+)+)", text)
+    if match is None:
+        raise ToolError(f"{emulator(arch)} --version: not understood", id="tool-version")
+    return tuple(int(part) for part in match[1].split("."))
+
+
+def quote(value: str) -> str:
+    """A value inside a comma-separated QEMU option."""
+    return value.replace(",", ",,")
+
+
+def netdev_id(index: int) -> str:
+    """The netdev that the caller makes for a NIC."""
+    return f"net{index}"
+
+
+def accelerator_arguments(accelerator: str) -> list[str]:
+    """The accelerator, kvm or tcg, and the best processor it can show."""
+    if accelerator == "kvm":
+        return ["-accel", "kvm", "-cpu", "host"]
+    return ["-accel", "tcg,thread=multi", "-cpu", "max"]
+
+
+def device_arguments(
+    hardware: Hardware,
+    disks: Sequence[tuple[str, DiskFormat]],
+    *,
+    drive_options: Sequence[str] = (),
+) -> list[str]:
+    """Machine, memory, processors and devices.
+
+    `disks` are locations (paths or NBD URIs) and formats, in the order of the hardware.
+    `drive_options` are added to every -drive: "snapshot=on", "cache=unsafe". Vsock and TPM devices
+    are left out: both need something running on the host.
+    """
+    return [
+        *_machine(hardware),
+        *_disks(hardware, disks, drive_options),
+        *_nics(hardware),
+        *_others(hardware),
+    ]
+
+
+def _machine(hardware: Hardware) -> list[str]:
+    machine = str(hardware.machine)
+    if hardware.secure_boot and hardware.machine is Machine.Q35:
+        machine += ",smm=on"  # keeps the guest from writing the firmware's variables itself
+    clock = "utc" if hardware.rtc_utc else "localtime"
+    argv = [
+        *("-no-user-config", "-nodefaults"),
+        *("-name", f"guest={quote(hardware.name)}"),
+        *("-machine", machine),
+        *("-m", f"{-(-hardware.memory // MiB)}M"),
+        *("-smp", str(hardware.vcpus)),
+        *("-rtc", f"base={clock}"),
+        *("-boot", "menu=off,strict=on"),  # only devices with a bootindex are tried
+    ]
+    if hardware.genid:
+        argv += ["-device", f"vmgenid,guid={hardware.genid}"]
+    return argv
+
+
+def _disks(
+    hardware: Hardware, disks: Sequence[tuple[str, DiskFormat]], options: Sequence[str]
+) -> list[str]:
+    bus = hardware.block_bus
+    if len(disks) > BUS_DISKS[bus]:
+        raise TargetError(
+            f"{len(disks)} disks do not fit on the {bus} bus, which takes {BUS_DISKS[bus]}",
+            id="too-many-disks",
+            hint="choose virtio-scsi",
+        )
+    argv = _controller(hardware)
+    for index, ((location, format), order) in enumerate(
+        zip(disks, boot_order(hardware), strict=True)
+    ):
+        drive = ["if=none", f"id=disk{index}", f"file={quote(location)}", f"format={format}"]
+        argv += ["-drive", ",".join([*drive, "discard=unmap", *options])]
+        argv += ["-device", f"{_disk_device(hardware, index)},drive=disk{index},bootindex={order}"]
+    return argv
+
+
+def _controller(hardware: Hardware) -> list[str]:
+    """The disk controller, where the machine has none of that kind."""
+    if hardware.block_bus is BlockBus.VIRTIO_SCSI:
+        return ["-device", "virtio-scsi-pci,id=scsi0"]
+    if hardware.block_bus is BlockBus.SATA and hardware.machine is not Machine.Q35:
+        return ["-device", "ahci,id=sata0"]
+    return []
+
+
+def _disk_device(hardware: Hardware, index: int) -> str:
+    if hardware.block_bus is BlockBus.VIRTIO_BLK:
+        return "virtio-blk-pci"
+    if hardware.block_bus is BlockBus.VIRTIO_SCSI:
+        return f"scsi-hd,bus=scsi0.0,scsi-id={index}"
+    if hardware.machine is Machine.Q35:  # its ide.N are the ports of an AHCI controller
+        return f"ide-hd,bus=ide.{index}"
+    if hardware.block_bus is BlockBus.SATA:
+        return f"ide-hd,bus=sata0.{index}"
+    return f"ide-hd,bus=ide.{index // 2},unit={index % 2}"
+
+
+def _nics(hardware: Hardware) -> list[str]:
+    model = "virtio-net-pci" if hardware.net_model == "virtio" else str(hardware.net_model)
+    argv = []
+    for index, nic in enumerate(hardware.nics):
+        # No option ROM: nothing boots from the network, and the ROMs are a package of their own.
+        device = f"{model},netdev={netdev_id(index)},romfile="
+        argv += ["-device", device + (f",mac={nic.mac}" if nic.mac else "")]
+    return argv
+
+
+def _others(hardware: Hardware) -> list[str]:
+    x86 = hardware.arch in X86
+    argv = ["-serial", f"chardev:{SERIAL}"]
+    argv += ["-vga", "std"] if x86 else ["-device", "virtio-gpu-pci"]
+    if hardware.rng:
+        argv += ["-object", "rng-random,id=rng0,filename=/dev/urandom"]
+        argv += ["-device", "virtio-rng-pci,rng=rng0"]
+    if hardware.balloon:
+        argv += ["-device", "virtio-balloon-pci"]
+    if hardware.pvpanic:
+        argv += ["-device", "pvpanic" if x86 else "pvpanic-pci"]
+    return argv
+
+
+def agent_arguments(chardev: str) -> list[str]:
+    """The channel of the guest agent, over a chardev that the caller makes."""
+    return [
+        *("-device", "virtio-serial-pci"),
+        *("-device", f"virtserialport,id=agent0,chardev={chardev},name=org.qemu.guest_agent.0"),
+    ]
+
+
+def uefi_firmware(arch: str, *, secure_boot: bool = False) -> UefiFirmware:
+    """The installed UEFI firmware for guests of an architecture."""
+    arch = qemu_arch(arch)
+    for code, variables in UEFI_FILES.get((arch, secure_boot), ()):
+        if Path(code).exists() and Path(variables).exists():
+            return UefiFirmware(code, variables)
+    debian, rpm = UEFI_PACKAGES.get(arch, ("ovmf", "edk2-ovmf"))
+    kind = "UEFI firmware with secure boot" if secure_boot else "UEFI firmware"
+    raise HostError(
+        f"no {kind} for {arch} guests is installed",
+        id="uefi-firmware-missing",
+        hint=f"install it: apt-get install {debian}, or dnf install {rpm}",
+    )
+
+
+def firmware_arguments(hardware: Hardware, firmware: UefiFirmware, variables: str) -> list[str]:
+    """UEFI from its code and `variables`, the guest's own writable copy."""
+    pflash = "if=pflash,format=raw"
+    argv = [
+        *("-drive", f"{pflash},unit=0,readonly=on,file={quote(firmware.code)}"),
+        *("-drive", f"{pflash},unit=1,file={quote(variables)}"),
+    ]
+    if hardware.secure_boot and hardware.machine is Machine.Q35:
+        argv += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+        argv += ["-global", "ICH9-LPC.disable_s3=1"]
+    return argv
