@@ -1,4 +1,5 @@
-"""Runs a job that kills itself with SIGKILL at one moment: kill_at.py MOMENT JOBS GUEST TARGET.
+"""Runs a job that kills itself with SIGKILL at one moment: kill_at.py MOMENT JOBS GUEST TARGET
+[--no-convert].
 
 MOMENT is EVENT:STEP, as in step-started:guest. With MOMENT `never` the job runs to its end. The
 process is its own killer because only the job's own thread can stop at an exact moment.
@@ -12,7 +13,7 @@ from pathlib import Path
 import v2v
 from v2v.events import Event
 
-moment, jobs, guest, target = sys.argv[1:]
+moment, jobs, guest, target, *rest = sys.argv[1:]
 
 
 def emit(event: Event) -> None:
@@ -20,4 +21,11 @@ def emit(event: Event) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-v2v.convert(guest, storage=target, name="guest", jobs=Path(jobs), emit=emit)
+v2v.convert(
+    guest,
+    storage=target,
+    name="guest",
+    conversion=v2v.ConversionOptions(convert="--no-convert" not in rest),
+    jobs=Path(jobs),
+    emit=emit,
+)

@@ -20,7 +20,7 @@ def mentioning(*words: str) -> list[str]:
 
 
 def gone(*words: str, seconds: float = 30.0) -> bool:
-    """Wait until no process names any of the words; libguestfs takes a moment to follow its parent."""
+    """Wait until no process names any of the words; libguestfs needs a moment to notice."""
     deadline = time.monotonic() + seconds
     while mentioning(*words):
         if time.monotonic() > deadline:
