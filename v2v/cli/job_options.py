@@ -1,0 +1,284 @@
+"""The options that convert and inspect share, and the Job they become."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from v2v import __version__, options, registry
+from v2v.cli import unsupported
+from v2v.cli.parser import Once, Parser, mac_map, network_map, positive
+from v2v.errors import UsageError
+from v2v.job import ConversionOptions, Job, ModuleChoice
+from v2v.types import BlockBus
+from v2v.ui import KINDS
+
+INPUT_FLAGS = ("-if", "-ic", "-it", "-ip")
+OUTPUT_FLAGS = ("-os", "-of", "-oa", "-oc", "-op")
+
+
+def add_guests(parser: Parser) -> None:
+    parser.add_argument(
+        "guests",
+        nargs="*",
+        metavar="GUEST",
+        help="what to read: with -i disk, the disks of one VM, in their order",
+    )
+
+
+def add_input(parser: Parser) -> None:
+    group = parser.add_argument_group("input")
+    _once(group, "-i", "MODE", "how to read the VM (default: disk); `v2v modes` lists them")
+    _once(group, "-if", "FORMAT", "format of the disks (default: told from their headers)")
+    _once(group, "-ic", "URI", "where the VM is managed, for inputs that connect to something")
+    _once(group, "-it", "TRANSPORT", "how to reach the disks, for inputs that know several ways")
+    _once(group, "-ip", "FILE", "file that holds the password for the input")
+    group.add_argument(
+        "-io",
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="an option of the input; may be repeated; `-io ?` lists them",
+    )
+
+
+def add_output(parser: Parser) -> None:
+    group = parser.add_argument_group("output")
+    _once(group, "-o", "MODE", "where to put the VM (default: local); `v2v modes` lists them")
+    _once(group, "-os", "STORAGE", "where disks are stored: with -o local, an existing folder")
+    _once(group, "-on", "NAME", "name of the new VM (default: the source's)")
+    _once(group, "-of", "FORMAT", "format of the new disks: raw or qcow2 (default: the output's)")
+    _once(group, "-oa", "ALLOCATION", "sparse (default) or preallocated")
+    _once(group, "-oc", "URI", "where to connect, for outputs that connect to something")
+    _once(group, "-op", "FILE", "file that holds the password for the output")
+    group.add_argument(
+        "-oo",
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="an option of the output; may be repeated; `-oo ?` lists them",
+    )
+    group.add_argument(
+        "--force", action="store_true", help="replace what is in the way at the target"
+    )
+
+
+def _once(group: Any, flag: str, metavar: str, help: str) -> None:
+    group.add_argument(flag, dest=flag, action=Once, metavar=metavar, help=help)
+
+
+def add_network(parser: Parser) -> None:
+    group = parser.add_argument_group("network cards")
+    for flags, kind in ((("-n", "--network"), "network"), (("-b", "--bridge"), "bridge")):
+        group.add_argument(
+            *flags,
+            dest="nic_maps",
+            action="append",
+            default=[],
+            type=network_map(kind),
+            metavar="[IN:]OUT",
+            help=f"put NICs of {kind} IN, or of every {kind}, on {kind} OUT; may be repeated",
+        )
+    group.add_argument(
+        "--mac",
+        dest="nic_maps",
+        action="append",
+        type=mac_map,
+        metavar="MAC:KIND:OUT",
+        help="put the NIC with this MAC on KIND (network or bridge) OUT; may be repeated. "
+        "With -i disk: give the VM a NIC with this MAC",
+    )
+
+
+def add_guest(parser: Parser) -> None:
+    """How the guest is read, which matters to inspect and convert alike."""
+    group = parser.add_argument_group("guest")
+    group.add_argument(
+        "--root",
+        default="ask",
+        metavar="ROOT",
+        help="which system of several: single, first or a device such as /dev/sda2 "
+        "(default: ask, which lists them and stops)",
+    )
+    group.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="ID:file:PATH",
+        help="file with the passphrase of an encrypted disk; ID is a device, a UUID or all; may "
+        "be repeated. ID:key:TEXT works too, but other users of this host see TEXT",
+    )
+    group.add_argument(
+        "--keys-from-stdin", action="store_true", help="read passphrases from stdin, one a line"
+    )
+    group.add_argument(
+        "-m", "--memsize", type=positive("-m"), metavar="MIB", help="memory of the appliance"
+    )
+    group.add_argument(
+        "--smp", type=positive("--smp"), metavar="N", help="virtual CPUs of the appliance"
+    )
+
+
+def add_messages(parser: Parser) -> None:
+    group = parser.add_argument_group("messages")
+    group.add_argument(
+        "--progress",
+        choices=("auto", *KINDS),
+        default="auto",
+        metavar="HOW",
+        help="auto (default: rich on a terminal, else plain), rich, plain, json or none",
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
+    group.add_argument("-v", "--verbose", action="store_true", help="debug messages to stderr")
+    group.add_argument(
+        "-x", "--trace", action="store_true", help="as -v; and trace libguestfs calls in the log"
+    )
+    group.add_argument(
+        "--color",
+        "--colors",
+        "--colour",
+        "--colours",
+        dest="color",
+        action="store_true",
+        help="colours even where stdout is not a terminal",
+    )
+    group.add_argument("--wrap", action="store_true", help="wrap plain messages to 76 columns")
+    group.add_argument("-V", "--version", action="version", version=f"v2v {__version__}")
+    add_jobs_dir(group)
+
+
+def add_jobs_dir(group: Any) -> None:
+    group.add_argument(
+        "--jobs-dir",
+        metavar="DIR",
+        help="where jobs keep their journal, log and overlays (default: $V2V_JOBS, else "
+        "/var/lib/v2v/jobs for root and ~/.local/state/v2v/jobs for others)",
+    )
+
+
+def jobs_folder(args: argparse.Namespace) -> Path | None:
+    return Path(args.jobs_dir).expanduser().absolute() if args.jobs_dir else None
+
+
+# To a Job -----------------------------------------------------------------------------------------
+
+
+def to_job(args: argparse.Namespace, keys: tuple[str, ...]) -> Job:
+    """The Job that the options of convert, or of inspect, ask for."""
+    given = vars(args)
+    if not args.guests:
+        raise UsageError(
+            "no guest is named",
+            id="guest-missing",
+            hint="for example: v2v convert -i disk disk.vmdk -o local -os /var/tmp",
+        )
+    return Job(
+        input=input_choice(args),
+        output=output_choice(args) if "-o" in given else ModuleChoice("null"),
+        guests=tuple(args.guests),
+        name=given.get("-on"),
+        nic_maps=_without_duplicates(given.get("nic_maps") or []),
+        conversion=_conversion(args, keys),
+        boot_check=given.get("boot_check"),
+        parallel=given.get("parallel") or 1,
+    )
+
+
+def input_choice(args: argparse.Namespace) -> ModuleChoice:
+    given = vars(args)
+    mode = given["-i"] or ("libvirt" if given["-ic"] else "disk")
+    if mode in unsupported.INPUTS and mode not in registry.inputs():
+        raise _mode_unsupported(f"-i {mode}", "read its disks with -i disk")
+    words = {flag: given[flag] for flag in INPUT_FLAGS if given[flag] is not None}
+    return ModuleChoice(mode, words | _module_words("-io", args.io))
+
+
+def output_choice(args: argparse.Namespace) -> ModuleChoice:
+    given = vars(args)
+    mode = given["-o"] or "local"
+    if mode in unsupported.OUTPUTS and mode not in registry.outputs():
+        raise _mode_unsupported(f"-o {mode}", "write files with -o local, and import those")
+    words = {flag: given[flag] for flag in OUTPUT_FLAGS if given[flag] is not None}
+    if args.force:
+        words["--force"] = ""
+    return ModuleChoice(mode, words | _module_words("-oo", args.oo))
+
+
+def _mode_unsupported(mode: str, instead: str) -> UsageError:
+    return UsageError(f"{mode} is not supported yet", id="mode-unsupported", hint=instead)
+
+
+def _module_words(flag: str, given: list[str]) -> dict[str, str]:
+    """["compressed", "k=v"] as {"-oo compressed": "", "-oo k": "v"}."""
+    words: dict[str, str] = {}
+    for word in given:
+        key, _, value = word.partition("=")
+        if f"{flag} {key}" in words:
+            raise UsageError(f"{flag} {key} is given more than once", id="option-repeated")
+        words[f"{flag} {key}"] = value
+    return words
+
+
+def _without_duplicates(maps: list[Any]) -> tuple[Any, ...]:
+    """Two maps of the same network, bridge or MAC contradict each other."""
+    seen = set()
+    for one in maps:
+        if (one.kind, one.source) in seen:
+            what = f"{one.kind} {one.source}" if one.source else f"every {one.kind}"
+            raise UsageError(f"{what} is mapped more than once", id="option-repeated")
+        seen.add((one.kind, one.source))
+    return tuple(maps)
+
+
+def _conversion(args: argparse.Namespace, keys: tuple[str, ...]) -> ConversionOptions:
+    """The defaults of ConversionOptions, except where the command line says otherwise."""
+    given = vars(args)
+    if args.root not in ("ask", "single", "first") and not args.root.startswith("/dev/"):
+        raise UsageError(
+            f"--root {args.root}: not ask, single, first or a device",
+            id="option-value",
+            hint=options.did_you_mean(args.root, ("ask", "single", "first"))
+            or "for example --root /dev/sda2",
+        )
+    chosen = {name: given[name] for name in _CONVERSION if given.get(name) is not None}
+    return ConversionOptions(
+        root=args.root,
+        keys=keys,
+        appliance_memory=args.memsize,
+        appliance_cpus=args.smp,
+        trace=args.trace,
+        **chosen,
+    )
+
+
+# Options of convert alone whose dest is a field of ConversionOptions.
+_CONVERSION = (
+    "convert",
+    "block_bus",
+    "fstrim",
+    "appliance_network",
+    "guest_agent",
+    "initramfs",
+    "keep_nic_names",
+)
+BLOCK_DRIVERS = (BlockBus.VIRTIO_BLK.value, BlockBus.VIRTIO_SCSI.value)
+
+
+def module_help(flag: str, cls: type) -> str:
+    """What `-io ?` and `-oo ?` print of a module's Options."""
+    rows = [row for row in options.describe(cls) if row.flag.startswith(f"{flag} ")]
+    if not rows:
+        return f"No {flag} options here."
+    return "\n".join(option_line(row) for row in rows)
+
+
+def option_line(row: options.OptionHelp) -> str:
+    spelling = row.flag + (f"={row.metavar}" if row.metavar and " " in row.flag else "")
+    if row.metavar and " " not in row.flag:
+        spelling += f" {row.metavar}"
+    if row.default is None:
+        note = " (required)"
+    else:
+        note = f" (default: {row.default})" if row.default not in ("None", "False") else ""
+    return f"  {spelling:<28} {row.help}{note}"

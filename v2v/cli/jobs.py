@@ -1,0 +1,81 @@
+"""`v2v jobs`: what was started on this host, and how it ended."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from v2v.cli import job_options
+from v2v.cli.parser import Parser
+from v2v.cli.summary import json_text
+from v2v.errors import UsageError
+from v2v.ui import clean, clock_text
+
+EPILOG = """\
+examples:
+  v2v jobs
+  v2v jobs discard 20260301-101500-web-3f2a     remove what it left, at the target too
+
+A job is running, finished, failed, cancelled or interrupted; `v2v resume JOB` goes on with those
+that are not finished. Discarding a finished job removes its folder; its guest stays."""
+
+
+def add(commands: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        "jobs",
+        help="list jobs, or discard one",
+        description="List the jobs of this host, oldest first; or discard one.",
+        epilog=EPILOG,
+        usage="v2v jobs [--json] [--jobs-dir DIR]\n       v2v jobs discard JOB...",
+    )
+    parser.add_argument("words", nargs="*", metavar="discard JOB", help="remove these jobs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    job_options.add_jobs_dir(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.words:
+        return _list(args)
+    action, *job_ids = args.words
+    if action != "discard" or not job_ids:
+        raise UsageError(
+            f"v2v jobs {action}: not understood", id="usage", hint="v2v jobs discard JOB"
+        )
+    return _discard(args, job_ids)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from v2v import api
+
+    found = api.list_jobs(job_options.jobs_folder(args))
+    if args.json:
+        print(json_text([_plain(job) for job in found]))
+    elif not found:
+        print("no jobs")
+    for job in found if not args.json else ():
+        error = f" ({job.error})" if job.error else ""
+        state = f"{job.state}{error}"
+        print(f"{job.job_id:<36} {clock_text(job.started)}  {state:<28} {clean(job.name)}")
+    return 0
+
+
+def _plain(job: Any) -> dict[str, Any]:
+    return {
+        "job": job.job_id,
+        "name": job.name,
+        "state": job.state,
+        "error": job.error,
+        "started": job.started,
+        "steps": list(job.steps),
+        "folder": str(job.folder),
+    }
+
+
+def _discard(args: argparse.Namespace, job_ids: list[str]) -> int:
+    from v2v import api
+
+    for job_id in job_ids:
+        api.discard(job_id, jobs=job_options.jobs_folder(args))
+        print(f"{job_id}: discarded")
+    return 0

@@ -1,0 +1,119 @@
+"""What convert prints when it is done, and the texts of a source."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from v2v.events import StepFinished
+from v2v.types import BootEvidence, Source
+from v2v.ui import clean, size_text, time_text
+
+if TYPE_CHECKING:
+    from v2v.api import Result
+
+SHORTEST_STEP = 0.1  # seconds; steps that took less are not worth a line
+
+
+def wanted(args: argparse.Namespace) -> bool:
+    """Programs read events, and quiet is quiet."""
+    log_format = getattr(args, "machine_readable", None) or ""
+    return not args.quiet and args.progress not in ("json", "none") and "stdout" not in log_format
+
+
+def json_text(value: object) -> str:
+    return json.dumps(msgspec.to_builtins(value), indent=2)
+
+
+def text(result: Result, steps: Iterable[StepFinished]) -> str:
+    """The end of a successful job."""
+    guest = result.guest
+    lines = ["", f"{clean(guest.name)} is converted."]
+    lines += [f"  disk      {clean(disk.location)}" for disk in guest.disks]
+    for label, value in (
+        ("metadata", guest.metadata),
+        ("changes", _changes(result)),
+        ("boots", boot_text(result.boot) if result.boot else None),
+        ("report", str(result.report)),
+        ("start it", guest.start_hint),
+    ):
+        if value:
+            lines.append(f"  {label:<9} {clean(value)}")
+    return "\n".join([*lines, *timings(steps)])
+
+
+def _changes(result: Result) -> str | None:
+    """How many changes the report lists."""
+    try:
+        report = json.loads((result.folder / "report.json").read_text())
+        count = len(report["guest"]["changes"])
+    except (OSError, ValueError, KeyError, TypeError):  # the report is told of, not needed
+        return None
+    return f"{count} in the guest, each with its reason in the report"
+
+
+def boot_text(boot: BootEvidence) -> str:
+    """What the boot check saw, in one line."""
+    proofs = [f"reached {boot.reached} in {time_text(boot.seconds)} under {boot.accelerator}"]
+    if boot.root_device:
+        driver = f" ({boot.block_driver})" if boot.block_driver else ""
+        proofs.append(f"root on {boot.root_device}{driver}")
+    proofs += [f"{name} on {driver}" for name, driver in boot.nic_drivers.items()]
+    if boot.agent:
+        proofs.append(f"guest agent {boot.agent} answers")
+    return ("yes: " if boot.passed else "no: ") + ", ".join(proofs)
+
+
+def timings(steps: Iterable[StepFinished]) -> list[str]:
+    shown = [step for step in steps if step.reused or step.seconds >= SHORTEST_STEP]
+    if not shown:
+        return []
+    width = max(len(step.title) for step in shown)
+    return [
+        "  time",
+        *(
+            f"    {clean(step.title):<{width}}  "
+            + ("done before" if step.reused else f"{time_text(step.seconds):>12}")
+            for step in shown
+        ),
+    ]
+
+
+def source_text(source: Source) -> str:
+    """What --print-source prints."""
+    rows: list[tuple[str, Any]] = [
+        ("name", source.name),
+        ("hypervisor", source.hypervisor),
+        ("memory", size_text(source.memory)),
+        ("vCPUs", source.vcpus),
+        ("firmware", source.firmware or "told from the disks"),
+        ("secure boot", "yes" if source.secure_boot else None),
+        ("TPM", "yes" if source.tpm else None),
+    ]
+    lines = [f"{label + ':':<13}{clean(str(value))}" for label, value in rows if value]
+    return "\n".join(
+        [*lines, "disks:", *_disk_lines(source), "network cards:", *_nic_lines(source)]
+    )
+
+
+def _disk_lines(source: Source) -> Sequence[str]:
+    return [
+        f"  {number}. {clean(disk.location)} ({disk.format}"
+        + (f", {size_text(disk.size)}" if disk.size is not None else "")
+        + (f", on {clean(disk.controller)}" if disk.controller else "")
+        + ")"
+        for number, disk in enumerate(source.disks, 1)
+    ]
+
+
+def _nic_lines(source: Source) -> Sequence[str]:
+    nics = source.nics or ()
+    return [
+        f"  {number}. {clean(nic.mac or 'no MAC')} on {nic.kind} {clean(nic.network)}"
+        + (f" ({clean(nic.model)})" if nic.model else "")
+        for number, nic in enumerate(nics, 1)
+    ] or ["  none"]

@@ -1,0 +1,80 @@
+"""What virt-v2v's command line has and ours does not have yet: refused by name, never ignored."""
+
+from __future__ import annotations
+
+_CUSTOMIZE = "change the guest after the conversion, with virt-customize for example"
+_SELINUX = "v2v takes care of SELinux labels itself where a guest needs it"
+
+# Option: what to do instead.
+OPTIONS = {
+    **dict.fromkeys(
+        (
+            "append-line",
+            "chmod",
+            "chown",
+            "commands-from-file",
+            "copy",
+            "copy-in",
+            "delete",
+            "edit",
+            "firstboot",
+            "firstboot-command",
+            "firstboot-install",
+            "hostname",
+            "install",
+            "link",
+            "mkdir",
+            "move",
+            "password",
+            "password-crypto",
+            "root-password",
+            "run",
+            "run-command",
+            "scrub",
+            "ssh-inject",
+            "tar-in",
+            "timezone",
+            "touch",
+            "truncate",
+            "truncate-recursive",
+            "uninstall",
+            "update",
+            "upload",
+            "write",
+            "no-logfile",
+        ),
+        _CUSTOMIZE,
+    ),
+    **dict.fromkeys(
+        (
+            "no-selinux-relabel",
+            "selinux-relabel",
+            "selinux-relabel-at-boot",
+            "selinux-relabel-exclude",
+        ),
+        _SELINUX,
+    ),
+    "collect": "copy files out of the source with guestfish or virt-copy-out",
+    "collect-output": "copy files out of the source with guestfish or virt-copy-out",
+    "in-place": "v2v never writes to the source; the result is always a copy",
+    "echo-keys": "v2v asks for no passphrase: give it with --key or --keys-from-stdin",
+}
+
+# Modes of virt-v2v that are still to come.
+INPUTS = ("libvirt", "libvirtxml", "ova", "vmx")
+OUTPUTS = (
+    "glance",
+    "kubevirt",
+    "libvirt",
+    "openstack",
+    "osp",
+    "rhosp",
+    "ovirt",
+    "rhv",
+    "rhev",
+    "ovirt-upload",
+    "ovirt_upload",
+    "rhv-upload",
+    "rhv_upload",
+    "vdsm",
+)

@@ -1,0 +1,199 @@
+"""Runs a job for a subcommand: display, log, signals, and what to say when it fails.
+
+The job runs in a worker thread. The main thread only waits, so that a signal reaches it at once
+and can cancel what blocks outside Python, such as a call into the appliance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, TextIO, TypeVar
+
+from v2v import events, ui
+from v2v.cancel import Cancel
+from v2v.cli import machine
+from v2v.errors import V2VError
+from v2v.events import Emit, Event
+
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class Watch:
+    """A sink that remembers what the end of the command needs."""
+
+    job: events.JobStarted | None = None
+    failed: events.JobFailed | None = None
+    steps: list[events.StepFinished] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case events.JobStarted():
+                self.job = event
+            case events.JobFailed():
+                self.failed = event
+            case events.StepFinished():
+                self.steps.append(event)
+
+    def notes(self) -> list[str]:
+        """Where a failed job is, and how to go on with it."""
+        if self.job is None:
+            return []
+        notes = [f"job folder: {self.job.folder}"]
+        if self.failed is None or self.failed.resumable:
+            notes.append(f"to go on from there: v2v resume {self.job.job}")
+        return notes
+
+
+def perform(
+    args: argparse.Namespace, action: Callable[[Emit, Cancel], T], *, stream: TextIO | None = None
+) -> tuple[T, Watch]:
+    """Do `action` as the command line asks: its events displayed, signals cancelling it.
+
+    Raises what it raises, with notes that tell where the job is.
+    """
+    watch = Watch()
+    cancel = Cancel()
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(verbose_log(args))
+            sinks = [watch, *(stack.enter_context(sink) for sink in _displays(args, stream))]
+            emit = _tee(sinks)
+            try:
+                return in_worker(lambda: action(emit, cancel), cancel), watch
+            except V2VError as exc:
+                if watch.failed is None:  # it failed before it was a job
+                    emit(_failure(exc))
+                raise
+    except BaseException as exc:
+        for note in watch.notes():
+            exc.add_note(note)
+        raise
+
+
+def _failure(exc: V2VError) -> events.JobFailed:
+    return events.JobFailed(
+        job="", error=exc.id, message=exc.message, hint=exc.hint, resumable=False
+    )
+
+
+def _tee(sinks: list[Emit]) -> Emit:
+    def emit(event: Event) -> None:
+        for sink in sinks:
+            sink(event)
+
+    return emit
+
+
+def _displays(args: argparse.Namespace, stream: TextIO | None) -> Iterator[Any]:
+    """The sinks asked for, as context managers."""
+    stream = stream or sys.stdout
+    kind = "none" if args.quiet else args.progress
+    log_format = getattr(args, "machine_readable", None)
+    if log_format:
+        yield machine.log_sink(log_format)
+        if kind == "auto" and machine.writes_to(log_format, stream):
+            return  # nothing else may stand between its lines
+    kind = ui.choose(kind, stream, verbose=args.verbose or args.trace)
+    yield ui.display(kind, stream, color=args.color, width=76 if args.wrap else None)
+
+
+@contextmanager
+def verbose_log(args: argparse.Namespace) -> Iterator[None]:
+    """-v: what developers log goes to stderr too."""
+    if not (args.verbose or args.trace):
+        yield
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(relativeCreated)8.0f %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("v2v", "conversion")]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+# Threads and signals ------------------------------------------------------------------------------
+
+
+def in_worker(action: Callable[[], T], cancel: Cancel) -> T:
+    """Give what `action` gives or raises; meanwhile signals cancel it.
+
+    A handler only puts the signal on a queue (SimpleQueue.put may interrupt itself); None on it
+    means that the worker is done.
+    """
+    outcome: list[T] = []
+    error: list[BaseException] = []
+    queue: SimpleQueue[int | None] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.append(action())
+        except BaseException as exc:  # noqa: BLE001 - raised again in the main thread
+            error.append(exc)
+        finally:
+            queue.put(None)
+
+    worker = threading.Thread(target=work, name="job", daemon=True)
+    with _signals_to(queue):
+        worker.start()
+        _wait(queue, cancel)
+        worker.join()
+    if error:
+        raise error[0]
+    return outcome[0]
+
+
+def _wait(queue: SimpleQueue[int | None], cancel: Cancel) -> None:
+    interrupts = 0
+    while (signum := queue.get()) is not None:
+        interrupts += signum == signal.SIGINT
+        if interrupts > 1:
+            _leave_at_once()
+        if not cancel.cancelled:
+            name = signal.Signals(signum).name
+            print(f"v2v: {name}: stopping and cleaning up", file=sys.stderr, flush=True)
+            cancel.cancel()
+
+
+def _leave_at_once() -> None:
+    """The user is in a hurry. Servers and tools die with us; what was written is in the journal."""
+    print(
+        "\033[?25hv2v: left at once; `v2v jobs` tells what is unfinished"
+        if sys.stderr.isatty()
+        else "v2v: left at once; `v2v jobs` tells what is unfinished",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(130)
+
+
+@contextmanager
+def _signals_to(queue: SimpleQueue[int | None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    for signum in SIGNALS:
+        if signum != signal.SIGHUP or before[signum] is not signal.SIG_IGN:  # nohup is respected
+            signal.signal(signum, lambda number, frame: queue.put(number))
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

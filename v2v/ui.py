@@ -1,0 +1,263 @@
+"""Event sinks: what a person sees of a running job, and what a program reads.
+
+`display` gives the sink of one of the KINDS as a context manager. Guests name things, so every text
+is cleaned of control characters before it reaches a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from v2v import events
+from v2v.events import Emit, Event
+from v2v.types import KiB
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+KINDS = ("rich", "plain", "json", "none")
+PLAIN_SECONDS = 10.0  # between two progress lines of one disk
+JSON_SECONDS = 0.5  # between two progress objects of one disk
+RICH_PER_SECOND = 8.0  # redraws: smooth to the eye, cheap over ssh
+
+
+def choose(kind: str, stream: TextIO, *, verbose: bool = False) -> str:
+    """`auto` becomes rich on a terminal; plain elsewhere, and where debug lines run in between."""
+    if kind != "auto":
+        return kind
+    return "rich" if stream.isatty() and not verbose else "plain"
+
+
+@contextmanager
+def display(
+    kind: str, stream: TextIO, *, color: bool = False, width: int | None = None
+) -> Iterator[Emit]:
+    """The sink of a kind, writing to `stream`. `width`: wrap plain lines to so many columns."""
+    if kind == "rich":
+        rich = Rich(stream, color=color)
+        with rich.live:
+            yield rich
+    elif kind == "json":
+        yield Json(stream)
+    elif kind == "plain":
+        yield Plain(stream, color=color or stream.isatty(), width=width)
+    else:
+        yield Quiet(stream, color=color or stream.isatty(), width=width)
+
+
+class Lines(ABC):
+    """A sink that writes lines. Events come from any thread; a reader that left is no failure."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._told: dict[int, float] = {}  # disk: when its progress was last written
+        self._gone = False
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            text = self.text(event)
+            if text is not None and not self._gone:
+                try:
+                    self._stream.write(text + "\n")
+                    self._stream.flush()
+                except BrokenPipeError:
+                    self._gone = True
+
+    @abstractmethod
+    def text(self, event: Event) -> str | None:
+        """The line of an event, None for no line."""
+
+    def due(self, event: events.CopyProgress, seconds: float) -> bool:
+        """Whether to write this progress: the first, the last, and one every `seconds`."""
+        last = self._told.get(event.disk)
+        if last is not None and event.done < event.total and event.at - last < seconds:
+            return False
+        self._told[event.disk] = event.at
+        return True
+
+
+class Json(Lines):
+    """One JSON object a line: v2v.events.to_json."""
+
+    def text(self, event: Event) -> str | None:
+        if isinstance(event, events.CopyProgress) and not self.due(event, JSON_SECONDS):
+            return None
+        return json.dumps(events.to_json(event))
+
+
+class Quiet(Lines):
+    """Warnings only."""
+
+    def __init__(self, stream: TextIO, *, color: bool = False, width: int | None = None) -> None:
+        super().__init__(stream)
+        self._color = color
+        self._width = width
+
+    def text(self, event: Event) -> str | None:
+        if not isinstance(event, events.Warned):
+            return None
+        hint = f" ({event.hint})" if event.hint else ""
+        line = self.wrapped(f"v2v: warning: {clean(event.text)}{clean(hint)}")
+        return f"\033[1;35m{line}\033[0m" if self._color else line
+
+    def wrapped(self, line: str) -> str:
+        return textwrap.fill(line, self._width) if self._width else line
+
+
+class Plain(Quiet):
+    """Lines such as `[   3.2] Converting the guest`; the number counts seconds."""
+
+    def __init__(self, stream: TextIO, *, color: bool = False, width: int | None = None) -> None:
+        super().__init__(stream, color=color, width=width)
+        self._start: float | None = None
+        self._began: dict[int, tuple[float, int]] = {}  # disk: when and where its copy began
+
+    def text(self, event: Event) -> str | None:
+        if self._start is None:
+            self._start = event.at
+        words = self._words(event)
+        if words is None:
+            return super().text(event)
+        return self.wrapped(f"[{event.at - self._start:6.1f}] {clean(words)}")
+
+    def _words(self, event: Event) -> str | None:
+        match event:
+            case events.JobStarted():
+                return f"{'Resuming' if event.resumed else 'Starting'} job {event.job}"
+            case events.StepStarted():
+                return event.title
+            case events.StepFinished(reused=True):
+                return f"{event.title}: was done before"
+            case events.CopyProgress() if self.due(event, PLAIN_SECONDS):
+                return self._progress(event)
+            case events.Message():
+                return event.text
+        return None
+
+    def _progress(self, event: events.CopyProgress) -> str:
+        since, start = self._began.setdefault(event.disk, (event.at, event.done))
+        line = f"Disk {event.disk + 1}: {size_text(event.done)} of {size_text(event.total)}"
+        if event.at <= since or event.done == start:
+            return line
+        rate = (event.done - start) / (event.at - since)
+        left = (event.total - event.done) / rate
+        eta = f", {time_text(left)} left" if event.done < event.total else ""
+        return f"{line}, {size_text(rate)}/s{eta}"
+
+
+class Rich:
+    """Steps with ticks and times above, a bar per disk below; redrawn in place."""
+
+    def __init__(self, stream: TextIO, *, color: bool = False) -> None:
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.console = Console(file=stream, force_terminal=color or None, highlight=False)
+        text = TextColumn("{task.description}", markup=False)
+        self._steps = Progress(SpinnerColumn(), text, TimeElapsedColumn(), console=self.console)
+        figures = TextColumn("{task.fields[figures]}", markup=False)
+        self._disks = Progress(text, BarColumn(), figures, console=self.console)
+        self.live = Live(
+            Group(self._steps, self._disks),
+            console=self.console,
+            refresh_per_second=RICH_PER_SECOND,
+        )
+        self._step_tasks: dict[str, TaskID] = {}
+        self._disk_tasks: dict[int, TaskID] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case events.JobStarted():
+                self._line(f"{'Resuming' if event.resumed else 'Starting'} job {event.job}", "dim")
+            case events.StepStarted():
+                self._step_tasks[event.step] = self._steps.add_task(clean(event.title), total=None)
+            case events.StepFinished():
+                self._finished(event)
+            case events.CopyProgress():
+                self._progress(event)
+            case events.Message():
+                self._line(f"  {event.text}")
+            case events.Warned():
+                self._line(f"! {event.text}" + (f" ({event.hint})" if event.hint else ""), "yellow")
+            case events.JobFailed():
+                self._failed()
+
+    def _line(self, text: str, style: str | None = None) -> None:
+        self.console.print(clean(text), style=style, markup=False)
+
+    def _finished(self, event: events.StepFinished) -> None:
+        if (task := self._step_tasks.pop(event.step, None)) is not None:
+            self._steps.remove_task(task)
+        note = "was done before" if event.reused else time_text(event.seconds)
+        self._line(f"✓ {event.title}  {note}", "green" if not event.reused else "dim")
+
+    def _failed(self) -> None:
+        """The steps that were running are those that failed."""
+        for step, task in self._step_tasks.items():
+            title = next((t.description for t in self._steps.tasks if t.id == task), step)
+            self._steps.remove_task(task)
+            self._line(f"✗ {title}", "red")
+        self._step_tasks.clear()
+
+    def _progress(self, event: events.CopyProgress) -> None:
+        task = self._disk_tasks.get(event.disk)
+        if task is None:
+            task = self._disks.add_task(f"  disk {event.disk + 1}", total=event.total, figures="")
+            self._disk_tasks[event.disk] = task
+        self._disks.update(task, completed=event.done, total=event.total)
+        shown = next(t for t in self._disks.tasks if t.id == task)
+        figures = f"{size_text(event.done)} of {size_text(event.total)}"
+        speed = shown.finished_speed or shown.speed
+        if speed:
+            figures += f"  {size_text(speed)}/s"
+        if shown.time_remaining and not shown.finished:
+            figures += f"  {time_text(shown.time_remaining)} left"
+        self._disks.update(task, figures=figures)
+
+
+# Texts --------------------------------------------------------------------------------------------
+
+
+def clean(text: str) -> str:
+    """Without control characters: a guest's name must not drive the user's terminal."""
+    return "".join(
+        c if c.isprintable() else " " if c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: 512 B, 1.5 MiB, 20 GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < KiB:
+            return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.3g} {unit}"
+        size /= KiB
+    return f"{size:.3g} TiB"
+
+
+def time_text(seconds: float) -> str:
+    """Seconds for people: 3.2 s, 2 min 05 s, 1 h 10 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clock_text(at: float) -> str:
+    """A Unix time as local date and time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
