@@ -33,6 +33,7 @@ X86 = ("qemu-system-x86_64", "qemu-system-i386", "qemu-kvm")
 GUEST_CODE = bytes.fromhex("ba f4 00  66 b8 10 00 00 00  66 ef  f4  eb fd")
 BOOT_SECTOR = GUEST_CODE.ljust(510, b"\0") + b"\x55\xaa"
 GUEST_RAN = 33
+DISK_BYTES = 1024 * 1024  # SeaBIOS does not boot a disk of a single sector from AHCI
 
 
 def accelerator(emulator: str = "qemu-system-x86_64", cancel: Cancel | None = None) -> str:
@@ -57,6 +58,7 @@ def guest_runs(emulator: str, accelerator: str, cancel: Cancel | None = None) ->
     """Start a guest that says it ran; False if it did not, for whatever reason."""
     with tempfile.NamedTemporaryFile(prefix="v2v-accel-") as sector:
         sector.write(BOOT_SECTOR)
+        sector.truncate(DISK_BYTES)
         sector.flush()
         argv = [emulator, "-accel", accelerator, "-machine", "q35", "-m", "32"]
         argv += ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
