@@ -82,6 +82,7 @@ def start(
     cancel: Cancel | None = None,
 ) -> Result:
     """Run a new job to its end. Its folder is made in `jobs`, or in the default place."""
+    job = registry.anchored(job)
     parts = _parts(job)  # a wrong option is refused before a folder is made
     name = job.name or Path(job.guests[0]).name
     with Run.create(jobs or default_jobs_folder(), name, emit=emit, cancel=cancel) as run:

@@ -22,6 +22,7 @@ class Input(ABC):
     summary: ClassVar[str]  # one line for `v2v modes`
     Options: ClassVar[type]
     tools: ClassVar[tuple[str, ...]] = ()  # programs it needs, for `v2v doctor`
+    guests_are_files: ClassVar[bool] = True  # guests without :// are paths, rather than names
 
     def __init__(self, options: Any, guests: Sequence[str]) -> None:
         """`options` is an instance of Options; `guests` are the positional words."""

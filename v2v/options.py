@@ -74,6 +74,17 @@ def parse(cls: type[T], given: Mapping[str, str], *, module: str) -> T:
     return cls(**values)
 
 
+def anchored(cls: type, given: Mapping[str, str]) -> dict[str, str]:
+    """The same words with relative paths made absolute, so that they last longer than the cwd."""
+    hints = typing.get_type_hints(cls)
+    kinds = {field.metadata["flag"]: hints[field.name] for field in dataclasses.fields(cls)}
+    paths = {flag for flag, kind in kinds.items() if kind in (Path, Path | None)}
+    return {
+        flag: str(convert(word, Path, flag)) if flag in paths else word
+        for flag, word in given.items()
+    }
+
+
 def convert(word: str, kind: Any, flag: str) -> Any:
     """The word of an option as the type of its field."""
     if isinstance(kind, types.UnionType):  # X | None

@@ -6,9 +6,11 @@ import third-party bindings only when they are used.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
@@ -49,6 +51,20 @@ def make_input(choice: ModuleChoice, guests: tuple[str, ...]) -> Input:
 def make_output(job: Job) -> Output:
     cls = find_output(job.output.mode)
     return cls(options.parse(cls.Options, job.output.options, module=f"-o {cls.mode}"))
+
+
+def anchored(job: Job) -> Job:
+    """The same job with relative paths made absolute, so that it can be resumed from elsewhere."""
+    input_, output = find_input(job.input.mode), find_output(job.output.mode)
+    guests = job.guests
+    if input_.guests_are_files:
+        guests = tuple(word if "://" in word else str(Path(word).absolute()) for word in guests)
+    return dataclasses.replace(
+        job,
+        guests=guests,
+        input=ModuleChoice(job.input.mode, options.anchored(input_.Options, job.input.options)),
+        output=ModuleChoice(job.output.mode, options.anchored(output.Options, job.output.options)),
+    )
 
 
 def _modes(package: ModuleType, base: type[C]) -> dict[str, type[C]]:
