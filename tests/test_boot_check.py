@@ -83,6 +83,7 @@ def test_pieces_of_any_size_tell_the_same(size):
         ("SeaBIOS (version 1.16.2-debian-1.16.2-1)", "firmware"),
         ('BdsDxe: loading Boot0001 "UEFI Misc Device" from PciRoot(0x0)/Pci(0x2,0x0)', "firmware"),
         ('BdsDxe: starting Boot0001 "UEFI Misc Device" from PciRoot(0x0)', "bootloader"),
+        ('BdsDxe: starting Boot0002 "EFI Internal Shell" from Fv(7CB8BDC9)', "firmware"),
         ("                GNU GRUB  version 2.06-13+deb12u1", "bootloader"),
         ("[    0.000000] Linux version 5.14.0-362.8.1.el9_3.x86_64", "kernel"),
         ("[    4.31] XFS (dm-0): Mounting V5 Filesystem", "root"),
@@ -341,6 +342,8 @@ def test_uefi_firmware_starts_and_finds_nothing(need_tool, run, disk):
     evidence = check(disk(bytes(512)), run, seconds=60, hardware=hardware)
     assert not evidence.passed
     assert evidence.reached == "firmware"
+    assert evidence.trouble is not None
+    assert evidence.trouble.startswith("BdsDxe: failed to load Boot0001")
 
 
 def test_instrumenting_writes_the_throw_away_copy_alone(need_tool, run, disk):

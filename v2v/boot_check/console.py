@@ -61,8 +61,9 @@ MILESTONE_SIGNS = _signs(
     ("root", r"^BTRFS info \(device (?P<root>[\w-]+)[^)]*\): "),
     ("root", r"^VFS: Mounted root \("),
     ("kernel", r"^Linux version \d"),
-    ("bootloader", r"^Booting from [0-9a-f]{4}:7c00|^BdsDxe: starting Boot|^EFI stub: "),
+    ("bootloader", r"^Booting from [0-9a-f]{4}:7c00|^EFI stub: "),
     ("bootloader", r"GNU GRUB +version|Welcome to GRUB!|^GRUB loading|^Loading Linux |^Booting `"),
+    ("bootloader", r"^BdsDxe: starting Boot(?!.*EFI Internal Shell)"),
     ("bootloader", r"^error: .*grub|^LILO |^SYSLINUX |^ISOLINUX |^systemd-boot"),
     ("firmware", r"^SeaBIOS \(version|^BdsDxe: |^UEFI Interactive Shell|^UEFI firmware"),
 )
@@ -80,11 +81,13 @@ TROUBLE: tuple[tuple[bool, re.Pattern[str]], ...] = tuple(
         (True, r"No bootable (?:device|option)"),
         (True, r"X64 Exception Type|Synchronous Exception at"),
         (True, r"^grub rescue>|^grub>|Minimal BASH-like line editing"),
-        (True, r"^\(initramfs\)|^dracut:/#|^Shell> ?$"),
+        (True, r"^\(initramfs\)|^dracut:/#"),
+        (False, r"^BdsDxe: failed to (?:load|start) Boot"),
+        (True, r"^BdsDxe: starting Boot.*EFI Internal Shell|^Shell> ?$"),
         (False, r"Timed out waiting for device|dracut.*Warning: .*does not exist"),
         (False, r"^error: .*(?:not found|unknown filesystem|no such (?:device|partition))"),
         (False, r"\[FAILED\] Failed to (?:mount|start File System Check)|\[DEPEND\]"),
-        (False, r"Unable to enumerate|I/O error, dev|BdsDxe: failed to (?:load|start) Boot"),
+        (False, r"Unable to enumerate|I/O error, dev"),
     )
 )
 
@@ -207,9 +210,9 @@ class Console:
 
     @property
     def log(self) -> str:
-        if self._lost:
-            return f"{self._head}\n[... {self._lost} characters left out ...]\n{self._tail}"
-        return self._head + self._tail
+        """The text without escape sequences; of a long one the middle is left out."""
+        gap = f"\n[... {self._lost} characters left out ...]\n" if self._lost else ""
+        return re.sub(r"\n{3,}", "\n\n", self._head + gap + self._tail)
 
     @property
     def last_line(self) -> str | None:
