@@ -189,7 +189,9 @@ def _speed() -> Check:
         return Check("speed", "KVM", Status.OK, "a guest starts with it")
     why = "it does not start a guest" if Path("/dev/kvm").exists() else "there is no /dev/kvm"
     hint = "enable virtualisation in the firmware (or nested virtualisation), and join group kvm"
-    return Check("speed", "KVM", Status.WARNING, f"{why}: guests are emulated, much slower", hint)
+    return Check(
+        "speed", "KVM", Status.WARNING, f"{why}: v2v uses TCG emulation, which is much slower", hint
+    )
 
 
 def _launch() -> Check:

@@ -203,7 +203,8 @@ class Rich:
         if (task := self._step_tasks.pop(event.step, None)) is not None:
             self._steps.remove_task(task)
         note = "was done before" if event.reused else time_text(event.seconds)
-        self._line(f"✓ {event.title}  {note}", "green" if not event.reused else "dim")
+        indent = "  " * len(self._step_tasks)  # a part of the steps that still run
+        self._line(f"{indent}✓ {event.title}  {note}", "dim" if event.reused else "green")
 
     def _failed(self) -> None:
         """The steps that were running are those that failed."""

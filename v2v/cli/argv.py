@@ -79,15 +79,15 @@ def _normalise_option(
 
 def _lookup(name: str, word: str, table: dict[str, Option]) -> Option | None:
     """The option of that name, or the only one whose name starts with it."""
-    if name in table:
-        return table[name]
+    if name in table or not name:
+        return table.get(name)
     candidates = [o for n, o in table.items() if len(n) > 1 and n.startswith(name)]
     if len({o.dest for o in candidates}) > 1:
         spellings = ", ".join(o.spelling for o in candidates)
         raise UsageError(
             f"{word}: ambiguous option", id="option-ambiguous", hint=f"it may be {spellings}"
         )
-    return candidates[0] if candidates and name else None
+    return candidates[0] if candidates else None
 
 
 def _with_value(option: Option, value: str | None, rest: deque[str]) -> str:
@@ -118,6 +118,6 @@ def _cluster(word: str, rest: deque[str], table: dict[str, Option]) -> list[str]
 def _unknown(word: str, table: dict[str, Option]) -> UsageError:
     """The closest name is sought without dashes, which would make all options alike."""
     typed = word.partition("=")[0]
-    close = difflib.get_close_matches(typed.lstrip("-"), table, n=1)
+    close = difflib.get_close_matches(typed.lstrip("-"), [n for n in table if len(n) > 1], n=1)
     hint = f"did you mean {table[close[0]].spelling}?" if close else "see --help"
     return UsageError(f"{typed}: no such option", id="option-unknown", hint=hint)

@@ -121,6 +121,7 @@ def _add_actions(parser: Parser) -> None:
         "--json",
         action="store_const",
         const="json",
+        default=argparse.SUPPRESS,
         dest="progress",
         help="the same as --progress json: events as JSON lines on stdout, see docs/events.md; "
         "with --print-source: the source as JSON",

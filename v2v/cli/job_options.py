@@ -84,6 +84,7 @@ def add_network(parser: Parser) -> None:
         "--mac",
         dest="nic_maps",
         action="append",
+        default=argparse.SUPPRESS,
         type=mac_map,
         metavar="MAC:KIND:OUT",
         help="put the NIC with this MAC on KIND (network or bridge) OUT; may be repeated. "

@@ -26,6 +26,7 @@ def add(commands: Any) -> Parser:
         "--json",
         action="store_const",
         const="json",
+        default=argparse.SUPPRESS,
         dest="progress",
         help="the same as --progress json",
     )

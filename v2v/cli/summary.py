@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from v2v.events import StepFinished
 from v2v.types import BootEvidence, Source
 from v2v.ui import clean, size_text, time_text
 
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from v2v.api import Result
 
 SHORTEST_STEP = 0.1  # seconds; steps that took less are not worth a line
+
+
+@dataclass
+class TimedStep:
+    """A step as it was timed; `depth` is how many steps it is part of."""
+
+    step: str
+    title: str
+    depth: int
+    seconds: float | None = None  # None while it runs
+    reused: bool = False
 
 
 def wanted(args: argparse.Namespace) -> bool:
@@ -29,7 +40,7 @@ def json_text(value: object) -> str:
     return json.dumps(msgspec.to_builtins(value), indent=2)
 
 
-def text(result: Result, steps: Iterable[StepFinished]) -> str:
+def text(result: Result, steps: Iterable[TimedStep]) -> str:
     """The end of a successful job."""
     guest = result.guest
     lines = ["", f"{clean(guest.name)} is converted."]
@@ -68,19 +79,16 @@ def boot_text(boot: BootEvidence) -> str:
     return ("yes: " if boot.passed else "no: ") + ", ".join(proofs)
 
 
-def timings(steps: Iterable[StepFinished]) -> list[str]:
-    shown = [step for step in steps if step.reused or step.seconds >= SHORTEST_STEP]
-    if not shown:
-        return []
-    width = max(len(step.title) for step in shown)
-    return [
-        "  time",
-        *(
-            f"    {clean(step.title):<{width}}  "
-            + ("done before" if step.reused else f"{time_text(step.seconds):>12}")
-            for step in shown
-        ),
+def timings(steps: Iterable[TimedStep]) -> list[str]:
+    """A line per step; the parts of a step are indented below it."""
+    shown = [step for step in steps if step.reused or (step.seconds or 0) >= SHORTEST_STEP]
+    labels = ["  " * step.depth + clean(step.title) for step in shown]
+    width = max((len(label) for label in labels), default=0)
+    lines = [
+        f"    {label:<{width}}  " + ("done before" if step.reused else time_text(step.seconds or 0))
+        for label, step in zip(labels, shown, strict=True)
     ]
+    return ["  time", *lines] if lines else []
 
 
 def source_text(source: Source) -> str:

@@ -20,7 +20,7 @@ from typing import Any, TextIO, TypeVar
 
 from v2v import events, ui
 from v2v.cancel import Cancel
-from v2v.cli import machine
+from v2v.cli import machine, summary
 from v2v.errors import V2VError
 from v2v.events import Emit, Event
 
@@ -35,7 +35,7 @@ class Watch:
 
     job: events.JobStarted | None = None
     failed: events.JobFailed | None = None
-    steps: list[events.StepFinished] = field(default_factory=list)
+    steps: list[summary.TimedStep] = field(default_factory=list)  # in the order they started
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -43,8 +43,19 @@ class Watch:
                 self.job = event
             case events.JobFailed():
                 self.failed = event
+            case events.StepStarted():
+                depth = sum(step.seconds is None for step in self.steps)
+                self.steps.append(summary.TimedStep(event.step, event.title, depth))
+            case events.StepFinished(reused=True):
+                self.steps.append(summary.TimedStep(event.step, event.title, 0, 0.0, reused=True))
             case events.StepFinished():
-                self.steps.append(event)
+                self._end(event)
+
+    def _end(self, event: events.StepFinished) -> None:
+        for step in reversed(self.steps):
+            if step.step == event.step and step.seconds is None:
+                step.seconds = event.seconds
+                return
 
     def notes(self) -> list[str]:
         """Where a failed job is, and how to go on with it."""

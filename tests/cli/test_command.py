@@ -1,0 +1,161 @@
+"""The real `v2v` command, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+V2V = Path(sys.executable).with_name("v2v")
+COMMANDS = ("convert", "inspect", "doctor", "modes", "jobs", "resume", "completion")
+
+
+def v2v(*words: str, jobs: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "COLUMNS": "100", **more}
+    if jobs:
+        env["V2V_JOBS"] = str(jobs)
+    return subprocess.run(
+        [V2V, *words], capture_output=True, text=True, env=env, check=False, timeout=120
+    )
+
+
+def test_help_names_every_command() -> None:
+    done = v2v("--help")
+    assert done.returncode == 0
+    assert all(f"\n    {command} " in done.stdout for command in COMMANDS)
+    assert "examples:" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_commands(command: str) -> None:
+    done = v2v(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: v2v {command}")
+
+
+def test_no_words_print_the_help() -> None:
+    done = v2v()
+    assert done.returncode == 2
+    assert "commands:" in done.stdout
+
+
+@pytest.mark.parametrize("word", ["-V", "--version", "-version"])
+def test_version(word: str) -> None:
+    from v2v import __version__
+
+    assert v2v(word).stdout == f"v2v {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "id", "hint"),
+    [
+        ("convret x", "command-unknown", "did you mean convert?"),
+        ("convert x --boot-chek", "option-unknown", "did you mean --boot-check?"),
+        ("convert x -o locla -os /tmp", "mode-unknown", "did you mean local?"),
+        ("convert x -i dsik -o null", "mode-unknown", "did you mean disk?"),
+        ("convert", "guest-missing", "for example"),
+        ("resume", "usage", "see `v2v resume --help`"),
+        ("modes loacl", "mode-unknown", "did you mean local?"),
+        ("jobs forget x", "usage", "v2v jobs discard JOB"),
+        ("convert x --machine-readable=pigeon", "option-value", "stream:stdout"),
+    ],
+)
+def test_usage_errors(words: str, id: str, hint: str, tmp_path: Path) -> None:
+    done = v2v(*words.split(), jobs=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("v2v: error: ")
+    assert f"id: {id}\n" in done.stderr
+    assert f"hint: {hint}" in done.stderr or hint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_source_is_told_with_its_exit_code(tmp_path: Path) -> None:
+    done = v2v("convert", str(tmp_path / "none.img"), "-o", "null", jobs=tmp_path / "jobs")
+    assert done.returncode == 4
+    assert "none.img" in done.stderr
+
+
+def test_errors_are_events_too(tmp_path: Path) -> None:
+    done = v2v("convert", str(tmp_path / "none.img"), "-o", "null", "--json", jobs=tmp_path / "j")
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["event"] == "job-failed"
+    assert f"id: {last['error']}" in done.stderr
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    done = v2v("convert", f"{tmp_path}/a\033[31mb.img", "-o", "null", jobs=tmp_path / "jobs")
+    assert done.returncode == 4
+    assert "\033" not in done.stdout + done.stderr
+
+
+def test_modes() -> None:
+    done = v2v("modes")
+    assert done.returncode == 0
+    for mode in ("-i disk", "-o local", "-o null", "-o qemu"):
+        assert f"{mode} " in done.stdout
+
+
+def test_modes_json_lists_options() -> None:
+    rows = json.loads(v2v("modes", "--json").stdout)
+    local = next(row for row in rows if row["flag"] == "-o" and row["mode"] == "local")
+    assert "-os" in [option["flag"] for option in local["options"]]
+
+
+def test_options_of_a_mode() -> None:
+    assert "-oo compressed" in v2v("modes", "local").stdout
+    assert "-oo compressed" in v2v("convert", "-o", "local", "-oo", "?").stdout
+    assert v2v("convert", "-io", "?").returncode == 0
+
+
+def test_machine_readable_without_guests_lists_capabilities() -> None:
+    lines = v2v("convert", "--machine-readable").stdout.splitlines()
+    assert {"v2v", "input:disk", "output:local", "output:null", "convert:linux"} <= set(lines)
+    assert v2v("--machine-readable").stdout.splitlines() == lines
+
+
+def test_jobs_of_a_new_host(tmp_path: Path) -> None:
+    assert v2v("jobs", jobs=tmp_path / "none").stdout == "no jobs\n"
+    assert json.loads(v2v("jobs", "--json", jobs=tmp_path / "none").stdout) == []
+
+
+@pytest.mark.parametrize("words", [("resume", "none"), ("jobs", "discard", "none")])
+def test_unknown_job(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = v2v(*words, jobs=tmp_path)
+    assert done.returncode == 9
+    assert "id: job-unknown" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell: str) -> None:
+    done = v2v("completion", shell)
+    assert done.returncode == 0
+    assert "--boot-check" in done.stdout or shell == "tcsh"
+
+
+def test_bash_accepts_the_completion(need_tool) -> None:
+    need_tool("bash")
+    script = v2v("completion", "bash").stdout
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_bash_completes_an_option(need_tool) -> None:
+    need_tool("bash")
+    script = v2v("completion", "bash").stdout
+    ask = """
+COMP_WORDS=(v2v convert --boot-c); COMP_CWORD=2
+f=$(complete -p v2v | sed 's/.*-F \\([^ ]*\\).*/\\1/'); $f v2v --boot-c convert
+echo "${COMPREPLY[@]}"
+"""
+    done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, check=True)
+    assert "--boot-check" in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    shell = f"{V2V} convert --help | head -c 1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

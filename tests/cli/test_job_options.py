@@ -1,0 +1,202 @@
+"""Command lines and the jobs they become."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from v2v.cli import job_options, keys, main
+from v2v.errors import UsageError
+from v2v.job import ConversionOptions, Job, ModuleChoice, NicMap
+
+
+def job_of(*words: str) -> Job:
+    args = main.parse(["convert", *words])
+    with keys.key_files(args.key, from_stdin=False) as files:
+        return job_options.to_job(args, files)
+
+
+def test_defaults() -> None:
+    assert job_of("vm.img") == Job(
+        input=ModuleChoice("disk"), output=ModuleChoice("local"), guests=("vm.img",)
+    )
+
+
+def test_virt_v2v_command_line() -> None:
+    job = job_of(
+        *[
+            "-i",
+            "disk",
+            "x",
+            "-o",
+            "local",
+            "-os",
+            "d",
+            "-of",
+            "qcow2",
+            "-oa",
+            "sparse",
+            "-on",
+            "new",
+            "-oo",
+            "compressed",
+        ]
+    )
+    assert job.input == ModuleChoice("disk")
+    assert job.output == ModuleChoice(
+        "local", {"-os": "d", "-of": "qcow2", "-oa": "sparse", "-oo compressed": ""}
+    )
+    assert (job.guests, job.name) == (("x",), "new")
+
+
+def test_a_command_line_without_a_command_is_convert() -> None:
+    args = main.parse(["-i", "disk", "x", "-o", "local", "-os", "d"])
+    assert vars(args)["-os"] == "d"
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("-io k=v -io flag", {"-io k": "v", "-io flag": ""}),
+        ("--io a=b=c", {"-io a": "b=c"}),
+        ("-if raw -ip secret.txt", {"-if": "raw", "-ip": "secret.txt"}),
+        ("-it ssh -ic esx://host", {"-it": "ssh", "-ic": "esx://host"}),
+    ],
+)
+def test_input_words(words: str, options: dict[str, str]) -> None:
+    assert job_of("x", "-i", "disk", *words.split()).input == ModuleChoice("disk", options)
+
+
+def test_force_is_passed_when_given() -> None:
+    assert job_of("x", "--force").output.options == {"--force": ""}
+    assert job_of("x").output.options == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("-n lan", NicMap("network", None, "network", "lan")),
+        ("--network old:new", NicMap("network", "old", "network", "new")),
+        ("-b br0", NicMap("bridge", None, "bridge", "br0")),
+        ("--bridge=a:b", NicMap("bridge", "a", "bridge", "b")),
+        ("--mac 52:54:00:AA:bb:01:bridge:br0", NicMap("mac", "52:54:00:aa:bb:01", "bridge", "br0")),
+        ("--mac 52:54:00:aa:bb:01:network:x", NicMap("mac", "52:54:00:aa:bb:01", "network", "x")),
+    ],
+)
+def test_nic_maps(words: str, expected: NicMap) -> None:
+    assert job_of("x", *words.split()).nic_maps == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--no-convert", {"convert": False}),
+        ("--root first", {"root": "first"}),
+        ("--root /dev/sda2", {"root": "/dev/sda2"}),
+        ("--block-driver virtio-scsi", {"block_bus": "virtio-scsi"}),
+        ("--no-fstrim", {"fstrim": False}),
+        ("--appliance-network", {"appliance_network": True}),
+        ("-m 2048 --smp 4", {"appliance_memory": 2048, "appliance_cpus": 4}),
+        ("--guest-agent no", {"guest_agent": "no"}),
+        ("--initramfs rebuild", {"initramfs": "rebuild"}),
+        ("--no-keep-nic-names", {"keep_nic_names": False}),
+        ("-x", {"trace": True}),
+    ],
+)
+def test_conversion_options(words: str, expected: dict[str, Any]) -> None:
+    assert job_of("x", *words.split()).conversion == ConversionOptions(**expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("", None), ("--boot-check", 300.0), ("--boot-check=45.5", 45.5)]
+)
+def test_boot_check(words: str, expected: float | None) -> None:
+    assert job_of(*words.split(), "x").boot_check == expected
+
+
+def test_parallel() -> None:
+    assert job_of("x", "--parallel", "4").parallel == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "id"),
+    [
+        ("", "guest-missing"),
+        ("x -o local -o null", "option-repeated"),
+        ("x -oo a=1 -oo a=2", "option-repeated"),
+        ("x -n a -n b", "option-repeated"),
+        (
+            "x --mac 52:54:00:aa:bb:01:network:a --mac 52:54:00:AA:BB:01:network:b",
+            "option-repeated",
+        ),
+        ("x --mac 52:54:00:aa:bb:01:ip:10.0.0.1", "option-unsupported"),
+        ("x --mac nonsense", "option-value"),
+        ("x --mac 52:54:00:aa:bb:01:switch:b", "option-value"),
+        ("x -n a:", "option-value"),
+        ("x -n :a", "option-value"),
+        ("x --boot-check=soon", "option-value"),
+        ("x --boot-check=-1", "option-value"),
+        ("x --smp 0", "option-value"),
+        ("x --parallel two", "option-value"),
+        ("x --root sda1", "option-value"),
+        ("x --block-driver ide", "usage"),
+        ("x --key all", "key-value"),
+        ("x --key all:clevis", "option-unsupported"),
+        ("x --key all:file:/nonexistent/key", "key-file"),
+        ("x --install nano", "option-unsupported"),
+        ("x --collect /etc", "option-unsupported"),
+        ("x --in-place", "option-unsupported"),
+        ("x --echo-keys", "option-unsupported"),
+        ("x -i ova", "mode-unsupported"),
+        ("x -i vmx", "mode-unsupported"),
+        ("x -ic qemu:///system", "mode-unsupported"),  # virt-v2v's default input
+        ("x -o libvirt", "mode-unsupported"),
+        ("x -o rhv-upload", "mode-unsupported"),
+    ],
+)
+def test_refused(words: str, id: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        job_of(*words.split())
+    assert caught.value.id == id
+
+
+def test_passphrase_on_the_command_line_moves_to_a_private_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with keys.key_files(["/dev/sda2:key:open sesame"], from_stdin=False) as files:
+        (key,) = files
+        identity, kind, path = key.split(":")
+        assert (identity, kind) == ("/dev/sda2", "file")
+        assert Path(path).read_text() == "open sesame"
+        assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
+        assert stat.S_IMODE(Path(path).parent.stat().st_mode) == 0o700
+    assert not Path(path).exists()
+    told = capsys.readouterr().err
+    assert "other users of this host see" in told
+    assert "sesame" not in told
+
+
+def test_key_file_is_named_by_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("k")
+    monkeypatch.chdir(tmp_path)
+    with keys.key_files(["all:file:key"], from_stdin=False) as files:
+        assert files == (f"all:file:{tmp_path}/key",)
+
+
+def test_wrong_key_does_not_repeat_the_passphrase() -> None:
+    with pytest.raises(UsageError) as caught:
+        job_of("x", "--key", "all:kye:secret")
+    assert "secret" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_inspect_takes_the_same_input_options() -> None:
+    args = main.parse(["inspect", "-i", "disk", "a", "b", "--root", "first", "--json"])
+    job = job_options.to_job(args, ())
+    assert job.output == ModuleChoice("null")
+    assert job.guests == ("a", "b")
+    assert job.conversion.root == "first"
