@@ -7,7 +7,7 @@ inspect` shows the actions, `v2v convert` applies them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,6 +49,37 @@ class WriteFile:
         g.write(self.path, self.content)
         if not existed:
             g.chmod(self.mode, self.path)
+
+
+@dataclass(frozen=True)
+class EditFile:
+    """Change the text of a file that exists, whatever earlier actions have made of it."""
+
+    path: str
+    edit: Callable[[str], str]
+    change: Change
+
+    def apply(self, guest: Guest) -> None:
+        text = guest.read_text(self.path)
+        if text is None:
+            return
+        new = self.edit(text)
+        if new != text:
+            guest.g.write(self.path, new.encode("utf-8", "surrogateescape"))
+
+
+@dataclass(frozen=True)
+class CopyFile:
+    """Copy a file inside the guest to a name that is not taken; makes the folder."""
+
+    source: str
+    path: str
+    change: Change
+
+    def apply(self, guest: Guest) -> None:
+        if not guest.exists(self.path):
+            guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
+            guest.g.cp(self.source, self.path)
 
 
 @dataclass(frozen=True)

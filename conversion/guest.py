@@ -34,6 +34,7 @@ class Guest:
     packages: dict[str, str]  # installed packages: version
     nics: tuple[Nic, ...]  # of the target, with MAC addresses
     findings: list[Finding] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)  # what a step found out, for later ones
 
     def read(self, path: str, limit: int = MAX_TEXT) -> bytes | None:
         """The content of a regular file, or None if there is none."""
