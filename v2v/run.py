@@ -47,6 +47,7 @@ class Run:
         self.job_id = folder.name
         self.cancel = cancel or Cancel()
         self.timings: list[Timing] = []
+        self._began = time.monotonic()
         self._emit = emit
         self.journal = Journal(folder / "journal")
         self._remove_stale_tmp()
@@ -115,9 +116,11 @@ class Run:
         self.cancel.check()
         self.emit(events.StepStarted, step=step, title=title)
         start = time.monotonic()
-        yield
-        seconds = time.monotonic() - start
-        self.timings.append(Timing(step, seconds))
+        try:
+            yield
+        finally:  # a step that failed took its time too
+            seconds = time.monotonic() - start
+            self.timings.append(Timing(step, seconds, start - self._began, title))
         self.emit(events.StepFinished, step=step, title=title, seconds=seconds)
 
     def once(self, step: str, title: str, kind: type[T], action: Callable[[], T]) -> T:

@@ -155,6 +155,8 @@ class Finding:
 class Timing:
     name: str
     seconds: float
+    start: float | None = None  # seconds after the job's run began, where known
+    title: str | None = None  # what people call it
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +210,15 @@ class CopyResult:
     seconds: float
 
 
+BOOT_MILESTONES = ("nothing", "firmware", "bootloader", "kernel", "root", "userspace", "login")
+
+
 @dataclass(frozen=True, slots=True)
 class BootEvidence:
     """What the boot check saw. Strings come from the guest's console: treat as hostile."""
 
     passed: bool
-    reached: str  # the furthest milestone: nothing, firmware, kernel, root, userspace, login
+    reached: str  # the furthest of BOOT_MILESTONES
     seconds: float  # until the furthest milestone
     accelerator: str  # kvm or tcg
     root_device: str | None = None  # the block device the root was mounted from: vda1

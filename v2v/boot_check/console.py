@@ -10,10 +10,7 @@ import codecs
 import re
 from dataclasses import dataclass, field, replace
 
-from v2v.types import MiB
-
-# How far a boot can get, in order.
-MILESTONES = ("nothing", "firmware", "bootloader", "kernel", "root", "userspace", "login")
+from v2v.types import BOOT_MILESTONES, MiB
 
 MAX_LINE = 4096  # characters; a console line of a sane guest is far shorter
 MAX_TABLE = 64  # disks, SCSI hosts or NICs remembered
@@ -118,7 +115,7 @@ def _milestone(seen: Seen, line: str) -> Seen:
             continue
         if name == "root" and seen.root_device is None and "root" in match.groupdict():
             seen = replace(seen, root_device=match["root"])
-        if MILESTONES.index(name) > MILESTONES.index(seen.reached):
+        if BOOT_MILESTONES.index(name) > BOOT_MILESTONES.index(seen.reached):
             return replace(seen, reached=name)
         return seen
     return seen
