@@ -22,6 +22,7 @@ ROWS = {
         "v2v.events",
         "v2v.errors",
         "v2v.cancel",
+        "v2v.texts",
     ),
     "machinery": (
         "v2v.job",
@@ -41,6 +42,7 @@ ROWS = {
         "v2v.qemu_nbd",
         "v2v.overlay",
         "v2v.image_*",
+        "v2v.qcow2",
         "v2v.vmdk",
         "v2v.copy",
         "v2v.copy.*",

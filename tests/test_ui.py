@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from v2v import events, ui
+from v2v import events, texts, ui
 
 GiB = 1024**3
 
@@ -126,14 +126,14 @@ def test_a_reader_that_left_does_not_fail_the_job() -> None:
     ],
 )
 def test_size_text(size: int, text: str) -> None:
-    assert ui.size_text(size) == text
+    assert texts.size_text(size) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(3.21, "3.2 s"), (125, "2 min 05 s"), (4200, "1 h 10 min")]
 )
 def test_time_text(seconds: float, text: str) -> None:
-    assert ui.time_text(seconds) == text
+    assert texts.time_text(seconds) == text
 
 
 def test_choose() -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 from v2v import nbdkit, process, registry
 from v2v.errors import V2VError
+from v2v.texts import size_text
 from v2v.types import GiB, MiB
-from v2v.ui import size_text
 
 
 class Status(StrEnum):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import textwrap
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from v2v import events
 from v2v.events import Emit, Event
-from v2v.types import KiB
+from v2v.texts import clean, size_text, time_text
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -228,37 +227,3 @@ class Rich:
         if shown.time_remaining and not shown.finished:
             figures += f"  {time_text(shown.time_remaining)} left"
         self._disks.update(task, figures=figures)
-
-
-# Texts --------------------------------------------------------------------------------------------
-
-
-def clean(text: str) -> str:
-    """Without control characters: a guest's name must not drive the user's terminal."""
-    return "".join(
-        c if c.isprintable() else " " if c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
-
-
-def size_text(size: float) -> str:
-    """Bytes for people: 512 B, 1.5 MiB, 20 GiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < KiB:
-            return f"{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{size:.3g} {unit}"
-        size /= KiB
-    return f"{size:.3g} TiB"
-
-
-def time_text(seconds: float) -> str:
-    """Seconds for people: 3.2 s, 2 min 05 s, 1 h 10 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def clock_text(at: float) -> str:
-    """A Unix time as local date and time."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

@@ -10,7 +10,7 @@ from typing import Any
 from v2v.cli import job_options
 from v2v.cli.parser import Parser
 from v2v.cli.summary import json_text
-from v2v.ui import clean
+from v2v.texts import clean
 
 NOT_USABLE = 3  # the exit code of HostError
 

@@ -9,8 +9,8 @@ from typing import Any
 from v2v.cli import job_options, keys, summary, unsupported, work
 from v2v.cli.parser import Parser
 from v2v.converter import Inspection
+from v2v.texts import clean
 from v2v.types import Finding
-from v2v.ui import clean
 
 NOT_CONVERTIBLE = 5  # the exit code of GuestError
 

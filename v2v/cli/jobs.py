@@ -9,7 +9,7 @@ from v2v.cli import job_options
 from v2v.cli.parser import Parser
 from v2v.cli.summary import json_text
 from v2v.errors import UsageError
-from v2v.ui import clean, clock_text
+from v2v.texts import clean, clock_text
 
 EPILOG = """\
 examples:

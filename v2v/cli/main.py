@@ -14,7 +14,7 @@ from v2v.cli import completion, convert, doctor, inspect, jobs, modes, resume
 from v2v.cli.parser import Parser
 from v2v.errors import UsageError, V2VError
 from v2v.options import did_you_mean
-from v2v.ui import clean
+from v2v.texts import clean
 
 COMMANDS = (convert, inspect, doctor, modes, jobs, resume, completion)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from v2v.texts import clean, size_text, time_text
 from v2v.types import BootEvidence, Source
-from v2v.ui import clean, size_text, time_text
 
 if TYPE_CHECKING:
     from v2v.api import Result

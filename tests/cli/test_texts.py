@@ -1,0 +1,129 @@
+"""What inspect, convert and --print-source print for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from v2v.api import Result
+from v2v.cli import inspect, summary
+from v2v.cli.summary import TimedStep
+from v2v.converter import Inspection
+from v2v.types import (
+    BootEvidence,
+    Change,
+    DiskFormat,
+    Finding,
+    Firmware,
+    GiB,
+    GuestOS,
+    GuestRef,
+    Nic,
+    Source,
+    SourceDisk,
+    TargetDisk,
+)
+
+DEBIAN = GuestOS("linux", "debian", "12", "Debian GNU/Linux 12", "x86_64", hostname="web")
+
+
+def inspection(**more: object) -> Inspection:
+    values: dict[str, object] = {
+        "os": DEBIAN,
+        "firmware": Firmware.BIOS,
+        "root": "/dev/sda1",
+        "roots": ("/dev/sda1", "/dev/sdb1"),
+        "boot_disk": 0,
+        "kernel": "6.1.0-30-amd64",
+        "nics": (Nic(mac="52:54:00:00:00:01", name="ens192"),),
+        "filesystems": {"/dev/sda1": "ext4"},
+        "convertible": True,
+        "changes": (Change("Removed open-vm-tools", "it is for VMware", "open-vm-tools"),),
+        "findings": (
+            Finding("info", "some-info", "good to know"),
+            Finding("blocker", "no-kernel", "no kernel", "install one"),
+        ),
+    }
+    return Inspection(**(values | more))  # type: ignore[arg-type]
+
+
+def test_inspection() -> None:
+    lines = inspect.text(inspection()).splitlines()
+    assert "system      Debian GNU/Linux 12 (linux, x86_64)" in lines
+    assert "root        /dev/sda1 (also found: /dev/sdb1)" in lines
+    assert "NIC         ens192, MAC 52:54:00:00:00:01, on network default" in lines
+    assert "  - Removed open-vm-tools" in lines
+    assert "      because it is for VMware" in lines
+    assert lines.index("blocker: no kernel (no-kernel)") < lines.index(
+        "info: good to know (some-info)"
+    )
+    assert lines[-1] == "This guest converts."
+
+
+def test_inspection_of_a_guest_that_does_not_convert() -> None:
+    text = inspect.text(inspection(convertible=False, changes=()))
+    assert "Conversion would change nothing." in text
+    assert text.endswith("This guest does not convert.")
+
+
+def test_inspection_is_cleaned() -> None:
+    hostile = GuestOS("linux", "x", "1", "Evil\033[2J", "x86_64", hostname="a\rb")
+    assert not {"\033", "\r"} & set(inspect.text(inspection(os=hostile)))
+
+
+def test_source() -> None:
+    source = Source(
+        "web",
+        "disk",
+        (SourceDisk("/srv/web.vmdk", DiskFormat.VMDK, size=20 * GiB, controller="scsi"),),
+        nics=(Nic(mac="52:54:00:00:00:01", model="vmxnet3"),),
+    )
+    text = summary.source_text(source)
+    assert "name:        web" in text
+    assert "  1. /srv/web.vmdk (vmdk, 20 GiB, on scsi)" in text
+    assert "  1. 52:54:00:00:00:01 on network default (vmxnet3)" in text
+    assert json.loads(summary.json_text(source))["disks"][0]["size"] == 20 * GiB
+
+
+def test_summary(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"guest": {"changes": [{}, {}, {}]}}')
+    disk = TargetDisk("/srv/web-sda", "/srv/.web", DiskFormat.QCOW2, GiB)
+    boot = BootEvidence(
+        True,
+        "login",
+        31.0,
+        "tcg",
+        root_device="vda1",
+        block_driver="virtio_blk",
+        nic_drivers={"ens192": "virtio_net"},
+    )
+    ref = GuestRef("web", (disk,), "/srv/web.xml", "virsh define /srv/web.xml")
+    text = summary.text(
+        Result("j", tmp_path, ref, tmp_path / "report.html", boot),
+        [
+            TimedStep("source", "Reading the source", 0, 0.0, reused=True),
+            TimedStep("guest", "Converting the guest", 0, 65.0),
+            TimedStep("convert:launch", "Launching the appliance", 1, 12.0),
+            TimedStep("disks", "Creating the target disks", 0, 0.01),
+        ],
+    )
+    assert text.splitlines() == [
+        "",
+        "web is converted.",
+        "  disk      /srv/web-sda",
+        "  metadata  /srv/web.xml",
+        "  changes   3 in the guest, each with its reason in the report",
+        "  boots     yes: reached login in 31.0 s under tcg, root on vda1 (virtio_blk), "
+        "ens192 on virtio_net",
+        f"  report    {tmp_path}/report.html",
+        "  start it  virsh define /srv/web.xml",
+        "  time",
+        "    Reading the source         done before",
+        "    Converting the guest       1 min 05 s",
+        "      Launching the appliance  12.0 s",
+    ]
+
+
+def test_summary_without_a_report_is_still_a_summary(tmp_path: Path) -> None:
+    result = Result("j", tmp_path, GuestRef("web"), tmp_path / "report.html", None)
+    assert "web is converted." in summary.text(result, [])
