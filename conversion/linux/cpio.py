@@ -7,6 +7,7 @@ Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's sourc
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from conversion.linux.decompress import DecompressError, open_stream
 from v2v.types import GiB, KiB, MiB
 
 HEADER = 110  # bytes: the magic and 13 numbers of 8 hex digits
+HEX = re.compile(rb"[0-9a-fA-F]+")
 MAGICS = (b"070701", b"070702")
 TRAILER = "TRAILER!!!"
 
@@ -173,10 +175,9 @@ def _read_archive(
         header = reader.take(HEADER)
         if header[:6] not in MAGICS:
             raise CpioError("there is something in it that is not a cpio archive")
-        try:
-            numbers = [int(header[i : i + 8], 16) for i in range(6, HEADER, 8)]
-        except ValueError:
-            raise CpioError("an archive's header is damaged") from None
+        if not HEX.fullmatch(header, 6):
+            raise CpioError("an archive's header is damaged")
+        numbers = [int(header[i : i + 8], 16) for i in range(6, HEADER, 8)]
         mode, size, name_size = numbers[1], numbers[6], numbers[11]
         if not 0 < name_size <= limits.name:
             raise CpioError("an archive holds an impossible name")

@@ -33,7 +33,7 @@ _SET_DEFAULT = re.compile(r"^(\s*set default=)(\"[^\"\n]*\"|'[^'\n]*'|\S*)", re.
 class MenuEntry:
     title: str
     id: str
-    place: tuple[int, ...]  # its number in each menu on the way to it
+    names: tuple[frozenset[str], ...]  # number, title and id in each menu on the way to it
     path: str  # what GRUB_DEFAULT can hold to mean it: ids, or titles, joined by ">"
     kernel: str  # the kernel's path as GRUB sees it
     arguments: str
@@ -44,7 +44,7 @@ class _Open:
     kind: str
     title: str = ""
     id: str = ""
-    place: tuple[int, ...] = ()
+    names: tuple[frozenset[str], ...] = ()
     path: str = ""
     count: int = 0  # entries seen inside
     kernel: str = ""
@@ -81,14 +81,14 @@ def _opened(line: str, match: re.Match[str], menu: _Open) -> _Open:
     title = _unquote(match[2])
     found = _ID.search(line)
     ident = _unquote(found[1]) if found else ""
-    place = (*menu.place, menu.count)
+    names = (*menu.names, frozenset({str(menu.count), title, ident} - {""}))
     menu.count += 1
     path = f"{menu.path}>{ident or title}" if menu.path else ident or title
-    return _Open(match[1], title, ident, place, path)
+    return _Open(match[1], title, ident, names, path)
 
 
 def _entry(o: _Open) -> MenuEntry:
-    return MenuEntry(o.title, o.id, o.place, o.path, o.kernel, o.arguments)
+    return MenuEntry(o.title, o.id, o.names, o.path, o.kernel, o.arguments)
 
 
 def _unquote(word: str) -> str:
@@ -123,28 +123,19 @@ def default_entry(text: str, environment: Mapping[str, str]) -> MenuEntry | None
 
 
 def find_entry(entries: Iterable[MenuEntry], choice: str) -> MenuEntry | None:
-    """The entry a GRUB_DEFAULT value means: numbers, titles or ids, with ">" between menus."""
+    """The entry a GRUB_DEFAULT value means: a number, title or id in each menu, with ">" between.
+
+    A value that means a submenu means the first entry in it.
+    """
     words = [word.strip() for word in choice.split(">")]
-    candidates = list(entries)
-    if all(word.isdecimal() for word in words):
-        place = tuple(map(int, words))
-        return next((e for e in candidates if e.place[: len(place)] == place), None)
-    wanted = ">".join(words)
-    for entry in candidates:
-        names = {entry.title, entry.id, entry.path, _mixed(entry, words)}
-        if wanted in names:
+    for entry in entries:
+        if len(words) <= len(entry.names) and all(map(_in, words, entry.names)):
             return entry
-    return next((e for e in candidates if e.path.startswith(f"{wanted}>")), None)
+    return None
 
 
-def _mixed(entry: MenuEntry, words: list[str]) -> str:
-    """A submenu by number, then an entry by id or title, as in "1>Debian GNU/Linux"."""
-    numbers = [str(n) for n in entry.place]
-    if len(words) == len(numbers) and words[:-1] == numbers[:-1]:
-        for name in (entry.title, entry.id):
-            if name == words[-1]:
-                return ">".join(words)
-    return entry.path
+def _in(word: str, names: frozenset[str]) -> bool:
+    return word in names
 
 
 def set_default(text: str, path: str) -> str:
@@ -242,15 +233,16 @@ def legacy_entries(text: str) -> list[MenuEntry]:
         match = re.search(r"(?m)^\s*kernel\s+(?:--\S+\s+)*(\S+)(.*)$", block)
         if match:
             path = re.sub(r"^\(hd\d+,\d+\)", "", match[1])
-            found.append(MenuEntry(title, "", (number,), str(number), path, match[2].strip()))
+            names = (frozenset({str(number)}),)
+            found.append(MenuEntry(title, "", names, str(number), path, match[2].strip()))
     return found
 
 
 def legacy_default(text: str) -> MenuEntry | None:
     entries = legacy_entries(text)
     match = re.search(r"(?m)^default\s*=?\s*(\d+)", text)
-    number = int(match[1]) if match else 0
-    return next((e for e in entries if e.place == (number,)), entries[0] if entries else None)
+    choice = match[1] if match else "0"
+    return find_entry(entries, choice) or (entries[0] if entries else None)
 
 
 def set_legacy_default(text: str, number: str) -> str:
