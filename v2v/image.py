@@ -1,0 +1,231 @@
+"""What a disk image is, found out without QEMU, and which files it may make QEMU open.
+
+An image can name other files: a backing file, a data file, extents. A hostile one names files of
+the host (/etc/shadow) and has them copied into the guest's disk. So every name is resolved here,
+must lie in the folder of the image that names it or below, or be allowed by the user, and QEMU is
+told the format of each file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from v2v import image_formats, image_magic, qcow2, vmdk
+from v2v.errors import SourceError
+from v2v.image_formats import Header
+from v2v.image_reader import FileReader, Reader, truncated
+from v2v.types import DiskFormat
+
+MAX_CHAIN = 64  # backing files behind one another
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image whose headers were checked. `packed` is gzip or xz; then the format is inside."""
+
+    location: str
+    format: DiskFormat
+    size: int | None  # virtual size in bytes; None when the image is packed
+    packed: str | None = None
+    backing: Image | None = None
+    data_file: Path | None = None  # where a qcow2 image keeps its data outside of itself
+    files: tuple[Path, ...] = ()  # every file it consists of, its own first, backing files too
+
+
+def read_image(
+    path: Path, format: DiskFormat | None = None, *, allowed: Sequence[Path] = ()
+) -> Image:
+    """Check a local image and all it names. `format` forces one; otherwise the content tells.
+
+    `allowed` are files and folders elsewhere that the image may name. SourceError if it is not
+    sound or names others.
+    """
+    return _read_local(path.resolve(), format, tuple(p.resolve() for p in allowed), ())
+
+
+def read_remote(reader: Reader, format: DiskFormat | None = None) -> Image:
+    """Check an image that is not a local file. It may name no other file at all."""
+    head, tail = image_magic.read_ends(reader)
+    if format is None and (packed := image_magic.packed_with(head)):
+        return Image(reader.name, DiskFormat.RAW, None, packed)
+    header = _read_header(reader, format or image_magic.image_format(head, tail))
+    if header.backing or header.data_file or header.extents:
+        named = header.backing or header.data_file or header.extents[0].name
+        raise _refused(reader.name, named, "it is not a local file, so that it may name none")
+    return Image(reader.name, header.format, header.size)
+
+
+def qemu_options(image: Image, *, prefix: str = "") -> dict[str, str]:
+    """The --image-opts keys that open a local image and its backing files, each format forced."""
+    path = image.files[0]
+    driver = "host_device" if path.is_block_device() else "file"
+    options = {
+        f"{prefix}driver": str(image.format),
+        f"{prefix}file.driver": driver,
+        f"{prefix}file.filename": str(path),
+        **format_options(image.format, prefix),
+    }
+    if image.data_file:
+        options[f"{prefix}data-file.driver"] = "file"
+        options[f"{prefix}data-file.filename"] = str(image.data_file)
+    if image.backing:
+        options |= qemu_options(image.backing, prefix=f"{prefix}backing.")
+    return options
+
+
+def format_options(format: DiskFormat, prefix: str = "") -> dict[str, str]:
+    """VHD: the size its header gives, where QEMU may otherwise take a rounded geometry."""
+    if format == DiskFormat.VPC:
+        return {f"{prefix}force_size_calc": "current_size"}
+    return {}
+
+
+def check_raw(reader: Reader, head: bytes, *, strict: bool) -> None:
+    """Refuse what is certainly no disk, or ends before its partition table says.
+
+    `strict` also refuses what shows no sign of being a disk: no partition table, no filesystem.
+    """
+    if other := image_magic.foreign(head):
+        raise _not_a_disk(f"{reader.name} is not a disk image: it is {other.what}", other.hint)
+    if strict and not image_magic.looks_like_disk(head):
+        raise _not_a_disk(
+            f"{reader.name} does not look like a disk: it has no image header, "
+            "partition table or filesystem",
+            image_magic.NO_DISK,
+        )
+    end = image_magic.partitioned_end(head)
+    if end > reader.size + image_magic.CYLINDER:
+        raise truncated(reader, "the last partition, or the partition table's copy,", end)
+
+
+def _not_a_disk(message: str, hint: str) -> SourceError:
+    return SourceError(message, id="not-a-disk-image", hint=hint)
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def _read_local(
+    path: Path, format: DiskFormat | None, allowed: tuple[Path, ...], above: tuple[Path, ...]
+) -> Image:
+    if path in above or len(above) > MAX_CHAIN:
+        raise SourceError(f"{above[0]}: its chain of backing files has no end", id="image-corrupt")
+    with FileReader(path) as reader:
+        head, tail = image_magic.read_ends(reader)
+        if format is None and (packed := image_magic.packed_with(head)):
+            return Image(str(path), DiskFormat.RAW, None, packed, files=(path,))
+        header = _read_header(reader, format or image_magic.image_format(head, tail))
+    named = _named_files(path, header, allowed)
+    image = Image(
+        str(path),
+        header.format,
+        header.size,
+        data_file=named[0] if header.data_file else None,
+        files=(path, *named),
+    )
+    if header.backing is None:
+        return image
+    base = _resolve(path, header.backing, allowed)
+    below = _read_local(base, _backing_format(path, header), allowed, (*above, path))
+    if below.packed:
+        raise _refused(str(path), header.backing, "it is compressed")
+    return replace(image, backing=below, files=(*image.files, *below.files))
+
+
+def _read_header(reader: Reader, format: DiskFormat | None) -> Header:
+    """The checked header. A forced format that the content contradicts is an error."""
+    if format in (None, DiskFormat.RAW):
+        return Header(DiskFormat.RAW, reader.size)
+    head, tail = image_magic.read_ends(reader)
+    found = image_magic.image_format(head, tail)
+    if found != format and not _could_be(format, reader):
+        raise SourceError(
+            f"{reader.name} is not a {format} image; it looks like {_spoken(head, found)}",
+            id="image-format-wrong",
+            hint="leave out -if to let v2v find out, or give the right format",
+        )
+    parsers: dict[DiskFormat, Callable[[Reader], Header]] = {
+        DiskFormat.QCOW2: qcow2.read_qcow2,
+        DiskFormat.VPC: image_formats.read_vhd,
+        DiskFormat.VHDX: image_formats.read_vhdx,
+        DiskFormat.VDI: image_formats.read_vdi,
+        DiskFormat.VMDK: vmdk.read_sparse if head[:4] == b"KDMV" else vmdk.read_descriptor_file,
+    }
+    assert format is not None  # noqa: S101  mypy does not see it from the test above
+    return parsers[format](reader)
+
+
+def _could_be(format: DiskFormat | None, reader: Reader) -> bool:
+    """A fixed VHD whose disk begins like another image, or is cut, is known by its size alone."""
+    return format == DiskFormat.VPC and reader.read(reader.size - 512, 8) == b"conectix"
+
+
+def _spoken(head: bytes, found: DiskFormat | None) -> str:
+    if found is None and (other := image_magic.foreign(head)):
+        return other.what
+    return str(found or DiskFormat.RAW)
+
+
+def _backing_format(path: Path, header: Header) -> DiskFormat | None:
+    """As recorded; an old image does not say, and then the file's own content does."""
+    if header.format == DiskFormat.VMDK:
+        return DiskFormat.VMDK
+    if header.backing_format is None:
+        return None
+    try:
+        return DiskFormat(header.backing_format)
+    except ValueError:
+        raise SourceError(
+            f"{path}: its backing file has the unknown format {header.backing_format!r}",
+            id="image-unsupported",
+            hint="merge it with its backing file first: qemu-img convert",
+        ) from None
+
+
+# Which files it may name --------------------------------------------------------------------------
+
+
+def _named_files(path: Path, header: Header, allowed: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The data file and the extents, each there and long enough."""
+    if header.data_file:
+        return (_resolve(path, header.data_file, allowed),)
+    found = []
+    for extent in header.extents:
+        file = _resolve(path, extent.name, allowed)
+        with FileReader(file) as reader:
+            if extent.sparse:
+                vmdk.check_sparse_extent(reader, extent.length)
+            elif extent.offset + extent.length > reader.size:
+                raise truncated(reader, f"the extent of {path.name}", extent.offset + extent.length)
+        found.append(file)
+    return tuple(found)
+
+
+def _resolve(image: Path, name: str, allowed: tuple[Path, ...]) -> Path:
+    """The file that an image means by `name`, if the image may mean it. Reads no content."""
+    if ":" in name.split("/", maxsplit=1)[0] or "\\" in name:
+        raise _refused(str(image), name, "it is not a plain file name")
+    file = (image.parent / name).resolve()
+    inside = file.is_relative_to(image.parent)
+    if not inside and not any(file == one or file.is_relative_to(one) for one in allowed):
+        raise _refused(str(image), name, "it lies outside of the image's folder")
+    if not file.exists():
+        raise SourceError(
+            f"{image} needs the file {name}, which is not there",
+            id="image-file-missing",
+            hint=f"put it at {file}",
+        )
+    if not (file.is_file() or file.is_block_device()):
+        raise _refused(str(image), name, "it is not a regular file")
+    return file
+
+
+def _refused(image: str, name: str, why: str) -> SourceError:
+    return SourceError(
+        f"{image} refers to {name!r}: refused, because {why}",
+        id="image-names-other-file",
+        hint="if you trust this image and mean that file: -io allow-backing=PATH, "
+        "a file or a folder; several are separated by colons",
+    )
