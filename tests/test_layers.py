@@ -43,6 +43,8 @@ ROWS = {
         "v2v.overlay",
         "v2v.image_*",
         "v2v.qcow2",
+        "v2v.image",
+        "v2v.in_use",
         "v2v.vmdk",
         "v2v.copy",
         "v2v.copy.*",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from v2v.cli import job_options, keys, main
-from v2v.errors import UsageError
+from v2v.errors import HostError, UsageError
 from v2v.job import ConversionOptions, Job, ModuleChoice, NicMap
 
 
@@ -143,9 +143,8 @@ def test_parallel() -> None:
         ("x --parallel two", "option-value"),
         ("x --root sda1", "option-value"),
         ("x --block-driver ide", "usage"),
-        ("x --key all", "key-value"),
+        ("x --key all", "key-form"),
         ("x --key all:clevis", "option-unsupported"),
-        ("x --key all:file:/nonexistent/key", "key-file"),
         ("x --install nano", "option-unsupported"),
         ("x --collect /etc", "option-unsupported"),
         ("x --in-place", "option-unsupported"),
@@ -186,6 +185,12 @@ def test_key_file_is_named_by_its_absolute_path(
     monkeypatch.chdir(tmp_path)
     with keys.key_files(["all:file:key"], from_stdin=False) as files:
         assert files == (f"all:file:{tmp_path}/key",)
+
+
+def test_key_file_must_be_readable() -> None:
+    with pytest.raises(HostError) as caught:
+        job_of("x", "--key", "all:file:/nonexistent/key")
+    assert caught.value.id == "key-unreadable"
 
 
 def test_wrong_key_does_not_repeat_the_passphrase() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from v2v.errors import UsageError
+from v2v.errors import HostError, UsageError
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def _file_of(word: str, folder: Path, index: int) -> str:
     if not identity or kind not in ("file", "key") or not value:
         # The word may hold a passphrase: it is not repeated.
         raise UsageError(
-            f"--key {identity}:...: not ID:file:PATH", id="key-value", hint="see `v2v convert -h`"
+            f"--key {identity}:...: not ID:file:PATH", id="key-form", hint="see `v2v convert -h`"
         )
     if kind == "key":
         path = _write(folder / f"key-{index}", value)
@@ -48,7 +48,7 @@ def _file_of(word: str, folder: Path, index: int) -> str:
     else:
         path = Path(value).expanduser().absolute()
         if not os.access(path, os.R_OK):
-            raise UsageError(f"--key {identity}:file:{value}: cannot be read", id="key-file")
+            raise HostError(f"--key {identity}:file:{value}: cannot be read", id="key-unreadable")
     return f"{identity}:file:{path}"
 
 
