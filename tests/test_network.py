@@ -62,3 +62,11 @@ def test_nics_without_address_get_different_ones() -> None:
     two = replace(NO_NICS, nics=(Nic(), Nic()))
     assert len({nic.mac for nic in target_nics(two, [])}) == 2
     assert stable_mac(two, 0) != stable_mac(two, 1)
+
+
+def test_a_bridge_for_all_is_for_the_nic_that_nobody_told_of() -> None:
+    to_bridge = NicMap("bridge", None, "bridge", "br0")
+    (nic,) = target_nics(NO_NICS, [to_bridge])
+    assert (nic.kind, nic.network) == ("bridge", "br0")
+    (nic,) = target_nics(NO_NICS, [to_bridge, TO_ALL])
+    assert (nic.kind, nic.network) == ("network", "all")

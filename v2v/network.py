@@ -18,13 +18,19 @@ def target_nics(source: Source, maps: Sequence[NicMap]) -> tuple[Nic, ...]:
     """
     if source.nics is None:
         named = [m for m in maps if m.kind == "mac"]
-        nics = tuple(Nic(mac=m.source) for m in named) or (Nic(mac=stable_mac(source)),)
+        nics = tuple(Nic(mac=m.source) for m in named) or (_unknown_nic(source, maps),)
     else:
         nics = tuple(
             nic if nic.mac else replace(nic, mac=stable_mac(source, index))
             for index, nic in enumerate(source.nics)
         )
     return tuple(_mapped(nic, maps) for nic in nics)
+
+
+def _unknown_nic(source: Source, maps: Sequence[NicMap]) -> Nic:
+    """A NIC that nobody told of is on a network, unless only -b says where to put NICs."""
+    for_all = {m.kind for m in maps if m.source is None}
+    return Nic(mac=stable_mac(source), kind="bridge" if for_all == {"bridge"} else "network")
 
 
 def stable_mac(source: Source, index: int = 0) -> str:
