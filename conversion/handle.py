@@ -1,0 +1,241 @@
+"""The libguestfs appliance: a small virtual machine in which guest disks are opened and changed.
+
+Guest filesystems are never mounted on the host. The appliance's messages go to log/appliance.log
+of the job. Close it before the NBD servers under it stop: its last writes are made at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from v2v import accel
+from v2v.endpoint import Endpoint
+from v2v.errors import Cancelled, GuestError, HostError, V2VError
+from v2v.job import ConversionOptions
+from v2v.run import Run
+from v2v.types import MiB
+
+log = logging.getLogger(__name__)
+
+KEY_MEMORY = 2048  # MiB; LUKS2's key derivation takes up to 1 GiB by itself
+MAX_LOG = 64 * MiB  # a guest's program may print without end
+KILL_AGAIN_SECONDS = 0.05  # between children of a launch, which come one after the other
+
+
+class Appliance:
+    """An appliance that is being launched by a thread of its own, or is up."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], options: ConversionOptions, run: Run) -> None:
+        self._run = run
+        self._log_path = run.folder / "log" / "appliance.log"
+        self._log: IO[str] = self._log_path.open("a", encoding="utf-8", errors="replace")
+        self._lock = threading.Lock()  # of what the cancelling thread looks at
+        self._pid: int | None = None
+        self._killed = False
+        self._failure: BaseException | None = None
+        self.died = False
+        try:
+            self._g = self._configure(endpoints, options)
+        except BaseException:
+            self._log.close()
+            raise
+        self._thread = threading.Thread(target=self._launch, name="appliance", daemon=True)
+        self._thread.start()
+
+    def _configure(self, endpoints: Sequence[Endpoint], options: ConversionOptions) -> Any:
+        guestfs = _binding()
+        g = guestfs.GuestFS(python_return_dict=True)
+        events = guestfs.EVENT_APPLIANCE | guestfs.EVENT_LIBRARY
+        events |= guestfs.EVENT_TRACE | guestfs.EVENT_WARNING
+        g.set_event_callback(self._write_log, events)
+        g.set_event_callback(self._note_death, guestfs.EVENT_SUBPROCESS_QUIT)
+        g.set_program("v2v")
+        g.set_identifier("v2v")
+        g.set_verbose(options.trace)  # makes the appliance's kernel talkative: some 3 s under TCG
+        g.set_trace(True)
+        g.set_tmpdir(str(self._run.tmp))
+        g.set_backend("direct")
+        if accel.accelerator(g.get_hv(), self._run.cancel) == "tcg":
+            g.set_backend_setting("force_tcg", "1")
+        g.set_network(options.appliance_network)
+        _size(g, options)
+        for endpoint in endpoints:
+            _add_drive(g, endpoint)
+        return g
+
+    def _launch(self) -> None:
+        try:
+            self._g.launch()
+            with self._lock:
+                self._pid = self._g.get_pid()
+        except BaseException as exc:  # noqa: BLE001  handed to the thread that waits
+            self._failure = exc
+
+    def result(self) -> Any:
+        """Wait until the appliance is up, and give the guestfs handle."""
+        self._thread.join()
+        self._run.cancel.check()
+        if self._failure is not None:
+            raise HostError(
+                f"the libguestfs appliance did not start: {self._last_words()}",
+                id="appliance-failed",
+                hint=f"`v2v doctor` tells what is missing; all it said is in {self._log_path}",
+            ) from self._failure
+        return self._g
+
+    def _last_words(self) -> str:
+        lines = _useful_lines(str(self._failure))
+        lines += _useful_lines(self._log_path.read_text(errors="replace"))[-3:]
+        return "; ".join(dict.fromkeys(lines))[-600:] or "it said nothing"
+
+    def kill(self) -> None:
+        """Make a blocked call return, from another thread; the appliance is lost."""
+        with self._lock:
+            self._killed = True
+            if self._pid is not None:
+                _kill(self._pid)
+                return
+        while self._thread.is_alive():  # what it runs just now: supermin, then QEMU
+            for child in _children(self._thread):
+                _kill(child)
+            self._thread.join(KILL_AGAIN_SECONDS)
+        if self._pid is not None:
+            _kill(self._pid)
+
+    def shut_down(self) -> None:
+        """Unmount everything and end the appliance. An error here means that writes were lost."""
+        with self._lock:
+            self._pid = None
+        self._g.umount_all()
+        self._g.sync()
+        self._g.shutdown()
+
+    def close(self) -> None:
+        """Release everything, whatever state it is in; never raises."""
+        if self._thread.is_alive():
+            self.kill()
+        self._thread.join()
+        with self._lock:
+            self._pid = None
+        with contextlib.suppress(RuntimeError):
+            self._g.close()
+        self._log.close()
+
+    def _write_log(self, event: int, handle: int, text: str, numbers: list[int]) -> None:
+        if self._log.tell() < MAX_LOG:
+            self._log.write(text if text.endswith("\n") else f"{text}\n")
+            self._log.flush()
+
+    def _note_death(self, event: int, handle: int, text: str, numbers: list[int]) -> None:
+        self.died = True
+
+
+@contextmanager
+def start_appliance(
+    endpoints: Sequence[Endpoint], options: ConversionOptions, run: Run
+) -> Iterator[Appliance]:
+    """Launch an appliance with these disks in the background; `result()` waits for it.
+
+    The disks are /dev/sda, /dev/sdb, ... in their order. Leaving the block without an error
+    unmounts and shuts down, which must succeed. guestfs's own errors become V2VError.
+    """
+    run.cancel.check()
+    appliance = Appliance(endpoints, options, run)
+    try:
+        with run.cancel.calling(appliance.kill):
+            yield appliance
+            appliance.result()
+            appliance.shut_down()
+    except Exception as exc:
+        if (error := _translate(exc, appliance, run)) is exc:
+            raise
+        raise error from exc
+    finally:
+        appliance.close()
+
+
+@contextmanager
+def open_appliance(
+    endpoints: Sequence[Endpoint], options: ConversionOptions, run: Run
+) -> Iterator[Any]:
+    """As start_appliance, but gives the launched guestfs handle."""
+    with start_appliance(endpoints, options, run) as appliance:
+        yield appliance.result()
+
+
+def _translate(exc: Exception, appliance: Appliance, run: Run) -> Exception:
+    """What went wrong, seen from outside. A cancelled or dead appliance makes any call fail."""
+    where = f"see {run.folder / 'log' / 'appliance.log'}"
+    if run.cancel.cancelled:
+        return Cancelled()
+    if appliance.died and not (isinstance(exc, V2VError) and exc.id == "appliance-failed"):
+        return HostError("the libguestfs appliance died", id="appliance-died", hint=where)
+    if type(exc) is RuntimeError or isinstance(exc, UnicodeDecodeError):
+        return GuestError(
+            f"the guest's disks cannot be worked on: {exc}", id="appliance-call", hint=where
+        )
+    return exc
+
+
+def _binding() -> Any:
+    try:
+        import guestfs
+    except ImportError as exc:
+        raise HostError(
+            "the Python binding of libguestfs is not installed",
+            id="binding-missing",
+            hint="install it: apt-get install python3-guestfs, or dnf install python3-libguestfs",
+        ) from exc
+    return guestfs
+
+
+def _size(g: Any, options: ConversionOptions) -> None:
+    memory = options.appliance_memory or (KEY_MEMORY if options.keys else None)
+    if memory is not None:
+        g.set_memsize(memory)
+    if options.appliance_cpus is not None:
+        g.set_smp(options.appliance_cpus)
+
+
+def _add_drive(g: Any, endpoint: Endpoint) -> None:
+    """Caching is unsafe because the disks are overlays; their owner flushes them at the end."""
+    assert endpoint.socket is not None  # noqa: S101  overlays are served on Unix sockets
+    g.add_drive_opts(
+        endpoint.export,
+        format="raw",
+        protocol="nbd",
+        server=[f"unix:{endpoint.socket}"],
+        readonly=endpoint.read_only,
+        cachemode=None if endpoint.read_only else "unsafe",
+        discard="disable" if endpoint.read_only else "besteffort",
+    )
+
+
+def _children(thread: threading.Thread) -> list[int]:
+    path = Path(f"/proc/self/task/{thread.native_id}/children")
+    try:
+        return [int(pid) for pid in path.read_text().split()]
+    except OSError:
+        return []
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+_NOISE = re.compile(r"libguestfs(-test-tool| FAQ|: trace)|For more information|^Original error")
+
+
+def _useful_lines(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not _NOISE.search(line)]
