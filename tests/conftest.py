@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,3 +39,22 @@ def need_tool():
         return path
 
     return need
+
+
+@pytest.fixture(scope="session")
+def guest_image() -> Callable[[str], Path]:
+    """The image of a guest of `fixtures`, by name; read-only, built when missing."""
+    import os
+
+    import fixtures
+    from fixtures.tools import MissingTool
+
+    def image(name: str) -> Path:
+        try:
+            return fixtures.guest(name)
+        except MissingTool as exc:
+            if os.environ.get("CI"):
+                pytest.fail(str(exc))
+            pytest.skip(str(exc))
+
+    return image
