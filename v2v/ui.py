@@ -51,13 +51,27 @@ def display(
         yield Quiet(stream, color=color or stream.isatty(), width=width)
 
 
-class Lines(ABC):
+class Pace:
+    """Thins out progress: the first of a disk, the last, and one every so many seconds."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, float] = {}  # disk: when its progress was last told
+
+    def due(self, event: events.CopyProgress, seconds: float) -> bool:
+        last = self._told.get(event.disk)
+        if last is not None and event.done < event.total and event.at - last < seconds:
+            return False
+        self._told[event.disk] = event.at
+        return True
+
+
+class Lines(Pace, ABC):
     """A sink that writes lines. Events come from any thread; a reader that left is no failure."""
 
     def __init__(self, stream: TextIO) -> None:
+        super().__init__()
         self._stream = stream
         self._lock = threading.Lock()
-        self._told: dict[int, float] = {}  # disk: when its progress was last written
         self._gone = False
 
     def __call__(self, event: Event) -> None:
@@ -73,14 +87,6 @@ class Lines(ABC):
     @abstractmethod
     def text(self, event: Event) -> str | None:
         """The line of an event, None for no line."""
-
-    def due(self, event: events.CopyProgress, seconds: float) -> bool:
-        """Whether to write this progress: the first, the last, and one every `seconds`."""
-        last = self._told.get(event.disk)
-        if last is not None and event.done < event.total and event.at - last < seconds:
-            return False
-        self._told[event.disk] = event.at
-        return True
 
 
 class Json(Lines):
@@ -152,10 +158,11 @@ class Plain(Quiet):
         return f"{line}, {size_text(rate)}/s{eta}"
 
 
-class Rich:
+class Rich(Pace):
     """Steps with ticks and times above, a bar per disk below; redrawn in place."""
 
     def __init__(self, stream: TextIO, *, color: bool = False) -> None:
+        super().__init__()
         from rich.console import Console, Group
         from rich.live import Live
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -186,7 +193,7 @@ class Rich:
                 self._step_tasks[event.step] = self._steps.add_task(clean(event.title), total=None)
             case events.StepFinished():
                 self._finished(event)
-            case events.CopyProgress():
+            case events.CopyProgress() if self.due(event, 1 / RICH_PER_SECOND):
                 self._progress(event)
             case events.Message():
                 self._line(f"  {event.text}")
