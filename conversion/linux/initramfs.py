@@ -167,6 +167,11 @@ def _new_folders(archive: Archive, paths: Iterable[str]) -> list[str]:
     return list(folders)
 
 
+def alignment(contents: Contents) -> int:
+    """Where the kernel looks for the next archive. After lz4 it wants to see a size of zero."""
+    return 512 if contents.last_is_lz4 else 4
+
+
 def tail_bytes(size: int, entries: Iterable[Entry], *, compress: bool, align: int = 4) -> bytes:
     """What follows an initramfs of `size` bytes: zeros, then the new archive."""
     data = write_archive(entries)
@@ -253,7 +258,7 @@ class Extend:
         entries = extension(
             self.contents, self.kernel.version, self.kernel.modules, self.missing, files
         )
-        align = 512 if self.contents.last_is_lz4 else 4
+        align = alignment(self.contents)
         size = guest.g.filesize(path)
         tail = tail_bytes(size, entries, compress=_can_gzip(guest, self.kernel), align=align)
         check_space(guest, size + len(tail))

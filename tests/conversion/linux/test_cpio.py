@@ -7,28 +7,18 @@ import contextlib
 import gzip
 import io
 import lzma
-import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import lz4.block
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conversion.linux.cpio import CpioError, Entry, Limits, clean, read_initramfs, write_archive
+from tests.conversion.linux.initramfs_maker import lz4_legacy
 from v2v.types import KiB, MiB
-
-
-def lz4_legacy(data: bytes) -> bytes:
-    out = b"\x02\x21\x4c\x18"
-    for start in range(0, len(data), 8 * MiB):
-        block = lz4.block.compress(data[start : start + 8 * MiB], store_size=False)
-        out += struct.pack("<I", len(block)) + block
-    return out
-
 
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
