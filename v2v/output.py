@@ -65,3 +65,8 @@ class Output(ABC):
     @abstractmethod
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         """Undo create_disks. Never touches what had its final name. Safe to repeat."""
+
+
+def is_copied(run: Run, index: int) -> bool:
+    """Whether this job has disk `index` safe on the target; `connect` must keep what it holds."""
+    return f"copied:{index}" in run.journal

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import string
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ from v2v.journal import Journal
 from v2v.types import Timing
 
 T = TypeVar("T")
+
+JOB_ID_CHARACTERS = string.ascii_letters + string.digits + "-_."
 
 
 def default_jobs_folder() -> Path:
@@ -62,9 +65,8 @@ class Run:
         cls, jobs: Path, name: str, *, emit: Emit = events.ignore, cancel: Cancel | None = None
     ) -> Run:
         """Start a new job; its id is a time, the guest's name and a few random digits."""
-        safe = (
-            "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:40].strip(".-") or "vm"
-        )
+        ascii_name = "".join(c if c in JOB_ID_CHARACTERS else "-" for c in name)
+        safe = ascii_name[:40].strip(".-") or "vm"
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = jobs / f"{stamp}-{safe}-{secrets.token_hex(2)}"
         try:

@@ -50,7 +50,7 @@ def copy_disk(
     with open_reader(endpoint) as reader:
         copier = _Copier(disk, reader, sink, cancel, meter)
         copier.copy(endpoint.size)
-    with _naming(disk, "flush", 0, endpoint.size, "copy-flush"):
+    with _naming(disk, "flush", 0, endpoint.size):
         sink.flush()
     meter.finish()
     return CopyResult(
@@ -134,14 +134,14 @@ class _Copier:
             self._drain(1)
             self._start(_Filling(step, self._free.pop()))
         elif not self._sink.is_zero:
-            with _naming(self._disk, "zero", step.offset, step.length, "copy-write"):
+            with _naming(self._disk, "zero", step.offset, step.length):
                 self._sink.zero(step.offset, step.length)
 
     def _start(self, filling: _Filling) -> None:
         for gap in filling.write.gaps():
             filling.view(gap.offset, gap.length)[:] = bytes(gap.length)
         for read in filling.write.reads:
-            with _naming(self._disk, "read", read.offset, read.length, "copy-read"):
+            with _naming(self._disk, "read", read.offset, read.length):
                 view = filling.view(read.offset, read.length)
                 self._reader.read(
                     read.offset, view, self._when_read(filling, read.offset, len(view))
@@ -153,9 +153,7 @@ class _Copier:
         def done(error: OSError | None) -> None:
             filling.missing -= 1
             if error is not None:
-                self._error = self._error or _failure(
-                    self._disk, "read", offset, length, "copy-read", error
-                )
+                self._error = self._error or _failure(self._disk, "read", offset, length, error)
             elif filling.missing == 0:
                 self._full.append(filling)
 
@@ -176,22 +174,22 @@ class _Copier:
 
     def _finish(self, filling: _Filling) -> None:
         write = filling.write
-        with _naming(self._disk, "write", write.offset, write.length, "copy-write"):
+        with _naming(self._disk, "write", write.offset, write.length):
             self._sink.write(write.offset, filling.buffer[: write.length])
         self._free.append(filling.buffer)
         self._meter.add(data_bytes(write.reads))
 
 
 @contextmanager
-def _naming(disk: int, verb: str, offset: int, length: int, id: str) -> Iterator[None]:
+def _naming(disk: int, verb: str, offset: int, length: int) -> Iterator[None]:
     """Turn a system error into one that names the disk and the range."""
     try:
         yield
     except OSError as exc:
-        raise _failure(disk, verb, offset, length, id, exc) from exc
+        raise _failure(disk, verb, offset, length, exc) from exc
 
 
-def _failure(disk: int, verb: str, offset: int, length: int, id: str, error: OSError) -> CopyError:
+def _failure(disk: int, verb: str, offset: int, length: int, error: OSError) -> CopyError:
     cause = error.strerror or str(error)
     where = f"bytes {offset} to {offset + length - 1}"
     message = f"disk {disk + 1}: cannot {verb} {where}: {cause}"
@@ -199,5 +197,8 @@ def _failure(disk: int, verb: str, offset: int, length: int, id: str, error: OSE
         return CopyError(
             message, id="target-full", hint="make room on the target, then `v2v resume` the job"
         )
-    side = "source" if verb == "read" else "target"
-    return CopyError(message, id=id, hint=f"see to the {side}, then `v2v resume` the job")
+    return CopyError(
+        message,
+        id="copy-read" if verb == "read" else "copy-write",
+        hint="the job can be continued with `v2v resume` when that is repaired",
+    )

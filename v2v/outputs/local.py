@@ -1,0 +1,28 @@
+"""-o local: disk files and a libvirt domain in a folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from v2v.hardware import Hardware
+from v2v.outputs._folder import FolderOptions, FolderOutput
+from v2v.outputs._libvirt_xml import domain_xml
+from v2v.types import TargetDisk
+
+
+class LocalOutput(FolderOutput):
+    """NAME-sda, NAME-sdb, ... and NAME.xml."""
+
+    mode = "local"
+    aliases = ("disk",)
+    summary = "disk files and a libvirt domain (NAME.xml) in a folder"
+    Options = FolderOptions
+    suffix = ".xml"
+
+    def description(self, hardware: Hardware, disks: Sequence[TargetDisk]) -> bytes:
+        return domain_xml(hardware, disks)
+
+    def start_hint(self, name: str, description: Path) -> str:
+        return f"virsh define {shlex.quote(str(description))} && virsh start {shlex.quote(name)}"
