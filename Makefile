@@ -1,0 +1,31 @@
+# `make` lists the targets.
+PYTHON := .venv/bin/python
+.PHONY: help setup demo test test-fast check bench-convert clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+setup: ## install what is missing: OS packages (apt or dnf), .venv with the v2v command
+	@scripts/setup
+
+demo: setup ## convert a real Debian 12 guest and boot the result
+	@scripts/demo
+
+test: check ## set-up, check, and every test
+	$(PYTHON) -m pytest
+
+test-fast: setup ## the tests without an appliance: under two minutes
+	$(PYTHON) -m pytest -q -m 'not appliance and not boots'
+
+check: setup ## lint, formatting and types
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+bench-convert: ## time and memory of converting the demo guest, as a ratio to virt-v2v (half an hour)
+	@scripts/setup --bench
+	$(PYTHON) -m tests.bench.convert
+
+clean: ## remove what was built: the environment, caches, guests, the demo's result
+	rm -rf .venv .cache demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
