@@ -48,8 +48,8 @@ def read_image(
 def read_remote(reader: Reader, format: DiskFormat | None = None) -> Image:
     """Check an image that is not a local file. It may name no other file at all."""
     head, tail = image_magic.read_ends(reader)
-    if format is None and (packed := image_magic.packed_with(head)):
-        return Image(reader.name, DiskFormat.RAW, None, packed)
+    if packed := image_magic.packed_with(head):
+        return Image(reader.name, format or DiskFormat.RAW, None, packed)
     header = _read_header(reader, format or image_magic.image_format(head, tail))
     if header.backing or header.data_file or header.extents:
         named = header.backing or header.data_file or header.extents[0].name
@@ -114,8 +114,8 @@ def _read_local(
         raise SourceError(f"{above[0]}: its chain of backing files has no end", id="image-corrupt")
     with FileReader(path) as reader:
         head, tail = image_magic.read_ends(reader)
-        if format is None and (packed := image_magic.packed_with(head)):
-            return Image(str(path), DiskFormat.RAW, None, packed, files=(path,))
+        if not above and (packed := image_magic.packed_with(head)):
+            return Image(str(path), format or DiskFormat.RAW, None, packed, files=(path,))
         header = _read_header(reader, format or image_magic.image_format(head, tail))
     named = _named_files(path, header, allowed)
     image = Image(
@@ -129,8 +129,6 @@ def _read_local(
         return image
     base = _resolve(path, header.backing, allowed)
     below = _read_local(base, _backing_format(path, header), allowed, (*above, path))
-    if below.packed:
-        raise _refused(str(path), header.backing, "it is compressed")
     return replace(image, backing=below, files=(*image.files, *below.files))
 
 

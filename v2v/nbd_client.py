@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from v2v.cancel import Cancel
 from v2v.endpoint import Endpoint, nbd_unix_uri
 from v2v.errors import HostError, SourceError
 from v2v.extents import Extent, merge
@@ -20,16 +23,27 @@ log = logging.getLogger(__name__)
 BASE_ALLOCATION = "base:allocation"
 STATE_ZERO = 2  # NBD_STATE_ZERO of the NBD protocol
 STATUS_REQUEST = 2 * GiB  # bytes asked about at once; the protocol's length has 32 bits
+READ_REQUEST = MiB  # every server takes so much
+POLL_MILLISECONDS = 100  # how late a cancelled job may notice
 
 
 def describe(
-    socket: Path | None = None, *, uri: str | None = None, export: str = "", read_only: bool = True
+    socket: Path | None = None,
+    *,
+    uri: str | None = None,
+    export: str = "",
+    read_only: bool = True,
+    cancel: Cancel | None = None,
+    seconds: float | None = None,
 ) -> Endpoint:
-    """Shake hands with a server and note what it promises. Give `socket`, or else `uri`."""
+    """Shake hands with a server and note what it promises. Give `socket`, or else `uri`.
+
+    A server that unpacks its disk first answers late: there is no time limit unless given.
+    """
     if uri is None:
         assert socket is not None  # noqa: S101  the caller's mistake, not the user's
         uri = nbd_unix_uri(socket, export)
-    handle = _connect(socket, uri, export)
+    handle = _connect(socket, uri, export, cancel, seconds)
     try:
         block = _block_sizes(handle)
         return Endpoint(
@@ -67,6 +81,41 @@ def extents(endpoint: Endpoint, handle: nbd.NBD | None = None) -> Iterator[Exten
         handle.shutdown()
 
 
+class ExportReader:
+    """The headers of an image that lies in an NBD export: a v2v.image_reader.Reader."""
+
+    def __init__(self, endpoint: Endpoint, name: str) -> None:
+        self.name = name
+        self.size = endpoint.size
+        self._block = endpoint.minimum_block
+        self._handle = connect(endpoint)
+
+    def read(self, offset: int, length: int) -> bytes:
+        if offset < 0 or offset >= self.size:
+            return b""
+        end = min(offset + length, self.size)
+        start = offset - offset % self._block
+        parts = []
+        for at in range(start, end, READ_REQUEST):
+            stop = min(-(-end // self._block) * self._block, at + READ_REQUEST, self.size)
+            parts.append(self._pread(at, stop - at))
+        return b"".join(parts)[offset - start : end - start]
+
+    def _pread(self, offset: int, length: int) -> bytes:
+        try:
+            return bytes(self._handle.pread(length, offset))
+        except _binding().Error as exc:
+            raise SourceError(
+                f"{self.name}: reading at byte {offset} failed: {exc.string}", id="source-read"
+            ) from exc
+
+    def __enter__(self) -> ExportReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._handle.shutdown()
+
+
 def flush(endpoint: Endpoint) -> None:
     """Have the server write out what it was given (NBD_CMD_FLUSH)."""
     handle = connect(endpoint)
@@ -89,23 +138,45 @@ def _binding() -> Any:
     return nbd
 
 
-def _connect(socket: Path | None, uri: str, export: str) -> nbd.NBD:
+def _connect(
+    socket: Path | None,
+    uri: str,
+    export: str,
+    cancel: Cancel | None = None,
+    seconds: float | None = None,
+) -> nbd.NBD:
     nbd = _binding()
     handle = nbd.NBD()
     handle.add_meta_context(BASE_ALLOCATION)
     try:
         if socket is None:
-            handle.connect_uri(uri)
+            handle.aio_connect_uri(uri)
         else:
             handle.set_export_name(export)
-            handle.connect_unix(str(socket))
+            handle.aio_connect_unix(str(socket))
+        _shake_hands(handle, cancel or Cancel(), seconds)
     except nbd.Error as exc:
-        raise SourceError(
-            f"cannot connect to {uri}: {exc.string}",
-            id="nbd-unreachable",
-            hint="is the NBD server running, and does it have this export?",
-        ) from exc
+        raise _unreachable(uri, exc.string) from exc
+    except TimeoutError as exc:
+        raise _unreachable(uri, f"no answer within {seconds:.0f} s") from exc
     return handle
+
+
+def _shake_hands(handle: nbd.NBD, cancel: Cancel, seconds: float | None) -> None:
+    deadline = time.monotonic() + (seconds if seconds is not None else math.inf)
+    while handle.aio_is_connecting():
+        cancel.check()
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        handle.poll(POLL_MILLISECONDS)
+
+
+def _unreachable(uri: str, cause: str) -> SourceError:
+    return SourceError(
+        f"cannot connect to {uri}: {cause}",
+        id="nbd-unreachable",
+        hint="is the NBD server running, and does it have this export?",
+    )
 
 
 def _block_sizes(handle: nbd.NBD) -> tuple[int, int, int]:

@@ -176,14 +176,15 @@ def nbd_server(
 ) -> Iterator[Path]:
     """An NBD server on a Unix socket of its own, which is yielded once it listens.
 
-    The program's spelling of the two options is given; its output goes to log/NAME.log.
+    The program's spelling of the two options is given; its output goes to log/NAME.log. What it
+    needs to unpack goes to the job's folder, where there is room for the overlay as well.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=run.tmp))
     socket, pid_file = folder / "s", folder / "pid"
     argv = [argv[0], pid_option, str(pid_file), socket_option, str(socket), *argv[1:]]
     log_file = run.folder / "log" / f"{name}.log"
     try:
-        with server(argv, log_file=log_file) as process:
+        with server(argv, log_file=log_file, env={"TMPDIR": str(run.folder)}) as process:
             wait_until_ready(pid_file, process, log_file, cancel=run.cancel)
             yield socket
     finally:

@@ -1,0 +1,103 @@
+"""Reading the start of a disk image behind http:// or https://, to check it before it is served."""
+
+from __future__ import annotations
+
+import base64
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from v2v.errors import SourceError, UsageError
+from v2v.image_magic import HEAD
+
+TIMEOUT = 30.0  # seconds for one answer
+
+
+class HttpReader:
+    """A v2v.image_reader.Reader over ranged GET requests, as nbdkit's curl plugin makes them."""
+
+    def __init__(self, url: str, password_file: Path | None = None) -> None:
+        self.name = url
+        self._url, user = split_user(url)
+        self._headers = _authorization(user, password_file)
+        self.size = 0
+        self._head = b""
+        self._head = self._get(0, HEAD)
+
+    def read(self, offset: int, length: int) -> bytes:
+        if offset < 0 or offset >= self.size:
+            return b""
+        if offset + length <= len(self._head) or len(self._head) == self.size:
+            return self._head[offset : offset + length]
+        return self._get(offset, length)
+
+    def _get(self, offset: int, length: int) -> bytes:
+        span = {"Range": f"bytes={offset}-{offset + length - 1}"}
+        request = urllib.request.Request(self._url, headers={**self._headers, **span})  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+                if answer.status != 206:
+                    raise self._no_ranges()
+                self.size = self._total(answer.headers)
+                return bytes(answer.read(length))
+        except urllib.error.HTTPError as exc:
+            raise self._failed(f"HTTP {exc.code} {exc.reason}", exc.code) from exc
+        except urllib.error.URLError as exc:
+            raise self._failed(str(exc.reason)) from exc
+        except OSError as exc:
+            raise self._failed(exc.strerror or str(exc)) from exc
+
+    def _total(self, headers: Mapping[str, str]) -> int:
+        """From `Content-Range: bytes 0-511/1000` (RFC 9110, 14.4)."""
+        total = (headers.get("Content-Range") or "").rpartition("/")[2]
+        if not total.isdecimal():
+            raise self._failed("the server does not tell the size of the file")
+        return int(total)
+
+    def _no_ranges(self) -> SourceError:
+        return SourceError(
+            f"{self.name}: the web server cannot send parts of a file (no support for Range)",
+            id="http-no-ranges",
+            hint="download the file first, and give the local copy",
+        )
+
+    def _failed(self, cause: str, code: int = 0) -> SourceError:
+        hints = {
+            401: "the server wants a user and a password: http://USER@HOST/... and -ip FILE",
+            403: "the server does not let you read it",
+            404: "is the address right?",
+            416: "the file is empty",
+        }
+        return SourceError(
+            f"cannot read {self.name}: {cause}",
+            id="http-unreachable",
+            hint=hints.get(code, "is the address right, and the server running?"),
+        )
+
+
+def split_user(url: str) -> tuple[str, str | None]:
+    """The URL without the user, and the user. A password in a URL is refused."""
+    parts = urlsplit(url)
+    if parts.password is not None:
+        raise UsageError(
+            f"{parts.scheme}://{parts.hostname}: a password in the address would be kept in logs",
+            id="password-in-uri",
+            hint="put it in a file and give that with -ip; leave only the user in the address",
+        )
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host)), parts.username
+
+
+def _authorization(user: str | None, password_file: Path | None) -> dict[str, str]:
+    if user is None or password_file is None:
+        return {}
+    try:
+        password = password_file.read_text().split("\n")[0]
+    except OSError as exc:
+        raise UsageError(
+            f"-ip {password_file}: cannot be read: {exc.strerror}", id="password-file"
+        ) from exc
+    token = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {token}"}

@@ -1,0 +1,119 @@
+"""Serving one source disk read-only over NBD, whatever it is: shared by inputs with disk files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from v2v import nbd_client, nbdkit, process, qemu_nbd
+from v2v.endpoint import Endpoint
+from v2v.errors import SourceError, V2VError
+from v2v.image import format_options, qemu_options, read_image, read_remote
+from v2v.image_magic import SECTOR
+from v2v.inputs._http import split_user
+from v2v.process import ToolError
+from v2v.run import Run
+from v2v.types import DiskFormat, SourceDisk
+
+
+@contextmanager
+def serve_disk(
+    disk: SourceDisk,
+    index: int,
+    run: Run,
+    *,
+    allowed: Sequence[Path] = (),
+    password_file: Path | None = None,
+) -> Iterator[Endpoint]:
+    """Serve a local file, a block device or a URI. The format inside is `disk.format`.
+
+    `disk.details["packed"]` is gzip or xz for a compressed file. Sizes are multiples of 512: a raw
+    disk that is not is padded with zeroes. `allowed`: see v2v.image.read_image.
+    """
+    name = f"source-{index}"
+    with ExitStack() as stack:
+        try:
+            if _needs_nbdkit(disk):
+                socket = stack.enter_context(_serve_bytes(disk, run, name, password_file))
+                if disk.format != DiskFormat.RAW:
+                    options = _checked_options(disk, socket, run)
+                    name += f"-{disk.format}"
+                    socket = stack.enter_context(qemu_nbd.serve(options, run=run, name=name))
+            else:
+                image = read_image(Path(disk.location), disk.format, allowed=allowed)
+                options = qemu_options(image)
+                socket = stack.enter_context(qemu_nbd.serve(options, run=run, name=name))
+            endpoint = nbd_client.describe(socket, cancel=run.cancel)
+        except (ToolError, SourceError) as exc:
+            raise _explained(exc, disk, run, name) from exc
+        yield endpoint
+
+
+def is_uri(word: str) -> bool:
+    return "://" in word
+
+
+def _needs_nbdkit(disk: SourceDisk) -> bool:
+    plain = disk.format == DiskFormat.RAW
+    return plain or is_uri(disk.location) or "packed" in disk.details
+
+
+@contextmanager
+def _serve_bytes(
+    disk: SourceDisk, run: Run, name: str, password_file: Path | None
+) -> Iterator[Path]:
+    """The disk's bytes, unpacked, by nbdkit."""
+    plugin, params, filters = _plugin(disk.location, password_file)
+    if packed := disk.details.get("packed"):
+        filters = [packed, *filters]
+    if disk.format == DiskFormat.RAW and (disk.size is None or disk.size % SECTOR):
+        filters = ["truncate", *filters]
+        params = [*params, f"round-up={SECTOR}"]
+    with nbdkit.serve(plugin, params, run=run, name=name, filters=filters) as socket:
+        yield socket
+
+
+def _plugin(location: str, password_file: Path | None) -> tuple[str, list[str], list[str]]:
+    """nbdkit's plugin, its parameters and the filters that go with it."""
+    if not is_uri(location):
+        return "file", [f"file={location}"], []
+    if location.startswith("nbd"):
+        return "nbd", [f"uri={location}"], []
+    url, user = split_user(location)
+    params = [f"url={url}", "protocols=http,https"]
+    if user is not None:
+        params.append(f"user={user}")
+    if password_file is not None:
+        params.append(f"password=+{password_file}")
+    return "curl", params, ["retry"]
+
+
+def _checked_options(disk: SourceDisk, socket: Path, run: Run) -> dict[str, str]:
+    """How QEMU opens an image that nbdkit serves, once we have read its headers ourselves."""
+    endpoint = nbd_client.describe(socket, cancel=run.cancel)
+    with nbd_client.ExportReader(endpoint, disk.location) as reader:
+        read_remote(reader, disk.format)
+    return {
+        "driver": str(disk.format),
+        "file.driver": "nbd",
+        "file.server.type": "unix",
+        "file.server.path": str(socket),
+        **format_options(disk.format),
+    }
+
+
+def _explained(exc: V2VError, disk: SourceDisk, run: Run, name: str) -> V2VError:
+    """What the server said last is the cause; a client only sees that the connection ended."""
+    if exc.id not in ("server-ended", "server-timeout", "nbd-unreachable", "nbd-lost"):
+        return exc
+    log = run.folder / "log" / f"{name}.log"
+    words = process.last_line(process.log_text(log)) or exc.message
+    hint = None
+    if "xz" in words and "block" in words:
+        hint = "unpack it first: `xz -d`; or pack it again with `xz --block-size=16MiB`"
+    return SourceError(
+        f"{disk.location} cannot be served: {words}",
+        id="source-serve",
+        hint=hint or f"the server's log is {log}",
+    )
