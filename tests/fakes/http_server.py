@@ -1,0 +1,76 @@
+"""A small web server for tests: one folder, with or without support for Range, or a password."""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+@contextmanager
+def serve_folder(
+    folder: Path, *, ranges: bool = True, login: tuple[str, str] | None = None
+) -> Iterator[str]:
+    """Serve the files of `folder`; gives the address, http://127.0.0.1:PORT."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self._answer(send_body=False)
+
+        def do_GET(self) -> None:
+            self._answer(send_body=True)
+
+        def _answer(self, *, send_body: bool) -> None:
+            path = folder / self.path.lstrip("/")
+            if login and self.headers.get("Authorization") != _basic(*login):
+                self._head(401, {"WWW-Authenticate": 'Basic realm="test"'}, 0)
+            elif not path.is_file():
+                self._head(404, {}, 0)
+            else:
+                self._send(path, send_body=send_body)
+
+        def _send(self, path: Path, *, send_body: bool) -> None:
+            size = path.stat().st_size
+            start, end, status, extra = 0, size, 200, {}
+            if ranges:
+                extra["Accept-Ranges"] = "bytes"
+                if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+                    start = int(match[1])
+                    end = min(int(match[2] or size) + 1, size)
+                    status = 206
+                    extra["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+            self._head(status, extra, end - start)
+            if send_body:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    self.wfile.write(file.read(end - start))
+
+        def _head(self, status: int, extra: dict[str, str], length: int) -> None:
+            self.send_response(status)
+            for name, value in extra.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
