@@ -15,7 +15,7 @@ from v2v.types import KiB
 HEAD_BYTES = 64 * KiB  # boot sector, GPT header and entries, for sectors of 512 or 4096 bytes
 SECTOR_SIZES = (512, 4096)
 MAX_ENTRIES = 256  # of a GPT that are looked at; tables in the wild have 128
-MIN_ENTRY = 128  # bytes; the specification's least
+ENTRY_SIZES = range(128, 4096 + 1)  # bytes; the specification's least, and more than there is
 
 ESP = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 BIOS_BOOT = UUID("21686148-6449-6e6f-744e-656564454649")
@@ -60,7 +60,7 @@ def _gpt(head: bytes) -> dict[int, UUID]:
 
 def _entries(head: bytes, header: bytes, sector: int) -> dict[int, UUID]:
     first, count, size = struct.unpack_from("<QII", header, 72)
-    if size < MIN_ENTRY or first * sector >= len(head):
+    if size not in ENTRY_SIZES or first * sector >= len(head):
         return {}
     found = {}
     for index in range(min(count, MAX_ENTRIES)):
