@@ -15,6 +15,7 @@ from conversion.inspection import Root
 from conversion.problems import Problems
 from conversion.volumes import HIBERNATED, Filesystem, Volumes
 from v2v.errors import GuestError
+from v2v.types import Finding
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +116,6 @@ def trim(g: Any, mounts: Mapping[str, str], problems: Problems) -> None:
         try:
             g.fstrim(mountpoint)
         except RuntimeError as exc:
-            problems.add(
-                "info",
-                "trim-failed",
-                f"the free space of {mountpoint} cannot be told from data: {str(exc)[-200:]}",
-                "it is copied too, unless it reads as zeroes",
-            )
+            text = f"the free space of {mountpoint} cannot be told from data: {str(exc)[-200:]}"
+            hint = "it is copied too, unless it reads as zeroes"
+            problems.add(Finding("info", "trim-failed", text, hint))

@@ -20,7 +20,7 @@ class Problems:
     def refuse(self, error: GuestError) -> None:
         if not self.collect:
             raise error
-        self.add("blocker", error.id, error.message, error.hint)
+        self.add(Finding("blocker", error.id, error.message, error.hint))
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
@@ -31,10 +31,9 @@ class Problems:
             self.refuse(exc)
 
     def warn(self, text: str, *, id: str, hint: str | None = None) -> None:
-        self.add("warning", id, text, hint)
+        self.add(Finding("warning", id, text, hint))
 
-    def add(self, severity: str, id: str, text: str, hint: str | None = None) -> None:
-        finding = Finding(severity, id, text, hint)
+    def add(self, finding: Finding) -> None:
         if finding not in self.findings:
             self.findings.append(finding)
 

@@ -23,7 +23,7 @@ TRIXIE = b'PRETTY_NAME="Debian GNU/Linux trixie/sid"\nID=debian\n'
 JAMMY = b"PRETTY_NAME='Ubuntu 22.04.4 LTS'\nID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"22.04\"\n"
 SQUEEZE = {"/etc/debian_version": b"6.0.10\n"}
 PRECISE = {
-    "/etc/lsb-release": b"DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=12.04\nDISTRIB_DESCRIPTION='Ubuntu 12'",
+    "/etc/lsb-release": b"DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=12.04\nDISTRIB_DESCRIPTION='Ubuntu'",
     "/etc/debian_version": b"wheezy/sid\n",
 }
 CENTOS = {"/etc/redhat-release": b"CentOS release 6.10 (Final)\n"}
@@ -54,7 +54,7 @@ CENTOS = {"/etc/redhat-release": b"CentOS release 6.10 (Final)\n"}
             "http://debian.org/debian/testing",
         ),
         (SQUEEZE, "debian", "6.0.10", "Debian 6.0.10", "http://debian.org/debian/6"),
-        (PRECISE, "ubuntu", "12.04", "Ubuntu 12", "http://ubuntu.com/ubuntu/12.04"),
+        (PRECISE, "ubuntu", "12.04", "Ubuntu", "http://ubuntu.com/ubuntu/12.04"),
         (CENTOS, "redhat", "6.10", "CentOS release 6.10 (Final)", None),
         ({}, "unknown", "", "Linux", None),
     ],
