@@ -151,6 +151,8 @@ def _from_folder(guest: Guest, folder: Path) -> Iterable[Action]:
 
 def at_first_boot(guest: Guest) -> Iterable[Action]:
     """Let the guest install its agent itself, once it has a network."""
+    if guest.exists(UNIT):
+        return
     if not guest.exists("/lib/systemd/systemd") or not guest.exists("/usr/bin/apt-get"):
         guest.warn(
             f"{PACKAGE} is not in the guest, and a guest without systemd and apt cannot be told "
