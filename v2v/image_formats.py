@@ -169,9 +169,9 @@ def _check_vhdx_blocks(
         raise corrupt(reader, f"a VHDX block table of {length} bytes for {size} bytes")
     table = exactly(reader, start, entries * 8, "the VHDX block table")
     present = [item >> 20 for (item,) in struct.iter_unpack("<Q", table) if item & 7 >= 6]
-    end = max(present, default=0) * MiB  # where the last block starts; it may be a bitmap block
-    if present and end >= reader.size:
-        raise truncated(reader, "the data", end + 1)
+    end = max(present, default=0) * MiB + block  # bitmap blocks: only where there is a parent
+    if present and end > reader.size:
+        raise truncated(reader, "the data", end)
 
 
 # VDI ----------------------------------------------------------------------------------------------
