@@ -87,7 +87,7 @@ def test_unknown_guest_names_those_there_are() -> None:
 def test_disk_holds_its_partitions(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     Disk(
-        [Partition(16 * MiB, ext4({"/a/b": "content"})), Partition(2 * MiB, swap, "swap")],
+        [Partition(16 * MiB, ext4({"/a/b": "content"})), Partition(2 * MiB, swap(), "swap")],
         table="gpt",
     ).build(image)
     assert partitions(image) == [(MiB, 16 * MiB), (17 * MiB, 2 * MiB)]
