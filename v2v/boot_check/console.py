@@ -161,13 +161,14 @@ ESCAPES = re.compile(
     r"|\x1b[PX^_][^\x1b]*\x1b\\"  # strings for the terminal
     r"|\x1b[ -/]*[0-~]"  # everything of two characters
 )
-UNFINISHED = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,8}|\][^\x07\x1b]{0,256})?$")
+UNFINISHED = re.compile(r"\r+\Z|\x1b(?:\[[0-?]{0,32}[ -/]{0,8}|\][^\x07\x1b]{0,256})?\Z")
+LINE_END = re.compile(r"\r*\n|\r+")  # a tty turns \r\n into \r\r\n
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def clean(text: str) -> str:
     """Console text without escape sequences and control characters; \\n and \\t stay."""
-    text = MOVES.sub("\n", text).replace("\r\n", "\n").replace("\r", "\n")
+    text = LINE_END.sub("\n", MOVES.sub("\n", text))
     return CONTROLS.sub("", ESCAPES.sub("", text))
 
 
