@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import socket as socketlib
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +127,15 @@ def flush(endpoint: Endpoint) -> None:
             handle.flush()
     finally:
         handle.shutdown()
+
+
+def hang_up(handle: nbd.NBD) -> None:
+    """Break the connection at once, whatever is in flight and whoever still holds the handle.
+
+    A server that is told to end waits for its clients; after an error, the traceback keeps them.
+    """
+    with suppress(OSError), socketlib.socket(fileno=os.dup(handle.aio_get_fd())) as connection:
+        connection.shutdown(socketlib.SHUT_RDWR)
 
 
 def _binding() -> Any:

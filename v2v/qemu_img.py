@@ -44,6 +44,12 @@ def virtual_size(path: Path, format: DiskFormat) -> int:
     return int(json.loads(process.run_tool(argv, timeout=60).stdout)["virtual-size"])
 
 
+def shrink(path: Path, format: DiskFormat, size: int) -> None:
+    """Cut the disk in an image to `size` bytes; what lies beyond is lost."""
+    argv = ["qemu-img", "resize", "-q", "--shrink", "-f", str(format), str(path.absolute())]
+    process.run_tool([*argv, str(size)])
+
+
 def _reserve(path: Path) -> None:
     try:
         path.open("xb").close()

@@ -58,10 +58,17 @@ class Reader:
     def close(self) -> None:
         self._handle.shutdown()
 
+    def hang_up(self) -> None:
+        nbd_client.hang_up(self._handle)
+
 
 @contextmanager
 def open_reader(endpoint: Endpoint) -> Iterator[Reader]:
     """A reader that says goodbye to the server when all went well, and just hangs up otherwise."""
     reader = Reader(endpoint)
-    yield reader
+    try:
+        yield reader
+    except BaseException:
+        reader.hang_up()
+        raise
     reader.close()

@@ -78,7 +78,11 @@ class FileSink:
 
 
 class NbdSink:
-    """A writable NBD export. `alignment` is for targets that want whole clusters."""
+    """A writable NBD export. `alignment` is for targets that want whole clusters.
+
+    An export of whole blocks may be a little larger than the disk; the last block is filled up with
+    zeroes.
+    """
 
     workers = 1
 
@@ -101,9 +105,13 @@ class NbdSink:
         self._can_zero = self._handle.can_zero()
 
     def write(self, offset: int, buffer: memoryview) -> None:
-        self._call(self._handle.pwrite, buffer, offset)
+        missing = -len(buffer) % self.alignment
+        self._call(
+            self._handle.pwrite, bytes(buffer) + bytes(missing) if missing else buffer, offset
+        )
 
     def zero(self, offset: int, length: int) -> None:
+        length += -length % self.alignment
         if self._can_zero:
             self._call(self._handle.zero, length, offset)
             return
@@ -117,6 +125,9 @@ class NbdSink:
 
     def close(self) -> None:
         self._call(self._handle.shutdown)
+
+    def hang_up(self) -> None:
+        nbd_client.hang_up(self._handle)
 
     def _call(self, function: Any, *arguments: Any) -> None:
         try:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -141,7 +141,7 @@ class FolderOutput(Output):
         if INODES not in run.journal:
             hardware = replace(target_hardware(source, guest), name=name)
             content = self.description(hardware, final_disks)
-            run.journal.put(INODES, self._complete(pairs, content))
+            run.journal.put(INODES, self._complete(disks, pairs, content))
         inodes = run.journal.get(INODES, dict[str, int])
         _files.publish(pairs, inodes, force=self.options.force)
         return GuestRef(
@@ -162,8 +162,16 @@ class FolderOutput(Output):
         names = [f"{stem}-{_files.disk_suffix(index)}" for index in range(len(source.disks))]
         return [self.options.storage / name for name in [*names, stem + self.suffix]]
 
-    def _complete(self, pairs: Sequence[tuple[Path, Path]], content: bytes) -> dict[str, int]:
+    def _complete(
+        self,
+        disks: Sequence[TargetDisk],
+        pairs: Sequence[tuple[Path, Path]],
+        content: bytes,
+    ) -> dict[str, int]:
         """Write the description beside the disks and sync them all; their inodes."""
+        for disk in disks:
+            if self._copied_size(disk) != disk.size:
+                qemu_img.shrink(Path(disk.working), disk.format, disk.size)
         try:
             _files.write_file(pairs[-1][0], content, self.file_mode)
             inodes = {str(final): _files.sync_file(working) for working, final in pairs}
@@ -225,8 +233,12 @@ class FolderOutput(Output):
             _files.create_blank(path, disk.size, preallocated=preallocated)
             return
         options = {"preallocation": "falloc"} if preallocated else None
-        qemu_img.create(path, DiskFormat.QCOW2, disk.size, options=options)
+        qemu_img.create(path, DiskFormat.QCOW2, self._copied_size(disk), options=options)
         path.chmod(_files.MODE)
+
+    def _copied_size(self, disk: TargetDisk) -> int:
+        """The size while it is written: compressed, QEMU takes whole clusters only."""
+        return -(-disk.size // CLUSTER) * CLUSTER if self.options.compressed else disk.size
 
     @contextmanager
     def _sink(self, index: int, disk: TargetDisk, run: Run) -> Iterator[Sink]:
@@ -268,6 +280,7 @@ class FolderOutput(Output):
                 is_zero=blank,
                 alignment=CLUSTER if compressed else None,  # a cluster is compressed once, whole
             )
-            yield sink
-            with suppress(OSError):  # what counts was flushed
-                sink.close()
+            try:
+                yield sink
+            finally:
+                sink.hang_up()  # what counts was flushed
