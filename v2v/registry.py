@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -54,7 +55,11 @@ def make_output(job: Job) -> Output:
 
 
 def anchored(job: Job) -> Job:
-    """The same job with relative paths made absolute, so that it can be resumed from elsewhere."""
+    """The same job with relative paths made absolute, so that it can be resumed from elsewhere.
+
+    Jobs are journaled, so a password in an address is refused here.
+    """
+    _check_no_password([*job.guests, *job.input.options.values(), *job.output.options.values()])
     input_, output = find_input(job.input.mode), find_output(job.output.mode)
     guests = job.guests
     if input_.guests_are_files:
@@ -65,6 +70,18 @@ def anchored(job: Job) -> Job:
         input=ModuleChoice(job.input.mode, options.anchored(input_.Options, job.input.options)),
         output=ModuleChoice(job.output.mode, options.anchored(output.Options, job.output.options)),
     )
+
+
+def _check_no_password(words: Sequence[str]) -> None:
+    for word in words:
+        scheme, _, rest = word.partition("://")
+        user, at, host = rest.partition("/")[0].rpartition("@")
+        if at and ":" in user:
+            raise UsageError(
+                f"{scheme}://{host}: a password in the address would be kept",
+                id="password-in-uri",
+                hint="put it in a file and give that with -ip; leave only the user in the address",
+            )
 
 
 def _modes(package: ModuleType, base: type[C]) -> dict[str, type[C]]:

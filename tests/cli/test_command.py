@@ -159,3 +159,81 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     shell = f"{V2V} convert --help | head -c 1"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """1 MiB of a disk: a boot sector's signature, and holes."""
+    path = tmp_path / "vm.img"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 20)
+        stream.seek(510)
+        stream.write(b"\x55\xaa")
+    return path
+
+
+def test_convert_tells_what_it_did(disk: Path, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    done = v2v(*f"-i disk {disk} -o local -os {tmp_path} --no-convert".split(), jobs=jobs)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "] Copying disk 1/1\n" in done.stdout
+    assert f"  disk      {tmp_path}/vm-sda\n" in done.stdout
+    assert (tmp_path / "vm-sda").read_bytes() == disk.read_bytes()
+    (job,) = json.loads(v2v("jobs", "--json", jobs=jobs).stdout)
+    assert (job["name"], job["state"]) == ("vm", "finished")
+
+
+def test_quiet_convert_says_nothing(disk: Path, tmp_path: Path) -> None:
+    done = v2v("convert", str(disk), "-q", "-o", "null", "--no-convert", jobs=tmp_path / "jobs")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_convert_as_json_lines(disk: Path, tmp_path: Path) -> None:
+    done = v2v("convert", str(disk), "--json", "-o", "null", "--no-convert", jobs=tmp_path / "j")
+    kinds = [json.loads(line)["event"] for line in done.stdout.splitlines()]
+    assert (kinds[0], kinds[-1]) == ("job-started", "job-finished")
+    assert "copy-progress" in kinds
+
+
+def test_print_source_starts_no_job(disk: Path, tmp_path: Path) -> None:
+    words = ("convert", str(disk), "-on", "web", "--print-source")
+    assert v2v(*words, jobs=tmp_path / "j").stdout.startswith("name:        web\n")
+    source = json.loads(v2v(*words, "--json", jobs=tmp_path / "j").stdout)
+    assert (source["name"], source["disks"][0]["location"]) == ("web", str(disk))
+    assert v2v("jobs", jobs=tmp_path / "j").stdout == "no jobs\n"
+
+
+def test_existing_target_is_refused_and_the_job_can_go_on_from_elsewhere(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths are those of the place where the job was started."""
+    jobs = tmp_path / "jobs"
+    (tmp_path / "vm-sda").write_text("precious")
+    monkeypatch.chdir(tmp_path)
+    done = v2v(*["convert", "vm.img", "-o", "local", "-os", ".", "--no-convert"], jobs=jobs)
+    assert done.returncode == 6
+    assert "id: target-exists" in done.stderr
+    assert (tmp_path / "vm-sda").read_text() == "precious"
+    resume = next(line for line in done.stderr.splitlines() if "v2v resume" in line)
+
+    (tmp_path / "vm-sda").unlink()
+    monkeypatch.chdir("/")
+    assert v2v("resume", resume.split()[-1], jobs=jobs).returncode == 0
+    assert (tmp_path / "vm-sda").read_bytes() == disk.read_bytes()
+
+
+def test_a_password_in_an_address_is_written_nowhere(tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    done = v2v("convert", "http://me:sesame@127.0.0.1:9/vm.img", "-o", "null", jobs=jobs)
+    assert done.returncode == 2
+    assert "id: password-in-uri" in done.stderr
+    assert "sesame" not in done.stdout + done.stderr
+    assert not jobs.exists()
+
+
+def test_discard_removes_a_job(disk: Path, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    v2v("convert", str(disk), "-o", "null", "--no-convert", jobs=jobs)
+    (job,) = json.loads(v2v("jobs", "--json", jobs=jobs).stdout)
+    assert v2v("jobs", "discard", job["job"], jobs=jobs).returncode == 0
+    assert v2v("jobs", jobs=jobs).stdout == "no jobs\n"

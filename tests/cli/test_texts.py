@@ -112,7 +112,7 @@ def test_summary(tmp_path: Path) -> None:
         "web is converted.",
         "  disk      /srv/web-sda",
         "  metadata  /srv/web.xml",
-        "  changes   3 in the guest, each with its reason in the report",
+        "  changes   3 in the guest, reasons in the report",
         "  boots     yes: reached login in 31.0 s under tcg, root on vda1 (virtio_blk), "
         "ens192 on virtio_net",
         f"  report    {tmp_path}/report.html",

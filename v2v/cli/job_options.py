@@ -281,5 +281,6 @@ def option_line(row: options.OptionHelp) -> str:
     if row.default is None:
         note = " (required)"
     else:
-        note = f" (default: {row.default})" if row.default not in ("None", "False") else ""
-    return f"  {spelling:<28} {row.help}{note}"
+        note = f" (default: {row.default})" if row.default not in ("None", "False", "") else ""
+    gap = "\n" + " " * 31 if len(spelling) > 28 else " "
+    return f"  {spelling:<28}{gap}{row.help}{note}"

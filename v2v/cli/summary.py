@@ -64,7 +64,7 @@ def _changes(result: Result) -> str | None:
         count = len(report["guest"]["changes"])
     except (OSError, ValueError, KeyError, TypeError):  # the report is told of, not needed
         return None
-    return f"{count} in the guest, each with its reason in the report"
+    return f"{count or 'none'} in the guest" + (", reasons in the report" if count else "")
 
 
 def boot_text(boot: BootEvidence) -> str:

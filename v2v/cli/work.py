@@ -15,13 +15,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any, TextIO, TypeVar
 
 from v2v import events, ui
 from v2v.cancel import Cancel
 from v2v.cli import machine, summary
-from v2v.errors import V2VError
+from v2v.errors import UsageError, V2VError
 from v2v.events import Emit, Event
 
 T = TypeVar("T")
@@ -57,12 +56,12 @@ class Watch:
                 step.seconds = event.seconds
                 return
 
-    def notes(self) -> list[str]:
+    def notes(self, *, resumable: bool) -> list[str]:
         """Where a failed job is, and how to go on with it."""
         if self.job is None:
             return []
         notes = [f"job folder: {self.job.folder}"]
-        if self.failed is None or self.failed.resumable:
+        if resumable and (self.failed is None or self.failed.resumable):
             notes.append(f"to go on from there: v2v resume {self.job.job}")
         return notes
 
@@ -88,7 +87,7 @@ def perform(
                     emit(_failure(exc))
                 raise
     except BaseException as exc:
-        for note in watch.notes():
+        for note in watch.notes(resumable=not isinstance(exc, UsageError)):
             exc.add_note(note)
         raise
 
@@ -142,42 +141,47 @@ def verbose_log(args: argparse.Namespace) -> Iterator[None]:
 # Threads and signals ------------------------------------------------------------------------------
 
 
+DONE = b"\0"  # what the worker writes to the pipe; signals write their numbers
+
+
 def in_worker(action: Callable[[], T], cancel: Cancel) -> T:
     """Give what `action` gives or raises; meanwhile signals cancel it.
 
-    A handler only puts the signal on a queue (SimpleQueue.put may interrupt itself); None on it
-    means that the worker is done.
+    The main thread reads a pipe. A lock would not do: a signal that comes just before the thread
+    sleeps on it, or that another thread happens to take, would not wake it up.
     """
     outcome: list[T] = []
     error: list[BaseException] = []
-    queue: SimpleQueue[int | None] = SimpleQueue()
+    with _pipe() as (reader, writer):
 
-    def work() -> None:
-        try:
-            outcome.append(action())
-        except BaseException as exc:  # noqa: BLE001 - raised again in the main thread
-            error.append(exc)
-        finally:
-            queue.put(None)
+        def work() -> None:
+            try:
+                outcome.append(action())
+            except BaseException as exc:  # noqa: BLE001 - raised again in the main thread
+                error.append(exc)
+            finally:
+                os.write(writer, DONE)
 
-    worker = threading.Thread(target=work, name="job", daemon=True)
-    with _signals_to(queue):
-        worker.start()
-        _wait(queue, cancel)
-        worker.join()
+        worker = threading.Thread(target=work, name="job", daemon=True)
+        with _signals_to(writer):
+            worker.start()
+            _wait(reader, cancel)
+            worker.join()
     if error:
         raise error[0]
     return outcome[0]
 
 
-def _wait(queue: SimpleQueue[int | None], cancel: Cancel) -> None:
+def _wait(reader: int, cancel: Cancel) -> None:
     interrupts = 0
-    while (signum := queue.get()) is not None:
-        interrupts += signum == signal.SIGINT
+    while (byte := os.read(reader, 1)) != DONE:
+        if byte[0] not in SIGNALS:
+            continue
+        interrupts += byte[0] == signal.SIGINT
         if interrupts > 1:
             _leave_at_once()
         if not cancel.cancelled:
-            name = signal.Signals(signum).name
+            name = signal.Signals(byte[0]).name
             print(f"v2v: {name}: stopping and cleaning up", file=sys.stderr, flush=True)
             cancel.cancel()
 
@@ -195,16 +199,30 @@ def _leave_at_once() -> None:
 
 
 @contextmanager
-def _signals_to(queue: SimpleQueue[int | None]) -> Iterator[None]:
+def _pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)  # a signal handler must not wait
+    try:
+        yield reader, writer
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@contextmanager
+def _signals_to(writer: int) -> Iterator[None]:
+    """Signals write their numbers to a file descriptor and do nothing else."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for signum in SIGNALS:
         if signum != signal.SIGHUP or before[signum] is not signal.SIG_IGN:  # nohup is respected
-            signal.signal(signum, lambda number, frame: queue.put(number))
+            signal.signal(signum, lambda number, frame: None)
     try:
         yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        signal.set_wakeup_fd(wakeup)
