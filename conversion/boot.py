@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from conversion.disk_head import HEAD_BYTES, DiskHead, read_head
-from conversion.linux.devices import letters_to_number
+from conversion.linux.device_names import letters_to_number
 from v2v import nbd_client
 from v2v.endpoint import Endpoint
 from v2v.types import Firmware, Source

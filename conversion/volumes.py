@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from conversion import decrypt
-from conversion.linux.devices import DeviceMap, number_to_letters
+from conversion.linux.device_names import DeviceMap, number_to_letters
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ from conversion.linux.cleanup import remove_caches
 from conversion.linux.console import add_serial_console, fix_consoles, has_serial_console
 from conversion.linux.devices import remap_devices
 from conversion.linux.guest_agent import add_guest_agent
-from conversion.linux.initramfs import repair
+from conversion.linux.initramfs_repair import repair
 from conversion.linux.kernels import Kernel, choose_kernel, chosen_kernel
 from conversion.linux.network import keep_nic_names, named_nics
 from conversion.linux.tools import remove_tools
 from conversion.linux.uefi import add_fallback_loader
+from conversion.linux.x11 import fix_displays
 from v2v.errors import GuestError
 from v2v.types import GuestOS
 
@@ -28,6 +29,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("network", keep_nic_names),
     ("guest-agent", add_guest_agent),
     ("uefi", add_fallback_loader),
+    ("x11", fix_displays),
     ("cleanup", remove_caches),
     ("initramfs", repair),
 )

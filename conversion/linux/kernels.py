@@ -144,7 +144,7 @@ def _load_kernel(guest: Guest, version: str, image: str) -> Kernel:
 
 def find_initramfs(guest: Guest, version: str) -> str | None:
     names = (f"/boot/initrd.img-{version}", f"/boot/initramfs-{version}.img")
-    return next((path for path in names if guest.exists(path)), None)
+    return next((p for p in names if guest.g.is_file(p, followsymlinks=True)), None)
 
 
 def installed_kernels(guest: Guest) -> Iterable[Kernel]:

@@ -65,7 +65,9 @@ def add_fallback_loader(guest: Guest) -> Iterable[Action]:
         )
         return
     loaders = {
-        name: guest.g.ls(f"{ESP}/EFI/{name}")
+        name: [
+            f for f in guest.g.ls(f"{ESP}/EFI/{name}") if guest.g.is_file(f"{ESP}/EFI/{name}/{f}")
+        ]
         for name in guest.g.ls(f"{ESP}/EFI")
         if guest.g.is_dir(f"{ESP}/EFI/{name}")
     }
@@ -81,6 +83,10 @@ def add_fallback_loader(guest: Guest) -> Iterable[Action]:
             id="uefi-loader-unknown",
             hint=f"put one at \\EFI\\BOOT\\BOOT{suffix.upper()}.EFI",
         )
+
+
+def _files(guest: Guest, folder: str) -> list[str]:
+    return [name for name in guest.g.ls(folder) if guest.g.is_file(f"{folder}/{name}")]
 
 
 def _has_fallback(loaders: Mapping[str, Sequence[str]], suffix: str) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conversion.linux import devices
-from conversion.linux.devices import DeviceMap, Place
+from conversion.linux import device_names as devices
+from conversion.linux.device_names import DeviceMap, Place
 
 SPECS = {(0, 1): "UUID=root", (0, 2): "UUID=swap", (0, 5): "PARTUUID=p-5", (1, 0): "UUID=data"}
 ONE = DeviceMap((None,), "vd", SPECS)

@@ -10,7 +10,7 @@ import pytest
 
 from conversion.linux import initramfs
 from conversion.linux.cpio import Archive, Entry, read_initramfs, write_archive
-from conversion.linux.devices import DeviceMap
+from conversion.linux.device_names import DeviceMap
 from conversion.linux.initramfs import Missing
 from conversion.linux.modules import Modules, parse_modules
 from tests.conversion.linux.initramfs_maker import (
@@ -117,12 +117,14 @@ def test_files_that_name_the_sources_disks_are_replaced() -> None:
         Entry("conf/conf.d/resume", 0o100644, b"RESUME=/dev/sda2\n"),
         Entry("conf/conf.d/other", 0o100644, b"X=/dev/mapper/a\n"),
         Entry("cryptroot/crypttab", 0o100600, b"c /dev/sda3 none luks\n"),
+        Entry("etc/lvm/lvm.conf", 0o100644, b'filter = [ "a|/dev/sda2|" ]\n# /dev/sda2\n'),
     )
     names = DeviceMap((None,), "vd", {(0, 2): "UUID=s", (0, 3): "UUID=c"})
     stale = initramfs.stale_files(found, names)
     assert stale == {
         "conf/conf.d/resume": b"RESUME=UUID=s\n",
         "cryptroot/crypttab": b"c UUID=c none luks\n",
+        "etc/lvm/lvm.conf": b'filter = [ "a|/dev/vda2|" ]\n# /dev/sda2\n',
     }
     _, added = extended(found, Missing((), stale))
     assert added.contents == stale and added.modes["cryptroot/crypttab"] == 0o100600

@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversion.linux import network, nic_config
-from conversion.linux.network import Interface
+from conversion.linux import network, nic_config, nic_pairing
 from conversion.linux.nic_config import Reference
+from conversion.linux.nic_pairing import Interface
 from v2v.types import Nic
 
 OLD = "00:50:56:aa:bb:cc"
@@ -141,13 +141,17 @@ def test_udev_rules_and_links() -> None:
 def test_vmware_orders_its_cards_by_slot() -> None:
     slots = ["ens192", "ens161", "ens257", "ens160", "ens224", "ens225", "ens256", "ens193"]
     expected = ["ens160", "ens192", "ens224", "ens256", "ens161", "ens193", "ens225", "ens257"]
-    assert sorted(slots, key=network.name_order) == expected
-    assert sorted(["eth10", "eth2", "eth0"], key=network.name_order) == ["eth0", "eth2", "eth10"]
+    assert sorted(slots, key=nic_pairing.name_order) == expected
+    assert sorted(["eth10", "eth2", "eth0"], key=nic_pairing.name_order) == [
+        "eth0",
+        "eth2",
+        "eth10",
+    ]
 
 
 @given(st.lists(st.from_regex(r"(ens|eth|enp|eno|en)[a-z0-9]{0,8}", fullmatch=True)))
 def test_any_names_can_be_ordered(found: list[str]) -> None:
-    sorted(found, key=network.name_order)
+    sorted(found, key=nic_pairing.name_order)
 
 
 def interface(name: str | None, mac: str | None = None) -> Interface:
@@ -155,7 +159,7 @@ def interface(name: str | None, mac: str | None = None) -> Interface:
 
 
 def paired(found: list[Interface], *macs: str) -> list[tuple[str | None, int]]:
-    result = network.pair(found, [Nic(mac=mac) for mac in macs])
+    result = nic_pairing.pair(found, [Nic(mac=mac) for mac in macs])
     return [(i.name, n) for i, n in result.pairs]
 
 
@@ -163,13 +167,13 @@ def test_pairs_by_mac_first_then_in_order() -> None:
     found = [interface("ens160"), interface("ens192", OLD), interface("ens224")]
     assert paired(found, OLD, "a", "b") == [("ens192", 0), ("ens160", 1), ("ens224", 2)]
     assert paired(found, "a", "b") == [("ens160", 0), ("ens192", 1)]
-    assert network.pair(found, [Nic(mac="a")]).unpaired == (found[1], found[2])
+    assert nic_pairing.pair(found, [Nic(mac="a")]).unpaired == (found[1], found[2])
 
 
 def test_what_rules_and_links_tell_completes_what_is_used() -> None:
     used = [Reference("eth1", None, "a"), Reference("eth0", None, "a"), Reference(None, NEW, "b")]
     named = [Reference("eth0", OLD, "r"), Reference("eth1", NEW, "r"), Reference("eth9", "x", "r")]
-    assert network.interfaces(used, named) == [
+    assert nic_pairing.interfaces(used, named) == [
         Interface("eth0", OLD, ("a",)),
         Interface("eth1", NEW, ("a", "b")),
     ]
@@ -181,7 +185,7 @@ def test_what_rules_and_links_tell_completes_what_is_used() -> None:
 def test_a_pattern_that_new_names_do_not_match_becomes_a_name(
     pattern: str, name: str | None
 ) -> None:
-    found = network.interfaces([Reference(pattern, None, "f", glob=True)], [])
+    found = nic_pairing.interfaces([Reference(pattern, None, "f", glob=True)], [])
     assert [i.name for i in found] == ([name] if name else [])
 
 

@@ -14,7 +14,7 @@ import fixtures
 from conversion import linux
 from conversion.actions import Action
 from conversion.guest import Guest
-from conversion.linux import grub, initramfs
+from conversion.linux import grub, initramfs_repair
 from conversion.linux.cpio import Entry, write_archive
 from v2v.job import ConversionOptions
 from v2v.run import Run
@@ -135,12 +135,12 @@ def test_an_initramfs_without_virtio_is_extended(guest: Guest) -> None:
     guest.g.write(INITRD, lean)
     guest.g.chmod(0o600, INITRD)
     guest.g.mkdir_p("/etc/initramfs-tools")
-    guest.g.write(initramfs.MODULES_FILE, b"# none\n")
+    guest.g.write(initramfs_repair.MODULES_FILE, b"# none\n")
     changes = do("initramfs", guest)
     assert len(changes) == 2 and "virtio_blk" in changes[0]
     new = guest.g.read_file(INITRD)
     assert new.startswith(lean) and guest.g.statns(INITRD)["st_mode"] & 0o777 == 0o600
-    assert "virtio_pci\n" in (guest.read_text(initramfs.MODULES_FILE) or "")
+    assert "virtio_pci\n" in (guest.read_text(initramfs_repair.MODULES_FILE) or "")
     assert guest.glob(f"{INITRD}*") == [INITRD]
     guest.facts.clear()
     assert step("initramfs", guest) == []
@@ -194,6 +194,14 @@ def test_the_console_of_xen_becomes_the_serial_port(guest: Guest) -> None:
     assert do("console", guest) == ["Moved the console to ttyS0"]
     assert guest.read_text("/etc/securetty") == "tty1\nhvc0\nttyS0\n"
     assert step("console", guest) == []
+
+
+def test_x_no_longer_asks_for_vmwares_graphics(guest: Guest) -> None:
+    text = 'Section "Device"\n\tDriver "vmware"\nEndSection\n'
+    guest.g.mkdir_p("/etc/X11")
+    guest.g.write("/etc/X11/xorg.conf", text.encode())
+    assert len(do("x11", guest)) == 1
+    assert guest.read_text("/etc/X11/xorg.conf") == text.replace("vmware", "modesetting")
 
 
 def test_caches_of_device_names_go(guest: Guest) -> None:
