@@ -134,7 +134,10 @@ def hang_up(handle: nbd.NBD) -> None:
 
     A server that is told to end waits for its clients; after an error, the traceback keeps them.
     """
-    with suppress(OSError), socketlib.socket(fileno=os.dup(handle.aio_get_fd())) as connection:
+    with (
+        suppress(OSError, _binding().Error),  # it may be gone already
+        socketlib.socket(fileno=os.dup(handle.aio_get_fd())) as connection,
+    ):
         connection.shutdown(socketlib.SHUT_RDWR)
 
 
