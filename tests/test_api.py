@@ -1,4 +1,4 @@
-"""Jobs seen from outside: their list, their states, and undoing them. No guest is converted here."""
+"""Jobs seen from outside: their list, their states, undoing them. No guest is converted here."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ AS_IT_IS = ConversionOptions(convert=False)
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """8 MiB with a boot sector's signature and some data."""
+    """8 MiB with a boot sector's signature, some data, and holes."""
     path = tmp_path / "vm.img"
-    content = bytearray(8 * MiB)
-    content[510:512] = b"\x55\xaa"
-    content[3 * MiB : 4 * MiB] = os.urandom(MiB)
-    path.write_bytes(content)
+    with path.open("wb") as stream:
+        stream.truncate(8 * MiB)
+        stream.seek(510)
+        stream.write(b"\x55\xaa")
+        stream.seek(3 * MiB)
+        stream.write(os.urandom(MiB))
     return path
 
 

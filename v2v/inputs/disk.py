@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -107,7 +107,8 @@ class DiskInput(Input):
         for file in image.files:
             check_not_written(file)
         with FileReader(path) as reader:
-            return self._checked(image, reader, index, run, location=str(path))
+            disk = self._checked(image, reader, index, run, location=str(path))
+        return replace(disk, details={**disk.details, "modified": _modified(image)})
 
     def _read_nbd(self, uri: str, index: int, run: Run) -> SourceDisk:
         """An export is the disk itself, hence raw, unless -if says that it holds an image."""
@@ -172,6 +173,12 @@ def absolute_socket(uri: str) -> str:
         return uri
     query["socket"] = str(Path(query["socket"]).absolute())
     return urlunsplit(parts._replace(query=urlencode(query, safe="/")))
+
+
+def _modified(image: Image) -> str:
+    """When the image's files were last written, so that `resume` sees a source that changed."""
+    times = [file.stat().st_mtime_ns for file in image.files if file.is_file()]
+    return str(max(times, default=0))
 
 
 def _check_file(path: Path) -> None:
