@@ -11,6 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
+class QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *args: object) -> None:
+        """A client that goes away is nothing to print."""
+
+
 @contextmanager
 def serve_folder(
     folder: Path, *, ranges: bool = True, login: tuple[str, str] | None = None
@@ -19,6 +24,7 @@ def serve_folder(
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_HEAD(self) -> None:
             self._answer(send_body=False)
@@ -61,7 +67,7 @@ def serve_folder(
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = QuietServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

@@ -319,7 +319,10 @@ def test_nbd_server_that_is_not_there(run: Run, tmp_path: Path) -> None:
     assert "No such file" in str(error)
 
 
-def test_nbd_server_that_is_no_nbd_server(run: Run, tmp_path: Path) -> None:
+def test_server_that_does_not_speak_nbd(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("v2v.inputs.disk.CONNECT_SECONDS", 0.2)
     with serve_folder(tmp_path) as address:
         refused(run, "nbd-unreachable", address.replace("http", "nbd"))
 

@@ -1,0 +1,178 @@
+"""Handshakes, extents and failures with real NBD servers."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.disks import disk_content
+from v2v import nbd_client, nbdkit, process, qemu_img, qemu_nbd
+from v2v.cancel import Cancel
+from v2v.errors import Cancelled, SourceError, TargetError
+from v2v.extents import Extent
+from v2v.process import ToolError
+from v2v.run import Run
+from v2v.types import DiskFormat, GiB, KiB, MiB
+
+
+@pytest.fixture(autouse=True)
+def tools(need_tool) -> None:
+    for tool in ("nbdkit", "qemu-nbd", "qemu-img"):
+        need_tool(tool)
+
+
+def test_probes() -> None:
+    assert nbdkit.version() >= (1, 32)
+    assert nbdkit.has_plugin("file") and not nbdkit.has_plugin("no-such")
+    assert nbdkit.has_filter("truncate") and not nbdkit.has_filter("no-such")
+
+
+def test_describes_what_the_server_promises(run: Run) -> None:
+    params = ["1M", "blocksize-minimum=512", "blocksize-preferred=64K", "blocksize-maximum=1M"]
+    filters = ["blocksize-policy"]
+    with nbdkit.serve("memory", params, run=run, name="m", filters=filters) as socket:
+        found = nbd_client.describe(socket)
+    assert (found.size, found.read_only, found.multi_conn) == (MiB, True, True)
+    sizes = (found.minimum_block, found.preferred_block, found.maximum_block)
+    assert sizes == (512, 64 * KiB, MiB)
+
+
+def test_reads_of_any_alignment(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "d").write_bytes(disk_content())
+    params = [f"file={tmp_path}/d", "blocksize-minimum=4096", "blocksize-error-policy=error"]
+    filters = ["blocksize-policy"]
+    spans = ((0, 1), (5000, 9000), (MiB - 3, 3 * MiB), (6 * MiB - 1, 9), (6 * MiB, 1), (-1, 1))
+    with (
+        nbdkit.serve("file", params, run=run, name="f", filters=filters) as socket,
+        nbd_client.ExportReader(nbd_client.describe(socket), "disk") as reader,
+    ):
+        for offset, length in spans:
+            expected = disk_content()[offset : offset + length] if offset >= 0 else b""
+            assert reader.read(offset, length) == expected
+
+
+def test_extents_of_a_sparse_disk(run: Run) -> None:
+    params = ["size=5G", "data= @1048576 0x1 @2097152 0x1"]
+    with nbdkit.serve("data", params, run=run, name="d") as socket:
+        found = list(nbd_client.extents(nbd_client.describe(socket)))
+    assert [e.zero for e in found] == [True, False, True, False, True]
+    assert (found[1].offset, found[3].offset, found[-1].end) == (MiB, 2 * MiB, 5 * GiB)
+
+
+def test_a_server_without_block_status_is_all_data(run: Run) -> None:
+    with nbdkit.serve("null", ["5G"], run=run, name="n", filters=["noextents"]) as socket:
+        found = list(nbd_client.extents(nbd_client.describe(socket)))
+    assert found == [Extent(0, 5 * GiB)]
+
+
+def test_failing_block_status_is_taken_for_data(run: Run) -> None:
+    params = ["size=1M", "error-extents=EIO", "error-extents-rate=100%"]
+    with nbdkit.serve("null", params, run=run, name="n", filters=["error"]) as socket:
+        assert list(nbd_client.extents(nbd_client.describe(socket))) == [Extent(0, MiB)]
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *replies: list[tuple[int, int]]) -> list[Extent]:
+    """The extents of a disk of 8 MiB whose server gives these replies, then nothing."""
+    left = list(replies)
+    monkeypatch.setattr(nbd_client, "_status", lambda *_: left.pop(0) if left else [])
+
+    class Handle:
+        def can_meta_context(self, name: str) -> bool:
+            return True
+
+    endpoint = nbd_client.Endpoint("nbd://x", 8 * MiB)
+    return list(nbd_client.extents(endpoint, Handle()))  # type: ignore[arg-type]
+
+
+def test_short_and_long_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = answers(monkeypatch, [(MiB, 3)], [(MiB, 3), (MiB, 0)], [(99 * MiB, 2)])
+    assert found == [
+        Extent(0, 2 * MiB, True),
+        Extent(2 * MiB, MiB, False),
+        Extent(3 * MiB, 5 * MiB, True),
+    ]
+
+
+def test_empty_replies_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answers(monkeypatch, [(MiB, 3)]) == [
+        Extent(0, MiB, True),
+        Extent(MiB, 7 * MiB, False),
+    ]
+
+
+def test_hole_that_is_not_zero_is_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answers(monkeypatch, [(8 * MiB, 1)]) == [Extent(0, 8 * MiB, False)]
+
+
+def test_no_server(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="No such file") as caught:
+        nbd_client.describe(tmp_path / "none")
+    assert caught.value.id == "nbd-unreachable"
+
+
+def test_cancel_ends_a_slow_handshake(run: Run) -> None:
+    cancel = Cancel()
+    params = ["1M", "delay-open=60"]
+    with nbdkit.serve("memory", params, run=run, name="slow", filters=["delay"]) as socket:
+        timer = threading.Timer(0.1, cancel.cancel)
+        timer.start()
+        with pytest.raises(Cancelled):
+            nbd_client.describe(socket, cancel=cancel)
+        timer.join()
+        with pytest.raises(SourceError, match="no answer"):
+            nbd_client.describe(socket, seconds=0.1)
+
+
+def test_the_servers_last_words_are_the_error(run: Run) -> None:
+    with (
+        pytest.raises(ToolError, match="No such file"),
+        nbdkit.serve("file", ["file=/none"], run=run, name="x"),
+    ):
+        pass
+    assert "No such file" in (run.folder / "log" / "x.log").read_text()
+    assert list(run.tmp.iterdir()) == []
+
+
+def test_a_read_only_server_refuses_writes(run: Run) -> None:
+    import nbd
+
+    with nbdkit.serve("memory", ["1M"], run=run, name="m") as socket:
+        handle = nbd_client.connect(nbd_client.describe(socket))
+        handle.set_strict_mode(0)
+        with pytest.raises(nbd.Error):
+            handle.pwrite(b"x", 0)
+        handle.shutdown()
+
+
+def test_flush_reaches_a_writable_server(run: Run) -> None:
+    with nbdkit.serve("memory", ["1M"], run=run, name="m", read_only=False) as socket:
+        endpoint = nbd_client.describe(socket, read_only=False)
+        assert not endpoint.read_only
+        nbd_client.flush(endpoint)
+
+
+def test_qemu_img_overwrites_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a,b:c"
+    qemu_img.create(path, DiskFormat.QCOW2, MiB, options={"cluster_size": "4096"})
+    assert qemu_img.virtual_size(path, DiskFormat.QCOW2) == MiB
+    before = path.read_bytes()
+    with pytest.raises(TargetError) as caught:
+        qemu_img.create(path, DiskFormat.QCOW2, 2 * MiB)
+    assert caught.value.id == "image-exists"
+    assert path.read_bytes() == before
+
+
+def test_qemu_img_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
+    with pytest.raises(process.ToolError):
+        qemu_img.create(tmp_path / "a", DiskFormat.QCOW2, MiB, options={"no_such": "1"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_with_commas_reach_qemu(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "a,driver=raw,b"
+    qemu_img.create(path, DiskFormat.QCOW2, MiB)
+    image = qemu_nbd.image_options(path, DiskFormat.QCOW2)
+    with qemu_nbd.serve(image, run=run, name="q") as socket:
+        assert nbd_client.describe(socket).size == MiB

@@ -1,0 +1,107 @@
+"""Options of modules: from flags and words to values, with errors that help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from v2v import options
+from v2v.errors import UsageError
+from v2v.options import OptionHelp, option
+from v2v.types import Allocation, DiskFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    storage: Path = option("-os", "the folder")
+    format: DiskFormat | None = option("-of", "the format", default=None)
+    allocation: Allocation = option("-oa", "how", default=Allocation.SPARSE)
+    compressed: bool = option("-oo compressed", "smaller", default=False)
+    level: int = option("-oo level", "how small", default=6)
+    name: str = option("-oo name", "a name", default="")
+
+
+def parse(**given: str) -> Sample:
+    flags = {"os": "-os", "of": "-of", "oa": "-oa"}
+    words = {flags.get(key, f"-oo {key}"): word for key, word in given.items()}
+    return options.parse(Sample, words, module="-o sample")
+
+
+def test_words_become_values() -> None:
+    got = parse(os="/srv", of="qcow2", oa="preallocated", compressed="", level="9", name="a=b")
+    assert got == Sample(
+        storage=Path("/srv"),
+        format=DiskFormat.QCOW2,
+        allocation=Allocation.PREALLOCATED,
+        compressed=True,
+        level=9,
+        name="a=b",
+    )
+
+
+def test_defaults() -> None:
+    got = parse(os="/srv")
+    assert (got.format, got.allocation, got.compressed, got.level) == (None, "sparse", False, 6)
+
+
+def test_paths_do_not_depend_on_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/usr")
+    monkeypatch.setenv("HOME", "/home/joe")
+    assert parse(os="a").storage == Path("/usr/a")
+    assert parse(os="~/a").storage == Path("/home/joe/a")
+
+
+@pytest.mark.parametrize("word", ["", "true", "YES", "on", "1"])
+def test_true(word: str) -> None:
+    assert parse(os="/", compressed=word).compressed
+
+
+@pytest.mark.parametrize("word", ["false", "No", "off", "0"])
+def test_false(word: str) -> None:
+    assert not parse(os="/", compressed=word).compressed
+
+
+def refused(given: dict[str, str]) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        options.parse(Sample, given, module="-o sample")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("given", "id", "message", "hint"),
+    [
+        ({}, "option-required", "-o sample needs -os", "the folder"),
+        ({"-os": "/", "-oo compresed": ""}, "option-unknown", "-o sample", "-oo compressed?"),
+        ({"-os": "/", "-oo zzz": ""}, "option-unknown", "-oo zzz", "it takes: -os, -of"),
+        ({"-os": "/", "-of": "qcow"}, "option-value", "'qcow' is not one of raw", "qcow2?"),
+        ({"-os": "/", "-oo level": "x"}, "option-value", "-oo level: 'x' is not a number", ""),
+        ({"-os": "/", "-oo compressed": "perhaps"}, "option-value", "neither true nor false", ""),
+    ],
+)
+def test_bad_options(given: dict[str, str], id: str, message: str, hint: str) -> None:
+    error = refused(given)
+    assert error.id == id
+    assert message in str(error)
+    assert hint in (error.hint or "")
+
+
+def test_a_module_without_options() -> None:
+    assert options.parse(options.NoOptions, {}, module="-o null") == options.NoOptions()
+    with pytest.raises(UsageError, match="-o null does not take -os") as caught:
+        options.parse(options.NoOptions, {"-os": "/"}, module="-o null")
+    assert caught.value.hint == "it takes: no options"
+
+
+def test_help_tells_of_every_option() -> None:
+    rows = {row.flag: row for row in options.describe(Sample)}
+    assert rows["-os"] == OptionHelp("-os", "PATH", "the folder", None)
+    assert rows["-of"].metavar == "raw|qcow2|vmdk|vpc|vhdx|vdi"
+    assert rows["-oo compressed"].metavar == ""
+    assert rows["-oo level"] == OptionHelp("-oo level", "N", "how small", "6")
+
+
+def test_did_you_mean() -> None:
+    assert options.did_you_mean("locla", ["local", "null"]) == "did you mean local?"
+    assert options.did_you_mean("xyz", ["local", "null"]) is None
