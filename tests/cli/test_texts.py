@@ -60,6 +60,16 @@ def test_inspection() -> None:
     assert lines[-1] == "This guest converts."
 
 
+def test_changes_that_belong_together_are_told_once() -> None:
+    changes = tuple(
+        Change("Remapped /dev/sda1", "disks get other names", where)
+        for where in ("/etc/fstab", "/boot/grub/grub.cfg", "/etc/fstab")
+    )
+    text = inspect.text(inspection(changes=changes))
+    assert text.count("Remapped") == 1
+    assert "  - Remapped /dev/sda1 [/etc/fstab, /boot/grub/grub.cfg]\n" in text
+
+
 def test_inspection_of_a_guest_that_does_not_convert() -> None:
     text = inspect.text(inspection(convertible=False, changes=()))
     assert "Conversion would change nothing." in text

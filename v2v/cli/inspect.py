@@ -89,12 +89,18 @@ def _network(found: Inspection) -> list[str]:
 
 
 def _changes(found: Inspection) -> list[str]:
+    """What belongs together is told once, with all its files."""
     if not found.changes:
         return ["", "Conversion would change nothing."]
-    lines = ["", "Conversion would change:"]
+    files: dict[tuple[str, str], list[str]] = {}
     for change in found.changes:
-        where = f" [{change.where}]" if change.where and change.where not in change.what else ""
-        lines += [f"  - {clean(change.what + where)}", f"      because {clean(change.why)}"]
+        where = files.setdefault((change.what, change.why), [])
+        if change.where and change.where not in where and change.where not in change.what:
+            where.append(change.where)
+    lines = ["", "Conversion would change:"]
+    for (what, why), where in files.items():
+        place = f" [{', '.join(where)}]" if where else ""
+        lines += [f"  - {clean(what + place)}", f"      because {clean(why)}"]
     return lines
 
 
