@@ -113,11 +113,13 @@ class RunInGuest:
     fatal: bool = False
     failure_id: str = "guest-command-failed"
     hint: str | None = field(default=None)
+    environment: tuple[str, ...] = ()  # "NAME=value", beside the appliance's own
 
     def apply(self, guest: Guest) -> None:
+        prefix = ("env", *self.environment) if self.environment else ()
         for argv in self.commands:
             try:
-                output = guest.command(argv)
+                output = guest.command((*prefix, *argv))
                 log.debug("%s: %s", argv, output)
             except RuntimeError as exc:  # what guestfs raises when the program fails
                 guest.run.cancel.check()

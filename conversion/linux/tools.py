@@ -22,6 +22,13 @@ SHADOW = "/run/v2v-shadow"  # a folder of programs that do nothing, first on PAT
 SHADOWED = ("update-initramfs", "update-grub", "update-grub2")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+ENVIRONMENT = (
+    f"PATH={SHADOW}:{SYSTEM_PATH}",
+    "DEBIAN_FRONTEND=noninteractive",
+    "DEBCONF_NONINTERACTIVE_SEEN=true",
+    "LC_ALL=C",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -180,6 +187,8 @@ MAX_STATUS = 64 * 1024 * 1024
 class RunUninstaller(RunInGuest):
     """Run programs of the guest with those that rebuild the initramfs or the menu out of reach."""
 
+    environment: tuple[str, ...] = ENVIRONMENT
+
     def apply(self, guest: Guest) -> None:
         g = guest.g
         try:
@@ -187,15 +196,6 @@ class RunUninstaller(RunInGuest):
             for name in SHADOWED:
                 g.write(f"{SHADOW}/{name}", b"#!/bin/sh\nexit 0\n")
                 g.chmod(0o755, f"{SHADOW}/{name}")
-            inner = tuple(("env", *ENVIRONMENT, *argv) for argv in self.commands)
-            RunInGuest(inner, self.change, self.fatal, self.failure_id, self.hint).apply(guest)
+            super().apply(guest)
         finally:
             g.rm_rf(SHADOW)
-
-
-ENVIRONMENT = (
-    f"PATH={SHADOW}:{SYSTEM_PATH}",
-    "DEBIAN_FRONTEND=noninteractive",
-    "DEBCONF_NONINTERACTIVE_SEEN=true",
-    "LC_ALL=C",
-)
