@@ -7,12 +7,13 @@ import lzma
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.contract.input_suite import InputCase, InputSuite
+from tests.contract.input_suite import ContentSuite, InputCase, InputSuite
 from tests.fakes.disks import disk_content
 from tests.fakes.http_server import serve_folder
 from v2v.inputs.disk import DiskInput, DiskOptions
@@ -42,6 +43,12 @@ FORMATS = {
     "backing": ("-O", "qcow2"),
 }
 CHS_SLACK = 1024 * 1024  # a VHD that qemu-img makes is rounded up to a whole cylinder
+
+
+@pytest.fixture
+def tools(need_tool) -> None:
+    for tool in ("qemu-img", "qemu-nbd", "nbdkit"):
+        need_tool(tool)
 
 
 def make(folder: Path, kind: str, content: bytes) -> Path:
@@ -76,27 +83,37 @@ def _on_top(folder: Path, base: Path) -> Path:
     return top
 
 
+WHOLE_SUITE = ("raw", "qcow2", "vmdk-monolithicFlat", "raw.gz", "backing")
+
+
+def disk_case(kind: str, folder: Path) -> InputCase:
+    content = disk_content() + (b"tail" * 50 if kind == "odd-size" else b"")
+    path = make(folder / "vm", kind, content)
+    return InputCase(
+        DiskInput(DiskOptions(), [str(path)]),
+        [content],
+        name="guest,a" if kind == "comma" else "guest",
+        sources=[path.parent],
+        slack=CHS_SLACK if kind == "vpc-dynamic" else 0,
+        expect={"nics": None, "memory": 2 * GiB, "vcpus": 1},
+    )
+
+
 class TestDiskFiles(InputSuite):
-    @pytest.fixture(params=FORMATS)
-    def case(self, request: pytest.FixtureRequest, tmp_path: Path, need_tool) -> InputCase:
-        for tool in ("qemu-img", "qemu-nbd", "nbdkit"):
-            need_tool(tool)
-        content = disk_content() + (b"tail" * 50 if request.param == "odd-size" else b"")
-        path = make(tmp_path / "vm", request.param, content)
-        return InputCase(
-            DiskInput(DiskOptions(), [str(path)]),
-            [content],
-            name="guest,a" if request.param == "comma" else "guest",
-            sources=[path.parent],
-            slack=CHS_SLACK if request.param == "vpc-dynamic" else 0,
-            expect={"nics": None, "memory": 2 * GiB, "vcpus": 1},
-        )
+    @pytest.fixture(params=WHOLE_SUITE)
+    def case(self, request: pytest.FixtureRequest, tmp_path: Path, tools: None) -> InputCase:
+        return disk_case(request.param, tmp_path)
+
+
+class TestDiskFormats(ContentSuite):
+    @pytest.fixture(params=[kind for kind in FORMATS if kind not in WHOLE_SUITE])
+    def case(self, request: pytest.FixtureRequest, tmp_path: Path, tools: None) -> InputCase:
+        return disk_case(request.param, tmp_path)
 
 
 class TestTwoDisks(InputSuite):
     @pytest.fixture
-    def case(self, tmp_path: Path, need_tool) -> InputCase:
-        need_tool("qemu-img")
+    def case(self, tmp_path: Path, tools: None) -> InputCase:
         first = make(tmp_path / "a", "qcow2", disk_content(1))
         second = make(tmp_path / "b", "vmdk-streamOptimized", disk_content(2))
         return InputCase(
@@ -107,20 +124,32 @@ class TestTwoDisks(InputSuite):
         )
 
 
+@contextmanager
+def web_case(kind: str, folder: Path) -> Iterator[InputCase]:
+    path = make(folder / "vm", kind, disk_content())
+    with serve_folder(path.parent) as address:
+        yield InputCase(
+            DiskInput(DiskOptions(), [f"{address}/{quote(path.name)}"]),
+            [disk_content()],
+            name="guest",
+            sources=[path.parent],
+        )
+
+
 class TestWeb(InputSuite):
-    @pytest.fixture(params=["raw", "qcow2", "raw.gz", "vpc-fixed"])
+    @pytest.fixture
+    def case(self, tmp_path: Path, tools: None) -> Iterator[InputCase]:
+        with web_case("qcow2", tmp_path) as case:
+            yield case
+
+
+class TestWebFormats(ContentSuite):
+    @pytest.fixture(params=["raw", "raw.gz", "vpc-fixed"])
     def case(
-        self, request: pytest.FixtureRequest, tmp_path: Path, need_tool
+        self, request: pytest.FixtureRequest, tmp_path: Path, tools: None
     ) -> Iterator[InputCase]:
-        need_tool("nbdkit")
-        path = make(tmp_path / "vm", request.param, disk_content())
-        with serve_folder(path.parent) as address:
-            yield InputCase(
-                DiskInput(DiskOptions(), [f"{address}/{quote(path.name)}"]),
-                [disk_content()],
-                name="guest",
-                sources=[path.parent],
-            )
+        with web_case(request.param, tmp_path) as case:
+            yield case
 
 
 class TestNbd(InputSuite):
@@ -128,9 +157,8 @@ class TestNbd(InputSuite):
 
     @pytest.fixture(params=[None, DiskFormat.QCOW2])
     def case(
-        self, request: pytest.FixtureRequest, tmp_path: Path, need_tool
+        self, request: pytest.FixtureRequest, tmp_path: Path, tools: None
     ) -> Iterator[InputCase]:
-        need_tool("nbdkit")
         path = make(tmp_path / "vm", request.param or "raw", disk_content())
         socket = tmp_path / "s"
         with detached_nbdkit(path, socket):

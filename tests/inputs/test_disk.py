@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.input_suite import children
 from tests.fakes.disks import disk_content, mbr
 from tests.fakes.http_server import serve_folder
 from v2v import nbd_client, options
@@ -378,9 +379,7 @@ def test_password_from_a_file(run: Run, disk: Path, tmp_path: Path) -> None:
 
 
 def _argv_of_children() -> bytes:
-    tasks = Path("/proc/self/task").iterdir()
-    pids = [pid for task in tasks for pid in (task / "children").read_text().split()]
-    return b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
+    return b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children())
 
 
 def test_missing_tool_names_its_package(
