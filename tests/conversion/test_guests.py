@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from conversion import boot, decrypt, filesystems, inspection, session
-from conversion.disk_head import DiskHead
+from conversion.disk_head import ESP, DiskHead
 from conversion.problems import Problems
 from conversion.session import Disks
 from conversion.volumes import Volumes, disk_name, find_volumes
@@ -304,6 +304,22 @@ def test_a_mountpoint_that_is_a_link_stays_inside_the_guest(bench, scratch):
     guest = prepare(scratch_disks(bench))
     assert guest.mounts["/usr/bin"] == f"{scratch}2"
     assert g.ls("/usr/bin") == ["lost+found"]
+
+
+def test_the_esp_is_mounted_where_systemd_would_though_no_fstab_names_it(bench, scratch):
+    g, device = bench.g, f"{scratch}1"
+    g.mkfs("ext4", device)
+    g.mount(device, "/")
+    install(g)
+    g.mkdir_p("/boot/efi")
+    g.umount_all()
+    g.mkfs("vfat", f"{scratch}2")
+    disks = scratch_disks(bench)
+    disks.heads = (*disks.heads[:-1], DiskHead({2: ESP}))
+    guest = session.mount(disks, inspection.Root(device, inspection.UNKNOWN))
+    assert guest.mounts == {"/": device, "/boot/efi": f"{scratch}2"}
+    assert guest.firmware is Firmware.UEFI
+    assert guest.boot_disk == SCRATCH
 
 
 def test_a_guest_hibernated_to_a_swap_file(bench, scratch):
