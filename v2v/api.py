@@ -249,8 +249,8 @@ def _end(run: Run, job: Job, began: float, state: _State) -> Path:
 
 def _undo(output: Any, run: Run) -> None:
     """Leave nothing of an unfinished copy; the job starts from its beginning if it is resumed."""
-    if "disks" in run.journal:
-        output.discard(run.journal.get("disks", tuple[TargetDisk, ...]), run)
+    disks = run.journal.get("disks", tuple[TargetDisk, ...]) if "disks" in run.journal else ()
+    output.discard(disks, run)
     overlay.discard_overlays(run)
     run.journal.forget(keep=IDENTITY)
 

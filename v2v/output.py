@@ -64,7 +64,11 @@ class Output(ABC):
 
     @abstractmethod
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
-        """Undo create_disks. Never touches what had its final name. Safe to repeat."""
+        """Undo create_disks. Never touches what had its final name. Safe to repeat.
+
+        `disks` is empty when the job died before it could journal them; the job id still tells
+        what is its own.
+        """
 
 
 def is_copied(run: Run, index: int) -> bool:

@@ -7,7 +7,6 @@ stay, and renamed when all of it is complete.
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +20,7 @@ MODE = 0o600  # disks hold secrets
 
 def safe_name(name: str) -> str:
     """A VM's name as the stem of file names: no path, not hidden, no option, nothing invisible."""
-    printable = "".join(
-        "_" if c == "/" or unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c
-        for c in name
-    )
+    printable = "".join("_" if c == "/" or not c.isprintable() else c for c in name)
     shown = printable.lstrip(".-")
     whole = "_" * (len(printable) - len(shown)) + shown
     return whole.encode()[:NAME_BYTES].decode(errors="ignore") or "vm"

@@ -30,26 +30,30 @@ fail() {{
     exit 1
 }}
 
-qemu=
+qemu=''
 for try in {emulators}; do
     if command -v "$try" >/dev/null; then qemu=$try; break; fi
 done
 [ -n "$qemu" ] || fail "QEMU for {arch} guests is not installed"
 
 # KVM counts only if a machine truly starts with it.
+kvm_works() (
+    # shellcheck disable=SC3045
+    ulimit -c 0 || true
+    [ -w /dev/kvm ] && echo quit | timeout 20 "$qemu" -nodefaults -display none \\
+        -monitor stdio -machine {machine} -accel kvm -cpu host
+)
 accel=tcg,thread=multi cpu=max
-if [ -w /dev/kvm ] && echo quit | timeout 20 "$qemu" -nodefaults -display none -monitor stdio \\
-    -machine {machine} -accel kvm -cpu host >/dev/null 2>&1; then
-    accel=kvm cpu=host
-fi
+if kvm_works >/dev/null 2>&1; then accel=kvm cpu=host; fi
 
-display=
+display=''
 [ -n "${{DISPLAY:-}}${{WAYLAND_DISPLAY:-}}" ] || display='-display none'
 """
 
 UEFI = """
 # UEFI: the host's firmware, and this guest's own copy of its variables.
-code= vars={variables}
+code=''
+vars={variables}
 find_firmware() {{
     [ -z "$code" ] && [ -r "$1" ] && [ -r "$2" ] || return 0
     code=$1
