@@ -198,6 +198,11 @@ def remap_file(text: str, where: Where, names: DeviceMap) -> Remapped:
     return Remapped(text, moved, tuple(unknown))
 
 
+def names_disks(text: str, where: Where) -> bool:
+    """Whether there is any name to remap; cheaper than knowing to what."""
+    return any(remap(text, region, lambda device: None).unknown for region in where.regions)
+
+
 def remap_all(text: str, names: DeviceMap) -> Remapped:
     """Every device name of a text, whatever its form."""
     return remap(text, WHOLE, names.stable)

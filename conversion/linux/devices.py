@@ -17,6 +17,7 @@ from conversion.linux.device_names import (
     PLACES,
     DeviceMap,
     Where,
+    names_disks,
     remap_file,
     unique_specs,
 )
@@ -80,7 +81,7 @@ def _boot_loader_places(guest: Guest) -> list[Where]:
 
 def _remap_one(guest: Guest, path: str, where: Where) -> Iterable[Action]:
     text = guest.read_text(path)
-    if not text or "/dev/" not in text or not any(r.search(text) for r in where.regions):
+    if not text or "/dev/" not in text or not names_disks(text, where):
         return
     names = device_map(guest)
     result = remap_file(text, where, names)

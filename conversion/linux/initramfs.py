@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from conversion.linux.cpio import Archive, Entry, write_archive
@@ -88,14 +88,17 @@ def missing_modules(contents: Contents, wanted: Iterable[str]) -> tuple[str, ...
     return tuple(name for name in wanted if name not in contents.modules)
 
 
-def stale_files(archive: Archive, names: DeviceMap) -> dict[str, bytes]:
-    """Small files of the archive that name disks the target does not have, with other names."""
+def stale_files(archive: Archive, names: Callable[[], DeviceMap]) -> dict[str, bytes]:
+    """Small files of the archive that name disks the target does not have, with other names.
+
+    names: called only if there is a name to remap.
+    """
     stale = {}
     for path, data in archive.contents.items():
-        if not NAMES_DISKS.fullmatch(path) or archive.is_link(path):
-            continue
         text = data.decode("utf-8", "surrogateescape")
-        new = _remap(path, text, names)
+        if "/dev/" not in text or not NAMES_DISKS.fullmatch(path) or archive.is_link(path):
+            continue
+        new = _remap(path, text, names())
         if new != text:
             stale[path] = new.encode("utf-8", "surrogateescape")
     return stale

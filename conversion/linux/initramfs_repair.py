@@ -62,8 +62,8 @@ def repair(guest: Guest) -> Iterable[Action]:
         if missing_modules(contents, wanted):
             yield from rebuild(guest, kernel, wanted, why)
         return
-    names = devices.device_map(guest)
-    missing = Missing(missing_modules(contents, wanted), stale_files(contents.archive, names))
+    stale = stale_files(contents.archive, lambda: devices.device_map(guest))
+    missing = Missing(missing_modules(contents, wanted), stale)
     if missing:
         yield Extend(kernel, contents, missing, _change(kernel.initramfs, missing, why))
     if missing.modules:

@@ -172,3 +172,11 @@ def test_a_uuid_that_two_have_names_neither() -> None:
         (1, 1): "PARTUUID=p2",
         (0, 2): "UUID=own",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("/dev/sr0 /cd udf\nUUID=x / ext4\n", False), ("/dev/sdq7 /q ext4\n", True), ("", False)],
+)
+def test_whether_a_text_names_disks_at_all(text: str, names: bool) -> None:
+    assert devices.names_disks(text, devices.PLACES[0]) is names

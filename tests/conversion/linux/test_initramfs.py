@@ -120,7 +120,7 @@ def test_files_that_name_the_sources_disks_are_replaced() -> None:
         Entry("etc/lvm/lvm.conf", 0o100644, b'filter = [ "a|/dev/sda2|" ]\n# /dev/sda2\n'),
     )
     names = DeviceMap((None,), "vd", {(0, 2): "UUID=s", (0, 3): "UUID=c"})
-    stale = initramfs.stale_files(found, names)
+    stale = initramfs.stale_files(found, lambda: names)
     assert stale == {
         "conf/conf.d/resume": b"RESUME=UUID=s\n",
         "cryptroot/crypttab": b"c UUID=c none luks\n",
