@@ -102,12 +102,11 @@ def add_guest_agent(guest: Guest) -> Iterable[Action]:
     elif choice != "auto":
         yield from _from_folder(guest, Path(choice))
     elif guest.options.appliance_network:
-        yield InstallPackages(
-            (("apt-get", "-q", "-y", "--no-install-recommends", "install", PACKAGE),), _installed()
-        )
+        apt = ("apt-get", "-q", "-y", "--no-install-recommends", "install", PACKAGE)
+        yield install(apt, _installed())
     elif cached := _in_apt_cache(guest):
-        paths = tuple(f"{APT_CACHE}/{name}" for name in cached)
-        yield InstallPackages((("dpkg", "--install", *paths),), _installed("its own package cache"))
+        paths = (f"{APT_CACHE}/{name}" for name in cached)
+        yield install(("dpkg", "--install", *paths), _installed("its own package cache"))
     else:
         yield from at_first_boot(guest)
 
@@ -172,9 +171,6 @@ def at_first_boot(guest: Guest) -> Iterable[Action]:
 class InstallPackages(RunUninstaller):
     """Install; if it fails, leave nothing half installed and let the first boot do it."""
 
-    failure_id: str = "guest-agent-not-installed"
-    hint: str | None = "the guest will fetch it when it first boots"
-
     def apply(self, guest: Guest) -> None:
         before = len(guest.findings)
         super().apply(guest)
@@ -185,6 +181,15 @@ class InstallPackages(RunUninstaller):
             del guest.findings[before + 1 :]
             for action in at_first_boot(guest):
                 action.apply(guest)
+
+
+def install(command: tuple[str, ...], change: Change) -> InstallPackages:
+    return InstallPackages(
+        (command,),
+        change,
+        failure_id="guest-agent-not-installed",
+        hint="the guest will fetch it when it first boots",
+    )
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,6 @@ class InstallFromHost:
                 path = f"{folder}/{re.sub(r'[^A-Za-z0-9._+~-]', '_', file.name)}"
                 guest.g.upload(str(file), path)
                 paths.append(path)
-            InstallPackages((("dpkg", "--install", *paths),), self.change).apply(guest)
+            install(("dpkg", "--install", *paths), self.change).apply(guest)
         finally:
             guest.g.rm_rf(folder)
