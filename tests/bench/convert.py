@@ -91,17 +91,12 @@ def compare(folder: Path) -> dict[str, Cost]:
     ours, theirs = folder / "v2v", folder / "virt-v2v"
     ours.mkdir()
     theirs.mkdir()
+    job = ["convert", "--jobs-dir", str(folder / "jobs")]
+    same = ["-i", "disk", guest, "-o", "local", "-on", "guest", "-os"]
     return {
-        "v2v": measure(
-            [V2V, "convert", "--jobs-dir", str(folder / "jobs"), "--progress", "plain"]
-            + ["-i", "disk", guest, "-o", "local", "-os", str(ours), "-on", "guest"],
-            {},
-            folder / "v2v.log",
-        ),
+        "v2v": measure([V2V, *job, *same, str(ours)], {}, folder / "v2v.log"),
         "virt-v2v": measure(
-            ["virt-v2v", "-i", "disk", guest, "-o", "local", "-os", str(theirs), "-on", "guest"],
-            peer_environment(),
-            folder / "virt-v2v.log",
+            ["virt-v2v", *same, str(theirs)], peer_environment(), folder / "virt-v2v.log"
         ),
     }
 
