@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from v2v import nbd_client, nbdkit
+from v2v import nbd_client, nbdkit, process
 from v2v.cancel import Cancel
 from v2v.copy.engine import copy_disk, measure
 from v2v.endpoint import Endpoint
@@ -219,14 +220,15 @@ class OutputSuite:
     def test_cancel_leaves_what_discard_removes(self, output, source, folder, run) -> None:
         disks = self.create(output, source, run)
         cancel = Cancel()
+        began = time.monotonic()
         with (
+            pytest.raises(Cancelled),
             self.served(source, run) as endpoints,
             output.connect(disks, run) as sinks,
-            pytest.raises(Cancelled),
         ):
-            copy_disk(
-                0, endpoints[0], CancelAfter(sinks[0], 2, cancel), cancel=cancel, progress=_quiet
-            )
+            sink = CancelAfter(sinks[0], 2, cancel)
+            copy_disk(0, endpoints[0], sink, cancel=cancel, progress=_quiet)
+        assert time.monotonic() - began < process.STOP_SECONDS, "a server waited for its client"
         assert all(path.name.endswith(f".{run.job_id}.part") for path in folder.iterdir())
         output.discard(disks, run)
         assert list(folder.iterdir()) == []

@@ -71,7 +71,7 @@ class FolderOutput(Output):
     tools = ("qemu-nbd", "qemu-img")
     request_size = RAW_REQUEST
     suffix: ClassVar[str]  # of the file that describes the guest
-    file_mode: ClassVar[int] = _files.MODE
+    file_mode: ClassVar[int] = 0o644
 
     options: FolderOptions
 
