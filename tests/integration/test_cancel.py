@@ -18,7 +18,7 @@ COMMAND = [str(Path(sys.executable).with_name("v2v")), "convert", "--progress", 
 
 
 @pytest.mark.appliance
-@pytest.mark.parametrize("step", ["open", "guest", "convert:launch", "convert:steps"])
+@pytest.mark.parametrize("step", ["open", "guest", "convert:launch", "convert:devices"])
 def test_interrupted_convert_leaves_nothing(
     step: str, guest_image: Callable[[str], Path], tmp_path: Path
 ) -> None:

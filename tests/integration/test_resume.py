@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 import v2v
+from fixtures.partitions import first_partition
 from tests.integration import processes
 from v2v.api import list_jobs
 from v2v.events import Event, StepFinished, StepStarted
@@ -23,7 +25,7 @@ MOMENTS = [
     ("step-finished:source", ["source"]),
     ("step-started:open", ["source"]),
     ("step-started:guest", ["source"]),
-    ("step-started:convert:steps", ["source"]),
+    ("step-started:convert:devices", ["source"]),
     ("step-finished:guest", ["source", "guest"]),
     ("step-started:disks", ["source", "guest"]),
     ("step-finished:disks", ["source", "guest", "disks"]),
@@ -46,29 +48,26 @@ def undisturbed(
 
 
 def results(target: Path) -> dict[str, bytes]:
-    """The metadata, and each disk's files as an independent tool lists them."""
+    """The metadata, and every file of the guest as an independent tool reads it."""
     found = {}
-    for path in sorted(target.iterdir()):
-        if path.name.startswith(".jobs"):
-            continue
-        found[path.name] = path.read_bytes() if path.suffix == ".xml" else guest_files(path)
+    for path in target.iterdir():
+        if path.suffix == ".xml":
+            found[path.name] = path.read_bytes().replace(bytes(target), b"TARGET")
+        elif path.name != ".jobs":
+            found.update(guest_files(path))
     return found
 
 
-def guest_files(disk: Path) -> bytes:
-    """Names, sizes and modes of the files in the first partition, by debugfs on the raw bytes."""
-    from fixtures.partitions import first_partition
-
-    offset = first_partition(disk)
-    listing = subprocess.run(
-        ["debugfs", "-R", "ls -l /etc", f"{disk}?offset={offset}"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    # inode and time change with each conversion; what is there does not
-    lines = [line.split() for line in listing.stdout.splitlines() if line.strip()]
-    return "\n".join(sorted(f"{line[1]} {line[5]} {line[-1]}" for line in lines)).encode()
+def guest_files(disk: Path) -> dict[str, bytes]:
+    """The files of the first partition, by debugfs on the raw bytes."""
+    with TemporaryDirectory() as folder:
+        source = f"{disk}?offset={first_partition(disk)}"
+        subprocess.run(
+            ["debugfs", "-R", f"rdump / {folder}", source], check=True, capture_output=True
+        )
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        assert len(files) > 10, "debugfs read no guest"
+        return {f"{disk.name}:{path.relative_to(folder)}": path.read_bytes() for path in files}
 
 
 @pytest.mark.appliance
