@@ -13,7 +13,7 @@ from tests.contract.output_suite import GUEST, SIZES, OutputSuite
 from v2v import options, registry
 from v2v.errors import TargetError
 from v2v.output import Output
-from v2v.types import Source, TargetDisk
+from v2v.types import DiskFormat, Source, TargetDisk
 
 
 def make(mode: str, words: dict[str, str]) -> Output:
@@ -45,6 +45,8 @@ class FolderSuite(OutputSuite):
 
     def content(self, disk: TargetDisk) -> bytes:
         path = Path(disk.location)
+        if disk.format is DiskFormat.QCOW2:  # it has neither errors nor leaks
+            subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", path], check=True)
         raw = path.with_name(path.name + ".raw")
         argv = [
             "qemu-img",

@@ -113,6 +113,26 @@ def test_requests_are_the_sinks_and_reads_the_sources(run) -> None:
     assert sink.content[8:16] == (8).to_bytes(8, "big")
 
 
+def test_what_no_read_covers_is_zero_though_memory_is_used_again(run, tmp_path) -> None:
+    """Blocks full of data, then blocks that hold data in their middle only."""
+    image = tmp_path / "source"
+    block = 64 * KiB
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+        file.write(b"\xff" * (SIZE // 2))
+        for offset in range(SIZE // 2, SIZE, block):
+            file.seek(offset + 8 * KiB)
+            file.write(b"\xee" * 4 * KiB)
+    assert SIZE // 2 // block > engine.IN_FLIGHT
+    sink = Recorder(request_size=block)
+    sink.alignment = block
+    with serving(run, "file", str(image)) as endpoint:
+        result = copy(endpoint, sink)
+    assert bytes(sink.content) == image.read_bytes()
+    assert set(sink.writes) == {(offset, block) for offset in range(0, SIZE, block)}
+    assert result.data < SIZE * 3 // 4
+
+
 def test_a_target_that_is_not_zero_is_zeroed(run, image, tmp_path) -> None:
     target = tmp_path / "target"
     target.write_bytes(os.urandom(SIZE))
