@@ -14,10 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.disks import disk_content, mbr
-from v2v import image_magic, vmdk
 from v2v.errors import SourceError, V2VError
-from v2v.image import check_raw, qemu_options, read_image, read_remote
-from v2v.image_reader import FileReader
+from v2v.image import check_raw, magic, qemu_options, read_image, read_remote, vmdk
+from v2v.image.reader import FileReader
 from v2v.types import DiskFormat, GiB, MiB
 
 SIZE = 6 * MiB
@@ -307,7 +306,7 @@ def test_wrong_forced_format(images: dict[str, Path]) -> None:
 
 
 def raw_refused(head: bytes, *, strict: bool = True, size: int | None = None) -> SourceError:
-    reader = Bytes(head.ljust(image_magic.HEAD, b"\1"))
+    reader = Bytes(head.ljust(magic.HEAD, b"\1"))
     reader.size = size or reader.size
     with pytest.raises(SourceError) as caught:
         check_raw(reader, reader.content, strict=strict)
@@ -336,12 +335,12 @@ def test_other_files_are_no_disks(head: bytes, what: str) -> None:
 
 def test_only_a_strict_look_refuses_unknown_content() -> None:
     assert raw_refused(b"\1\2\3").id == "not-a-disk-image"
-    check_raw(Bytes(b"\1" * image_magic.HEAD), b"\1" * image_magic.HEAD, strict=False)
+    check_raw(Bytes(b"\1" * magic.HEAD), b"\1" * magic.HEAD, strict=False)
 
 
 @pytest.mark.parametrize("head", [bytes(512), mbr(), bytes(0x438) + b"\x53\xef", b"XFSB"])
 def test_disks_look_like_disks(head: bytes) -> None:
-    assert image_magic.looks_like_disk(head.ljust(image_magic.HEAD, b"\0"))
+    assert magic.looks_like_disk(head.ljust(magic.HEAD, b"\0"))
 
 
 def test_a_raw_disk_shorter_than_its_partitions_is_truncated() -> None:

@@ -85,7 +85,7 @@ def extents(endpoint: Endpoint, handle: nbd.NBD | None = None) -> Iterator[Exten
 
 
 class ExportReader:
-    """The headers of an image that lies in an NBD export: a v2v.image_reader.Reader."""
+    """The headers of an image that lies in an NBD export: a v2v.image.reader.Reader."""
 
     def __init__(self, endpoint: Endpoint, name: str) -> None:
         self.name = name

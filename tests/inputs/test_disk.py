@@ -23,7 +23,7 @@ from tests.fakes.http_server import serve_folder
 from v2v import nbd_client, options
 from v2v.errors import V2VError
 from v2v.events import Event, Warned
-from v2v.in_use import FLOCK, QEMU_WRITE_LOCK
+from v2v.image.in_use import FLOCK, QEMU_WRITE_LOCK
 from v2v.inputs.disk import DiskInput, DiskOptions, guest_name
 from v2v.run import Run
 from v2v.types import DiskFormat, GiB, MiB

@@ -10,13 +10,13 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from v2v.errors import SourceError, UsageError
-from v2v.image_magic import HEAD
+from v2v.image.magic import HEAD
 
 TIMEOUT = 30.0  # seconds for one answer
 
 
 class HttpReader:
-    """A v2v.image_reader.Reader over ranged GET requests, as nbdkit's curl plugin makes them."""
+    """A v2v.image.reader.Reader over ranged GET requests, as nbdkit's curl plugin makes them."""
 
     def __init__(self, url: str, password_file: Path | None = None) -> None:
         self.name = url

@@ -6,8 +6,8 @@ import lzma
 import zlib
 
 from v2v.errors import SourceError
-from v2v.image_magic import HEAD
-from v2v.image_reader import Reader
+from v2v.image.magic import HEAD
+from v2v.image.reader import Reader
 from v2v.types import MiB
 
 XZ_MEMORY = 512 * MiB  # bytes; more than xz's strongest setting asks for

@@ -10,7 +10,7 @@ from v2v import nbd_client, nbdkit, process, qemu_nbd
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, V2VError
 from v2v.image import format_options, qemu_options, read_image, read_remote
-from v2v.image_magic import SECTOR
+from v2v.image.magic import SECTOR
 from v2v.inputs._http import split_user
 from v2v.process import ToolError
 from v2v.run import Run

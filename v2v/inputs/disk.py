@@ -13,9 +13,9 @@ from v2v import nbd_client
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, UsageError
 from v2v.image import Image, check_raw, read_image, read_remote
-from v2v.image_magic import HEAD, SECTOR, image_format
-from v2v.image_reader import FileReader, Reader
-from v2v.in_use import check_not_written
+from v2v.image.in_use import check_not_written
+from v2v.image.magic import HEAD, SECTOR, image_format
+from v2v.image.reader import FileReader, Reader
 from v2v.input import Input
 from v2v.inputs._http import HttpReader, split_user
 from v2v.inputs._packed import unpacked_head

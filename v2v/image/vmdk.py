@@ -12,8 +12,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from v2v.image_formats import MAX_SIZE, MAX_TABLE, SECTOR, ExtentFile, Header
-from v2v.image_reader import Reader, corrupt, exactly, truncated, unsupported
+from v2v.image.formats import MAX_SIZE, MAX_TABLE, SECTOR, ExtentFile, Header
+from v2v.image.reader import Reader, corrupt, exactly, truncated, unsupported
 from v2v.types import DiskFormat, KiB, MiB
 
 DESCRIPTOR_MAGIC = b"# Disk DescriptorFile"

@@ -6,9 +6,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from v2v.image_reader import Reader
+from v2v.image.reader import Reader
+from v2v.image.vmdk import DESCRIPTOR_MAGIC
 from v2v.types import DiskFormat, KiB
-from v2v.vmdk import DESCRIPTOR_MAGIC
 
 HEAD = 68 * KiB  # bytes of the start that are looked at: btrfs has its magic at 64 KiB
 SECTOR = 512

@@ -2,7 +2,7 @@
 
 QEMU is only given an image after these checks, so that a hostile header makes it open nothing that
 the user did not name. Layouts: Microsoft's "Virtual Hard Disk Image Format Specification" 1.0 and
-[MS-VHDX]; VirtualBox's VDI 1.1. The others are in v2v.qcow2 and v2v.vmdk.
+[MS-VHDX]; VirtualBox's VDI 1.1. The others are in v2v.image.qcow2 and v2v.image.vmdk.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 import uuid
 from dataclasses import dataclass
 
-from v2v.image_reader import Reader, corrupt, exactly, truncated, unsupported
+from v2v.image.reader import Reader, corrupt, exactly, truncated, unsupported
 from v2v.types import DiskFormat, KiB, MiB
 
 SECTOR = 512

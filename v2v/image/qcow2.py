@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
-from v2v.image_formats import MAX_SIZE, MAX_TABLE, SECTOR, Header
-from v2v.image_reader import Reader, corrupt, exactly, truncated, unsupported
+from v2v.image.formats import MAX_SIZE, MAX_TABLE, SECTOR, Header
+from v2v.image.reader import Reader, corrupt, exactly, truncated, unsupported
 from v2v.types import DiskFormat
 
 DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED_L2 = (1 << bit for bit in range(5))

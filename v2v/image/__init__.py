@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from v2v import image_formats, image_magic, qcow2, vmdk
 from v2v.errors import SourceError
-from v2v.image_formats import Header
-from v2v.image_reader import FileReader, Reader, truncated
+from v2v.image import formats, magic, qcow2, vmdk
+from v2v.image.formats import Header
+from v2v.image.reader import FileReader, Reader, truncated
 from v2v.types import DiskFormat
 
 MAX_CHAIN = 64  # backing files behind one another
@@ -47,10 +47,10 @@ def read_image(
 
 def read_remote(reader: Reader, format: DiskFormat | None = None) -> Image:
     """Check an image that is not a local file. It may name no other file at all."""
-    head, tail = image_magic.read_ends(reader)
-    if packed := image_magic.packed_with(head):
+    head, tail = magic.read_ends(reader)
+    if packed := magic.packed_with(head):
         return Image(reader.name, format or DiskFormat.RAW, None, packed)
-    header = _read_header(reader, format or image_magic.image_format(head, tail))
+    header = _read_header(reader, format or magic.image_format(head, tail))
     if header.backing or header.data_file or header.extents:
         named = header.backing or header.data_file or header.extents[0].name
         raise _refused(reader.name, named, "it is not a local file, so that it may name none")
@@ -87,16 +87,16 @@ def check_raw(reader: Reader, head: bytes, *, strict: bool) -> None:
 
     `strict` also refuses what shows no sign of being a disk: no partition table, no filesystem.
     """
-    if other := image_magic.foreign(head):
+    if other := magic.foreign(head):
         raise _not_a_disk(f"{reader.name} is not a disk image: it is {other.what}", other.hint)
-    if strict and not image_magic.looks_like_disk(head):
+    if strict and not magic.looks_like_disk(head):
         raise _not_a_disk(
             f"{reader.name} does not look like a disk: it has no image header, "
             "partition table or filesystem",
-            image_magic.NO_DISK,
+            magic.NO_DISK,
         )
-    end = image_magic.partitioned_end(head)
-    if end > reader.size + image_magic.CYLINDER:
+    end = magic.partitioned_end(head)
+    if end > reader.size + magic.CYLINDER:
         raise truncated(reader, "the last partition, or the partition table's copy,", end)
 
 
@@ -113,10 +113,10 @@ def _read_local(
     if path in above or len(above) > MAX_CHAIN:
         raise SourceError(f"{above[0]}: its chain of backing files has no end", id="image-corrupt")
     with FileReader(path) as reader:
-        head, tail = image_magic.read_ends(reader)
-        if not above and (packed := image_magic.packed_with(head)):
+        head, tail = magic.read_ends(reader)
+        if not above and (packed := magic.packed_with(head)):
             return Image(str(path), format or DiskFormat.RAW, None, packed, files=(path,))
-        header = _read_header(reader, format or image_magic.image_format(head, tail))
+        header = _read_header(reader, format or magic.image_format(head, tail))
     named = _named_files(path, header, allowed)
     image = Image(
         str(path),
@@ -136,8 +136,8 @@ def _read_header(reader: Reader, format: DiskFormat | None) -> Header:
     """The checked header. A forced format that the content contradicts is an error."""
     if format in (None, DiskFormat.RAW):
         return Header(DiskFormat.RAW, reader.size)
-    head, tail = image_magic.read_ends(reader)
-    found = image_magic.image_format(head, tail)
+    head, tail = magic.read_ends(reader)
+    found = magic.image_format(head, tail)
     if found != format and not _could_be(format, reader):
         raise SourceError(
             f"{reader.name} is not a {format} image; it looks like {_spoken(head, found)}",
@@ -146,9 +146,9 @@ def _read_header(reader: Reader, format: DiskFormat | None) -> Header:
         )
     parsers: dict[DiskFormat, Callable[[Reader], Header]] = {
         DiskFormat.QCOW2: qcow2.read_qcow2,
-        DiskFormat.VPC: image_formats.read_vhd,
-        DiskFormat.VHDX: image_formats.read_vhdx,
-        DiskFormat.VDI: image_formats.read_vdi,
+        DiskFormat.VPC: formats.read_vhd,
+        DiskFormat.VHDX: formats.read_vhdx,
+        DiskFormat.VDI: formats.read_vdi,
         DiskFormat.VMDK: vmdk.read_sparse if head[:4] == b"KDMV" else vmdk.read_descriptor_file,
     }
     assert format is not None  # noqa: S101  mypy does not see it from the test above
@@ -161,7 +161,7 @@ def _could_be(format: DiskFormat | None, reader: Reader) -> bool:
 
 
 def _spoken(head: bytes, found: DiskFormat | None) -> str:
-    if found is None and (other := image_magic.foreign(head)):
+    if found is None and (other := magic.foreign(head)):
         return other.what
     return str(found or DiskFormat.RAW)
 
