@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from conversion.guest import Guest
 from v2v.errors import GuestError
@@ -17,12 +17,16 @@ from v2v.types import Change
 
 log = logging.getLogger(__name__)
 
+Changes: TypeAlias = tuple[Change, ...]
+
 
 class Action(Protocol):
     @property
     def change(self) -> Change: ...
 
-    def apply(self, guest: Guest) -> None: ...
+    def apply(self, guest: Guest) -> Changes:
+        """Do it; gives what was changed indeed, nothing if it failed and that was tolerable."""
+        ...
 
 
 class Step(Protocol):
@@ -40,7 +44,7 @@ class WriteFile:
     change: Change
     mode: int = 0o644  # of a new file
 
-    def apply(self, guest: Guest) -> None:
+    def apply(self, guest: Guest) -> Changes:
         g = guest.g
         existed = g.is_file(self.path, followsymlinks=True)
         parent = self.path.rsplit("/", 1)[0] or "/"
@@ -49,6 +53,7 @@ class WriteFile:
         g.write(self.path, self.content)
         if not existed:
             g.chmod(self.mode, self.path)
+        return (self.change,)
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,13 @@ class EditFile:
     edit: Callable[[str], str]
     change: Change
 
-    def apply(self, guest: Guest) -> None:
+    def apply(self, guest: Guest) -> Changes:
         text = guest.read_text(self.path)
-        if text is None:
-            return
-        new = self.edit(text)
-        if new != text:
-            guest.g.write(self.path, new.encode("utf-8", "surrogateescape"))
+        new = None if text is None else self.edit(text)
+        if new is None or new == text:
+            return ()
+        guest.g.write(self.path, new.encode("utf-8", "surrogateescape"))
+        return (self.change,)
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,12 @@ class CopyFile:
     path: str
     change: Change
 
-    def apply(self, guest: Guest) -> None:
-        if not guest.exists(self.path):
-            guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
-            guest.g.cp(self.source, self.path)
+    def apply(self, guest: Guest) -> Changes:
+        if guest.exists(self.path):
+            return ()
+        guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
+        guest.g.cp(self.source, self.path)
+        return (self.change,)
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,9 @@ class RemoveFile:
     path: str
     change: Change
 
-    def apply(self, guest: Guest) -> None:
+    def apply(self, guest: Guest) -> Changes:
         guest.g.rm_f(self.path)
+        return (self.change,)
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,10 @@ class Symlink:
     target: str
     change: Change
 
-    def apply(self, guest: Guest) -> None:
+    def apply(self, guest: Guest) -> Changes:
         guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
         guest.g.ln_sf(self.target, self.path)
+        return (self.change,)
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ class RunInGuest:
     hint: str | None = field(default=None)
     environment: tuple[str, ...] = ()  # "NAME=value", beside the appliance's own
 
-    def apply(self, guest: Guest) -> None:
+    def apply(self, guest: Guest) -> Changes:
         prefix = ("env", *self.environment) if self.environment else ()
         for argv in self.commands:
             try:
@@ -127,4 +136,5 @@ class RunInGuest:
                 if self.fatal:
                     raise GuestError(text, id=self.failure_id, hint=self.hint) from exc
                 guest.warn(text, id=self.failure_id, hint=self.hint)
-                return
+                return ()
+        return (self.change,)

@@ -66,13 +66,12 @@ def apply_steps(guest: Guest) -> list[Change]:
     """Do every step: it decides by looking at the guest, then its actions are applied."""
     from conversion import linux
 
-    changes = []
+    changes: list[Change] = []
     for name, step in linux.STEPS:
         with guest.run.step(f"convert:{name}", f"Converting: {name}"):
             for action in tuple(step(guest)):
                 guest.run.cancel.check()
-                action.apply(guest)
-                changes.append(action.change)
+                changes += action.apply(guest)
     return changes
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from conversion.files import read_capped
 from v2v.errors import GuestError
 from v2v.job import ConversionOptions
 from v2v.run import Run
@@ -38,13 +39,11 @@ class Guest:
 
     def read(self, path: str, limit: int = MAX_TEXT) -> bytes | None:
         """The content of a regular file, or None if there is none."""
-        if not self.g.is_file(path, followsymlinks=True):
-            return None
-        if self.g.filesize(path) > limit:
+        content = read_capped(self.g, path, limit + 1)
+        if content is not None and len(content) > limit:
             raise GuestError(
                 f"{path} in the guest is larger than {limit} bytes", id="guest-file-too-large"
             )
-        content: bytes = self.g.read_file(path)
         return content
 
     def read_text(self, path: str) -> str | None:
@@ -52,14 +51,25 @@ class Guest:
         return None if content is None else content.decode("utf-8", "surrogateescape")
 
     def glob(self, pattern: str) -> list[str]:
-        return sorted(self.g.glob_expand(pattern, directoryslash=False))
+        try:
+            return sorted(self.g.glob_expand(pattern, directoryslash=False))
+        except UnicodeDecodeError:
+            self.warn(
+                f"{pattern} in the guest matches a name that is not UTF-8; these files were left",
+                id="guest-file-name",
+                hint="rename it in the source VM if it matters, then convert again",
+            )
+            return []
 
     def exists(self, path: str) -> bool:
         return bool(self.g.exists(path))
 
     def command(self, argv: Sequence[str]) -> str:
         """Run a program of the guest inside the appliance, never on the host."""
-        output: str = self.g.command(list(argv))
+        try:
+            output: str = self.g.command(list(argv))
+        except UnicodeDecodeError:  # it ended well, only its words cannot be read
+            return ""
         return output
 
     def warn(self, text: str, *, id: str, hint: str | None = None) -> None:

@@ -96,10 +96,8 @@ def test_remote_images_are_read_alike(images: dict[str, Path], kind: str) -> Non
     assert (image.format, image.size) == (DiskFormat(kind.split("-")[0]), SIZE)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"vpc-fixed", "vmdk-stream"}))
 def test_large_disks(tmp_path: Path, kind: str) -> None:
-    if kind in ("vpc-fixed", "vmdk-stream"):
-        pytest.skip("not made large")
     qemu_img("create", "-f", kind.split("-")[0], *KINDS[kind], tmp_path / "x", 1024 * GiB)
     assert read_image(tmp_path / "x").size == 1024 * GiB
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from v2v.job import NicMap
-from v2v.network import stable_mac, target_nics
+from v2v.network import stable_mac, target_nics, unused_maps
 from v2v.types import DiskFormat, Nic, Source, SourceDisk
 
 NO_NICS = Source("web1", "disk", (SourceDisk("/srv/web1.vmdk", DiskFormat.VMDK),))
@@ -56,6 +56,11 @@ def test_source_without_nics_gets_those_that_mac_names() -> None:
 
 def test_source_with_an_empty_list_keeps_it_empty() -> None:
     assert target_nics(replace(NO_NICS, nics=()), [TO_ALL]) == ()
+
+
+def test_maps_that_select_nothing_are_told() -> None:
+    other = NicMap("network", "other", "network", "x")
+    assert unused_maps(ONE_NIC, [TO_ALL, TO_LAN, TO_BRIDGE, other]) == [other]
 
 
 def test_nics_without_address_get_different_ones() -> None:

@@ -49,6 +49,7 @@ class Result:
     job_id: str
     folder: Path
     guest: GuestRef
+    converted: ConvertedGuest
     report: Path  # report.html
     boot: BootEvidence | None
 
@@ -228,7 +229,7 @@ def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) 
             _end(run, job, began, _State("failed", "unexpected", f"{type(exc).__name__}: {exc}"))
             raise
         page = _end(run, job, began, _State("finished"))
-    return Result(run.job_id, run.folder, outcome.ref, page, outcome.boot)
+    return Result(run.job_id, run.folder, outcome.ref, outcome.guest, page, outcome.boot)
 
 
 def _end(run: Run, job: Job, began: float, state: _State) -> Path:

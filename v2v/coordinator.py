@@ -72,6 +72,8 @@ def read_source(job: Job, input_: Input, run: Run) -> Source:
 
     def read() -> Source:
         source = input_.read_source(run)
+        if source.nics is not None:
+            _warn_of_unused_maps(source, job, run)
         named = replace(source, name=job.name or source.name)
         return replace(named, nics=network.target_nics(named, job.nic_maps))
 
@@ -84,6 +86,15 @@ def read_source(job: Job, input_: Input, run: Run) -> Source:
             hint=f"its copy is of no use: `v2v jobs discard {run.job_id}`, then start again",
         )
     return source
+
+
+def _warn_of_unused_maps(source: Source, job: Job, run: Run) -> None:
+    for one in network.unused_maps(source, job.nic_maps):
+        run.warn(
+            f"{source.name} has no network card on {one.kind} {one.source}: that map does nothing",
+            id="map-unused",
+            hint="--print-source shows the networks of the source",
+        )
 
 
 def check_before(job: Job, source: Source, output: Output, run: Run) -> None:

@@ -33,6 +33,13 @@ def _unknown_nic(source: Source, maps: Sequence[NicMap]) -> Nic:
     return Nic(mac=stable_mac(source), kind="bridge" if for_all == {"bridge"} else "network")
 
 
+def unused_maps(source: Source, maps: Sequence[NicMap]) -> list[NicMap]:
+    """Maps that name a network, bridge or MAC address which no NIC of the source has."""
+    nics = source.nics or ()
+    known = {(nic.kind, nic.network) for nic in nics} | {("mac", nic.mac) for nic in nics}
+    return [m for m in maps if m.source is not None and (m.kind, m.source) not in known]
+
+
 def stable_mac(source: Source, index: int = 0) -> str:
     """A MAC address in QEMU's range, derived from the VM's name, its disks and the NIC's number."""
     identity = "\0".join([source.name, str(index), *(disk.location for disk in source.disks)])

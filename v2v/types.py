@@ -25,6 +25,11 @@ class DiskFormat(StrEnum):
     VHDX = "vhdx"
     VDI = "vdi"
 
+    @classmethod
+    def _missing_(cls, value: object) -> DiskFormat | None:
+        """The name by which everybody but QEMU knows it."""
+        return cls.VPC if value == "vhd" else None
+
 
 class Allocation(StrEnum):
     SPARSE = "sparse"

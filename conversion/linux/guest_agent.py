@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conversion.actions import Action, RemoveFile, Symlink, WriteFile
+from conversion.actions import Action, Changes, RemoveFile, Symlink, WriteFile
 from conversion.guest import Guest
 from conversion.linux.tools import RunUninstaller
 from v2v.errors import HostError
@@ -171,16 +171,14 @@ def at_first_boot(guest: Guest) -> Iterable[Action]:
 class InstallPackages(RunUninstaller):
     """Install; if it fails, leave nothing half installed and let the first boot do it."""
 
-    def apply(self, guest: Guest) -> None:
-        before = len(guest.findings)
-        super().apply(guest)
-        if len(guest.findings) > before:
-            RunUninstaller((("dpkg", "--force-depends", "--purge", PACKAGE),), self.change).apply(
-                guest
-            )
-            del guest.findings[before + 1 :]
-            for action in at_first_boot(guest):
-                action.apply(guest)
+    def apply(self, guest: Guest) -> Changes:
+        if done := super().apply(guest):
+            return done
+        failed = len(guest.findings)
+        purge = ("dpkg", "--force-depends", "--purge", PACKAGE)
+        RunUninstaller((purge,), self.change).apply(guest)
+        del guest.findings[failed:]  # that it could not be installed says it all
+        return tuple(change for action in at_first_boot(guest) for change in action.apply(guest))
 
 
 def install(command: tuple[str, ...], change: Change) -> InstallPackages:
@@ -199,7 +197,7 @@ class InstallFromHost:
     files: Sequence[Path]
     change: Change
 
-    def apply(self, guest: Guest) -> None:
+    def apply(self, guest: Guest) -> Changes:
         folder = guest.g.mkdtemp("/var/tmp/v2v-XXXXXX")  # noqa: S108 - in the guest
         try:
             paths = []
@@ -207,6 +205,6 @@ class InstallFromHost:
                 path = f"{folder}/{re.sub(r'[^A-Za-z0-9._+~-]', '_', file.name)}"
                 guest.g.upload(str(file), path)
                 paths.append(path)
-            install(("dpkg", "--install", *paths), self.change).apply(guest)
+            return install(("dpkg", "--install", *paths), self.change).apply(guest)
         finally:
             guest.g.rm_rf(folder)

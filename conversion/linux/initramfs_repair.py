@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from conversion.actions import Action, EditFile, RunInGuest
+from conversion.actions import Action, Changes, EditFile, RunInGuest
 from conversion.guest import Guest
 from conversion.linux import devices
 from conversion.linux.caps import release
@@ -106,7 +106,7 @@ class Extend:
     missing: Missing
     change: Change
 
-    def apply(self, guest: Guest) -> None:
+    def apply(self, guest: Guest) -> Changes:
         path = self.kernel.initramfs
         assert path is not None  # noqa: S101 - repair() gives an Extend only for a file
         files = module_files(guest, self.kernel, self.missing.modules)
@@ -119,6 +119,7 @@ class Extend:
         check_space(guest, size + len(tail))
         self._write(guest, path, size, tail)
         self._verify(guest, path)
+        return (self.change,)
 
     def _write(self, guest: Guest, path: str, size: int, tail: bytes) -> None:
         local = guest.run.tmp / "initramfs-tail"

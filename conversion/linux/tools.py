@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from conversion.actions import Action, RemoveFile, RunInGuest
+from conversion.actions import Action, Changes, RemoveFile, RunInGuest
 from conversion.guest import Guest
 from v2v.types import Change
 
@@ -189,13 +189,13 @@ class RunUninstaller(RunInGuest):
 
     environment: tuple[str, ...] = ENVIRONMENT
 
-    def apply(self, guest: Guest) -> None:
+    def apply(self, guest: Guest) -> Changes:
         g = guest.g
         try:
             g.mkdir_p(SHADOW)
             for name in SHADOWED:
                 g.write(f"{SHADOW}/{name}", b"#!/bin/sh\nexit 0\n")
                 g.chmod(0o755, f"{SHADOW}/{name}")
-            super().apply(guest)
+            return super().apply(guest)
         finally:
             g.rm_rf(SHADOW)

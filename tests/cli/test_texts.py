@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from v2v.api import Result
@@ -10,14 +11,19 @@ from v2v.cli import inspect, summary
 from v2v.cli.summary import TimedStep
 from v2v.converter import Inspection
 from v2v.types import (
+    BlockBus,
     BootEvidence,
     Change,
+    ConvertedGuest,
     DiskFormat,
     Finding,
     Firmware,
     GiB,
+    GuestCaps,
     GuestOS,
     GuestRef,
+    Machine,
+    NetModel,
     Nic,
     Source,
     SourceDisk,
@@ -95,8 +101,22 @@ def test_source() -> None:
     assert json.loads(summary.json_text(source))["disks"][0]["size"] == 20 * GiB
 
 
+CONVERTED = ConvertedGuest(
+    GuestOS("linux", "debian", "12", "Debian 12", "x86_64"),
+    Firmware.BIOS,
+    "/dev/sda1",
+    0,
+    GuestCaps(BlockBus.VIRTIO_BLK, NetModel.VIRTIO, Machine.Q35),
+    (),
+    changes=(
+        Change("Removed open-vm-tools", "it does nothing here"),
+        Change("Kept the name ens192", "it is configured", "/etc/a"),
+        Change("Kept the name ens192", "it is configured", "/etc/b"),
+    ),
+)
+
+
 def test_summary(tmp_path: Path) -> None:
-    (tmp_path / "report.json").write_text('{"guest": {"changes": [{}, {}, {}]}}')
     disk = TargetDisk("/srv/web-sda", "/srv/.web", DiskFormat.QCOW2, GiB)
     boot = BootEvidence(
         True,
@@ -109,7 +129,7 @@ def test_summary(tmp_path: Path) -> None:
     )
     ref = GuestRef("web", (disk,), "/srv/web.xml", "virsh define /srv/web.xml")
     text = summary.text(
-        Result("j", tmp_path, ref, tmp_path / "report.html", boot),
+        Result("j", tmp_path, ref, CONVERTED, tmp_path / "report.html", boot),
         [
             TimedStep("source", "Reading the source", 0, 0.0, reused=True),
             TimedStep("guest", "Converting the guest", 0, 65.0),
@@ -122,11 +142,13 @@ def test_summary(tmp_path: Path) -> None:
         "web is converted.",
         "  disk      /srv/web-sda",
         "  metadata  /srv/web.xml",
-        "  changes   3 in the guest, reasons in the report",
         "  boots     yes: reached login in 31.0 s under tcg, root on vda1 (virtio_blk), "
         "ens192 on virtio_net",
         f"  report    {tmp_path}/report.html",
         "  start it  virsh define /srv/web.xml",
+        "  changed   these in the guest",
+        "    Removed open-vm-tools",
+        "    Kept the name ens192",
         "  time",
         "    Reading the source         done before",
         "    Converting the guest       1 min 05 s",
@@ -134,6 +156,7 @@ def test_summary(tmp_path: Path) -> None:
     ]
 
 
-def test_summary_without_a_report_is_still_a_summary(tmp_path: Path) -> None:
-    result = Result("j", tmp_path, GuestRef("web"), tmp_path / "report.html", None)
-    assert "web is converted." in summary.text(result, [])
+def test_summary_of_a_guest_that_needed_nothing(tmp_path: Path) -> None:
+    unchanged = replace(CONVERTED, changes=())
+    result = Result("j", tmp_path, GuestRef("web"), unchanged, tmp_path / "report.html", None)
+    assert "changed   nothing in the guest" in summary.text(result, [])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from v2v.texts import clean, size_text, time_text
-from v2v.types import BootEvidence, Source
+from v2v.types import BootEvidence, ConvertedGuest, Source
 
 if TYPE_CHECKING:
     from v2v.api import Result
@@ -47,24 +47,21 @@ def text(result: Result, steps: Iterable[TimedStep]) -> str:
     lines += [f"  disk      {clean(disk.location)}" for disk in guest.disks]
     for label, value in (
         ("metadata", guest.metadata),
-        ("changes", _changes(result)),
         ("boots", boot_text(result.boot) if result.boot else None),
         ("report", str(result.report)),
         ("start it", guest.start_hint),
     ):
         if value:
             lines.append(f"  {label:<9} {clean(value)}")
-    return "\n".join([*lines, *timings(steps)])
+    return "\n".join([*lines, *_changes(result.converted), *timings(steps)])
 
 
-def _changes(result: Result) -> str | None:
-    """How many changes the report lists."""
-    try:
-        report = json.loads((result.folder / "report.json").read_text())
-        count = len(report["guest"]["changes"])
-    except (OSError, ValueError, KeyError, TypeError):  # the report is told of, not needed
-        return None
-    return f"{count or 'none'} in the guest" + (", reasons in the report" if count else "")
+def _changes(guest: ConvertedGuest) -> list[str]:
+    """What was changed in the guest; where and why is in the report."""
+    changes = dict.fromkeys(change.what for change in guest.changes)
+    return [f"  changed   {'these in the guest' if changes else 'nothing in the guest'}"] + [
+        f"    {clean(what)}" for what in changes
+    ]
 
 
 def boot_text(boot: BootEvidence) -> str:
