@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,13 @@ def test_guest_is_built_once_and_read_only(monkeypatch: pytest.MonkeyPatch, tmp_
     second = cache.cached("guest", [source], build)
     assert second != first
     assert len(built) == 2
-    assert not first.exists(), "an image of an older builder is removed"
+    assert first.exists(), "another process may be using it"
+
+    os.utime(first, (0, 0))
+    source.write_text("third")
+    cache.cached("guest", [source], build)
+    assert not first.exists(), "an old image of an older builder is removed"
+    assert second.exists()
 
 
 def test_failed_build_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
