@@ -254,7 +254,8 @@ def _steps(report: Report) -> list[tuple[float, Timing]]:
 def _depth(steps: list[tuple[float, Timing]], index: int) -> int:
     start, step = steps[index]
     return sum(
-        begin <= start and start + step.seconds <= begin + other.seconds + 0.01
+        begin <= start < begin + other.seconds
+        and start + step.seconds <= begin + other.seconds + 0.01
         for begin, other in steps[:index]
     )
 

@@ -31,6 +31,7 @@ CONSOLE_LOG = "boot-check.log"
 
 AFTER_TROUBLE = 3.0  # seconds in which a line may come that says more about it
 AFTER_LOGIN = {"kvm": 2.0, "tcg": 6.0}  # seconds in which the agent may appear
+AFTER_AGENT = {"kvm": 10.0, "tcg": 60.0}  # seconds in which the login prompt may follow the agent
 AGENT_SECONDS = 30.0  # an agent that appeared gets so long to answer
 MONITOR_SECONDS = 30.0  # QEMU's own answers
 MAX_RESETS = 5  # a relabelling guest resets itself once; one that never stops is broken
@@ -112,6 +113,7 @@ class Watch:
     console: Console = field(default_factory=Console)
     reached_at: float = 0.0  # seconds after the start
     login_at: float | None = None
+    answered_at: float | None = None  # when the agent had said all
     fatal_at: float | None = None
     resets: int = 0
     trouble: str | None = None  # what the machine itself told
@@ -139,6 +141,8 @@ class Watch:
             while (left := self._ends_at() - self.now) > 0:
                 for key, _ in selector.select(left):
                     key.data()
+                if agent.done and agent.version is not None and self.answered_at is None:
+                    self.answered_at = self.now
                 if vm.agent.closed and vm.agent.fileno() in selector.get_map():
                     selector.unregister(vm.agent)
         self.run.cancel.check()
@@ -146,9 +150,11 @@ class Watch:
     def _ends_at(self) -> float:
         """When to stop, in seconds after the start, by what is known now."""
         agent = self.agent
-        if agent is not None and agent.version is not None and agent.done:
+        if self.answered_at is not None and self.login_at is not None:
             return 0.0
         ends = [self.seconds]
+        if self.answered_at is not None:
+            ends.append(self.answered_at + AFTER_AGENT[self.accelerator])
         if self.login_at is not None:
             wait = AGENT_SECONDS if agent and agent.connected else AFTER_LOGIN[self.accelerator]
             ends.append(self.login_at + wait)
