@@ -95,6 +95,8 @@ def take_screenshot(vm: VirtualMachine, run: Run) -> str | None:
     picture.unlink(missing_ok=True)
     arguments: dict[str, object] = {"filename": str(picture), "format": "png"}
     try:
+        # A guest that resets itself without end may keep QEMU from ever drawing the picture.
+        vm.monitor.ask("stop", seconds=MONITOR_SECONDS)
         vm.monitor.ask("screendump", arguments, seconds=MONITOR_SECONDS)
     except ToolError as exc:
         run.cancel.check()
