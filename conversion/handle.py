@@ -7,9 +7,9 @@ of the job. Close it before the NBD servers under it stop: its last writes are m
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
-import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -27,6 +27,7 @@ from v2v.types import MiB
 log = logging.getLogger(__name__)
 
 KEY_MEMORY = 2048  # MiB; LUKS2's key derivation takes up to 1 GiB by itself
+TRACE = "trace: "  # before each of our calls in the log
 MAX_LOG = 64 * MiB  # a guest's program may print without end
 KILL_AGAIN_SECONDS = 0.05  # between children of a launch, which come one after the other
 
@@ -74,6 +75,7 @@ class Appliance:
 
     def _launch(self) -> None:
         try:
+            _print_no_errors(self._g)
             self._g.launch()
             with self._lock:
                 self._pid = self._g.get_pid()
@@ -93,9 +95,11 @@ class Appliance:
         return self._g
 
     def _last_words(self) -> str:
-        lines = _useful_lines(str(self._failure))
-        lines += _useful_lines(self._log_path.read_text(errors="replace"))[-3:]
-        return "; ".join(dict.fromkeys(lines))[-600:] or "it said nothing"
+        """What failed, and the end of the log; the rest of libguestfs's text is advice."""
+        logged = self._log_path.read_text(errors="replace").splitlines()
+        lines = [line.strip() for line in logged if not line.startswith(TRACE)]
+        told = [str(self._failure).partition("\n")[0], *[line for line in lines if line][-3:]]
+        return "; ".join(dict.fromkeys(told))[-600:]
 
     def kill(self) -> None:
         """Make a blocked call return, from another thread; the appliance is lost."""
@@ -132,6 +136,8 @@ class Appliance:
 
     def _write_log(self, event: int, handle: int, text: str, numbers: list[int]) -> None:
         if self._log.tell() < MAX_LOG:
+            if event == _binding().EVENT_TRACE:
+                text = TRACE + text
             self._log.write(text if text.endswith("\n") else f"{text}\n")
             self._log.flush()
 
@@ -233,9 +239,12 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-_NOISE = re.compile(r"libguestfs(-test-tool| FAQ|: trace)|For more information|^Original error")
+def _print_no_errors(g: Any) -> None:
+    """Errors are exceptions. libguestfs keeps the handler that would print them too per thread,
+    and the binding removes that of the thread alone which made the handle."""
+    import libguestfsmod
 
-
-def _useful_lines(text: str) -> list[str]:
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not _NOISE.search(line)]
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.argtypes, pointer.restype = [ctypes.py_object, ctypes.c_char_p], ctypes.c_void_p
+    handle = ctypes.c_void_p(pointer(g._o, b"guestfs_h"))
+    ctypes.CDLL(libguestfsmod.__file__).guestfs_set_error_handler(handle, None, None)

@@ -44,7 +44,7 @@ def disk(tmp_path: Path, need_tool) -> Path:
 
 
 def test_an_emulator_that_does_not_work_is_told_with_its_own_words(
-    disk, run, tmp_path, monkeypatch
+    disk, run, tmp_path, monkeypatch, capfd
 ):
     emulator = tmp_path / "qemu"
     emulator.write_text("#!/bin/sh\necho 'no such luck' >&2\nexit 1\n")
@@ -59,6 +59,8 @@ def test_an_emulator_that_does_not_work_is_told_with_its_own_words(
     assert caught.value.id == "appliance-failed"
     assert "no such luck" in caught.value.message
     assert "v2v doctor" in (caught.value.hint or "")
+    assert "\n" not in caught.value.message
+    assert capfd.readouterr().err == ""  # libguestfs prints nothing by itself
 
 
 @pytest.mark.appliance
