@@ -23,7 +23,7 @@ from conversion import converter_for
 from v2v import __version__, coordinator, events, journal, overlay, registry, report
 from v2v.cancel import Cancel
 from v2v.converter import Inspection
-from v2v.errors import Cancelled, V2VError
+from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Emit
 from v2v.job import ConversionOptions, Job, ModuleChoice
 from v2v.run import Run, default_jobs_folder
@@ -89,7 +89,11 @@ def start(
     with Run.create(jobs or default_jobs_folder(), name, emit=emit, cancel=cancel) as run:
         run.journal.put("created", time.time())
         run.journal.put("job", job)
-        return _execute(job, parts, run, resumed=False)
+        try:
+            return _execute(job, parts, run, resumed=False)
+        except UsageError:  # it was asked for wrongly: there is nothing to go on with
+            _remove(parts[1], run)
+            raise
 
 
 def resume(
@@ -108,10 +112,7 @@ def resume(
 def discard(job_id: str, *, jobs: Path | None = None) -> None:
     """Remove what an unfinished job left at its target, then its folder. Finished guests stay."""
     with Run.open((jobs or default_jobs_folder()) / job_id) as run:
-        job = run.journal.get("job", Job)
-        if "finalize" not in run.journal:
-            _undo(registry.make_output(job), run)
-        shutil.rmtree(run.folder)
+        _remove(registry.make_output(run.journal.get("job", Job)), run)
 
 
 def print_source(job: Job, *, jobs: Path | None = None) -> Source:
@@ -222,7 +223,8 @@ def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) 
             _end(run, job, began, _State("cancelled", "cancelled", "cancelled"))
             raise Cancelled from None
         except V2VError as exc:
-            _end(run, job, began, _State("failed", exc.id, exc.message, exc.hint))
+            state = _State("failed", exc.id, exc.message, exc.hint)
+            _end(run, job, began, state, kept=resumed or not isinstance(exc, UsageError))
             raise
         except Exception as exc:
             log.exception("a bug, or a failure nobody thought of")
@@ -232,7 +234,7 @@ def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) 
     return Result(run.job_id, run.folder, outcome.ref, outcome.guest, page, outcome.boot)
 
 
-def _end(run: Run, job: Job, began: float, state: _State) -> Path:
+def _end(run: Run, job: Job, began: float, state: _State, *, kept: bool = True) -> Path:
     run.journal.put("state", state)
     page = report.write(_report(run, job, began, state), run.folder)
     seconds = time.time() - began
@@ -244,6 +246,7 @@ def _end(run: Run, job: Job, began: float, state: _State) -> Path:
             error=state.error,
             message=state.message or "",
             hint=state.hint,
+            resumable=kept,
         )
     return page
 
@@ -254,6 +257,12 @@ def _undo(output: Any, run: Run) -> None:
     output.discard(disks, run)
     overlay.discard_overlays(run)
     run.journal.forget(keep=IDENTITY)
+
+
+def _remove(output: Any, run: Run) -> None:
+    if "finalize" not in run.journal:
+        _undo(output, run)
+    shutil.rmtree(run.folder)
 
 
 def _report(run: Run, job: Job, began: float, state: _State) -> report.Report:
@@ -317,13 +326,14 @@ def _scratch_run(jobs: Path | None, emit: Emit, cancel: Cancel | None) -> Iterat
 def _summary(path: Path) -> JobSummary:
     values = journal.latest(journal.read_entries(path)[0])
     job = values.get("job", {})
+    guests = job.get("guests") or [path.parent.name]
     state = msgspec.convert(values.get("state", {"state": "interrupted"}), _State)
     name = state.state
     if name == "running" and not _locked(path):
         name = "interrupted"
     return JobSummary(
         job_id=path.parent.name,
-        name=values.get("source", {}).get("name") or job.get("name") or path.parent.name,
+        name=values.get("source", {}).get("name") or job.get("name") or Path(guests[0]).name,
         state=name,
         started=values.get("created", path.stat().st_ctime),
         folder=path.parent,

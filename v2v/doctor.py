@@ -251,6 +251,6 @@ def _modes() -> Iterator[Check]:
             yield Check("modes", f"{flag} {cls.mode}", Status.OK, cls.summary)
             continue
         packages = [process.PACKAGES.get(tool, (tool, tool)) for tool in missing]
-        hint = _install(" ".join(p[0] for p in packages), " ".join(p[1] for p in packages))
+        debian, rpm = (" ".join(dict.fromkeys(names)) for names in zip(*packages, strict=True))
         detail = f"needs {', '.join(missing)}"
-        yield Check("modes", f"{flag} {cls.mode}", Status.WARNING, detail, hint)
+        yield Check("modes", f"{flag} {cls.mode}", Status.WARNING, detail, _install(debian, rpm))

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -56,10 +56,11 @@ def parse(cls: type[T], given: Mapping[str, str], *, module: str) -> T:
     hints = typing.get_type_hints(cls)
     for flag in given:
         if flag not in known:
+            alike = [one for one in known if one[:4] == flag[:4]]  # -io and -if are not alike
             raise UsageError(
                 f"{module} does not take {flag}",
                 id="option-unknown",
-                hint=did_you_mean(flag, known) or f"it takes: {', '.join(known) or 'no options'}",
+                hint=did_you_mean(flag, alike) or f"it takes: {', '.join(known) or 'no options'}",
             )
     values = {}
     for flag, field in known.items():
@@ -101,12 +102,7 @@ def convert(word: str, kind: Any, flag: str) -> Any:
         try:
             return kind(word)
         except ValueError:
-            choices = [str(member) for member in kind]
-            raise UsageError(
-                f"{flag}: {word!r} is not one of {', '.join(choices)}",
-                id="option-value",
-                hint=did_you_mean(word, choices),
-            ) from None
+            raise not_one_of(flag, word, [str(member) for member in kind]) from None
     try:
         return kind(word)
     except ValueError:
@@ -133,6 +129,14 @@ def _metavar(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return "|".join(kind)
     return {Path: "PATH", int: "N"}.get(kind, "TEXT")
+
+
+def not_one_of(flag: str, word: str, choices: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"{flag}: {word!r} is not one of {', '.join(choices)}",
+        id="option-value",
+        hint=did_you_mean(word, choices),
+    )
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str | None:

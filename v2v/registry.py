@@ -46,6 +46,12 @@ def find_output(mode: str) -> type[Output]:
 
 def make_input(choice: ModuleChoice, guests: tuple[str, ...]) -> Input:
     cls = find_input(choice.mode)
+    if not guests:
+        raise UsageError(
+            "no guest is named",
+            id="guest-missing",
+            hint="for example: v2v convert -i disk disk.vmdk -o local -os /var/tmp",
+        )
     return cls(options.parse(cls.Options, choice.options, module=f"-i {cls.mode}"), guests)
 
 

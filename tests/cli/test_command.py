@@ -57,7 +57,14 @@ def test_version(word: str) -> None:
         ("convert x --boot-chek", "option-unknown", "did you mean --boot-check?"),
         ("convert x -o locla -os /tmp", "mode-unknown", "did you mean local?"),
         ("convert x -i dsik -o null", "mode-unknown", "did you mean disk?"),
-        ("convert", "guest-missing", "for example"),
+        ("convert -o local -os .", "guest-missing", "for example"),
+        ("inspect", "guest-missing", "for example"),
+        ("convert -o locl", "mode-unknown", "did you mean local?"),
+        ("convert x -o null --boot-check 60", "option-value", "--boot-check=60"),
+        ("convert x -o null -it ssh", "option-unknown", "it takes: -if"),
+        ("convert x --progress jsn", "option-value", "did you mean json?"),
+        ("completion bsh", "option-value", "did you mean bash?"),
+        ("doctor x", "usage", "see `v2v doctor --help`"),
         ("resume", "usage", "see `v2v resume --help`"),
         ("modes loacl", "mode-unknown", "did you mean local?"),
         ("jobs forget x", "usage", "v2v jobs discard JOB"),
@@ -109,7 +116,8 @@ def test_modes_json_lists_options() -> None:
 def test_options_of_a_mode() -> None:
     assert "-oo compressed" in v2v("modes", "local").stdout
     assert "-oo compressed" in v2v("convert", "-o", "local", "-oo", "?").stdout
-    assert v2v("convert", "-io", "?").returncode == 0
+    for command in ("convert", "inspect"):
+        assert "-io allow-backing=PATH" in v2v(command, "-io", "?").stdout
 
 
 def test_machine_readable_without_guests_lists_capabilities() -> None:

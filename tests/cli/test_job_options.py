@@ -124,7 +124,6 @@ def test_parallel() -> None:
 @pytest.mark.parametrize(
     ("words", "id"),
     [
-        ("", "guest-missing"),
         ("x -o local -o null", "option-repeated"),
         ("x -oo a=1 -oo a=2", "option-repeated"),
         ("x -n a -n b", "option-repeated"),
@@ -142,7 +141,7 @@ def test_parallel() -> None:
         ("x --smp 0", "option-value"),
         ("x --parallel two", "option-value"),
         ("x --root sda1", "option-value"),
-        ("x --block-driver ide", "usage"),
+        ("x --block-driver ide", "option-value"),
         ("x --key all", "key-form"),
         ("x --key all:clevis", "option-unsupported"),
         ("x --install nano", "option-unsupported"),

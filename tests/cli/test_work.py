@@ -48,7 +48,7 @@ def test_failure_is_raised_with_notes_on_how_to_go_on() -> None:
         work.perform(arguments("-q"), action)
     assert caught.value.__notes__ == [
         "job folder: /jobs/j1",
-        "to go on from there: v2v resume j1",
+        "to go on with the same options: v2v resume j1",
     ]
 
 

@@ -85,10 +85,6 @@ def test_options_come_from_the_command_line() -> None:
 # Files that cannot be disks -----------------------------------------------------------------------
 
 
-def test_no_disk_given(run: Run) -> None:
-    refused(run, "guest-missing")
-
-
 def test_missing_file(run: Run, tmp_path: Path) -> None:
     assert "gone" in str(refused(run, "source-missing", tmp_path / "gone"))
 

@@ -97,6 +97,12 @@ def _with_value(option: Option, value: str | None, rest: deque[str]) -> str:
         if not rest:
             raise UsageError(f"{option.spelling} needs a value", id="option-value")
         value = rest.popleft()
+    if option.takes is Takes.MAY and value is None and rest and rest[0].isdecimal():
+        raise UsageError(
+            f"{option.spelling} {rest[0]}: the value comes after =",
+            id="option-value",
+            hint=f"{option.spelling}={rest[0]}",
+        )
     return option.spelling if value is None else f"{option.spelling}={value}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from v2v import registry
 from v2v.cli import job_options, keys, machine, summary, unsupported, work
 from v2v.cli.parser import Parser, positive, seconds
 from v2v.job import Job
@@ -141,7 +140,8 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(machine.capabilities()))
         return 0
     if "?" in args.io or "?" in args.oo:
-        return _print_module_options(args)
+        print(job_options.asked_help(args))
+        return 0
     with keys.key_files(args.key, from_stdin=args.keys_from_stdin) as key_files:
         job = job_options.to_job(args, key_files)
         if args.print_source:
@@ -168,17 +168,4 @@ def _print_source(args: argparse.Namespace, job: Job) -> int:
 
     source = api.print_source(job, jobs=job_options.jobs_folder(args))
     print(summary.json_text(source) if args.progress == "json" else summary.source_text(source))
-    return 0
-
-
-def _print_module_options(args: argparse.Namespace) -> int:
-    """-io ? and -oo ?"""
-    if "?" in args.io:
-        args.io.remove("?")
-        cls: Any = registry.find_input(job_options.input_choice(args).mode)
-        print(job_options.module_help("-io", cls.Options))
-    else:
-        args.oo.remove("?")
-        cls = registry.find_output(job_options.output_choice(args).mode)
-        print(job_options.module_help("-oo", cls.Options))
     return 0

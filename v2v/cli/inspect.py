@@ -46,6 +46,9 @@ def add(commands: Any) -> Parser:
 def run(args: argparse.Namespace) -> int:
     from v2v import api
 
+    if "?" in args.io:
+        print(job_options.asked_help(args))
+        return 0
     with keys.key_files(args.key, from_stdin=args.keys_from_stdin) as key_files:
         job = job_options.to_job(args, key_files)
         found, _ = work.perform(

@@ -168,12 +168,6 @@ def jobs_folder(args: argparse.Namespace) -> Path | None:
 def to_job(args: argparse.Namespace, keys: tuple[str, ...]) -> Job:
     """The Job that the options of convert, or of inspect, ask for."""
     given = vars(args)
-    if not args.guests:
-        raise UsageError(
-            "no guest is named",
-            id="guest-missing",
-            hint="for example: v2v convert -i disk disk.vmdk -o local -os /var/tmp",
-        )
     return Job(
         input=input_choice(args),
         output=output_choice(args) if "-o" in given else ModuleChoice("null"),
@@ -266,8 +260,16 @@ _CONVERSION = (
 BLOCK_DRIVERS = (BlockBus.VIRTIO_BLK.value, BlockBus.VIRTIO_SCSI.value)
 
 
-def module_help(flag: str, cls: type) -> str:
-    """What `-io ?` and `-oo ?` print of a module's Options."""
+def asked_help(args: argparse.Namespace) -> str:
+    """What `-io ?` and `-oo ?` print."""
+    if "?" in args.io:
+        args.io.remove("?")
+        return _module_help("-io", registry.find_input(input_choice(args).mode).Options)
+    args.oo.remove("?")
+    return _module_help("-oo", registry.find_output(output_choice(args).mode).Options)
+
+
+def _module_help(flag: str, cls: type) -> str:
     rows = [row for row in options.describe(cls) if row.flag.startswith(f"{flag} ")]
     if not rows:
         return f"No {flag} options here."

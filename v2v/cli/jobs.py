@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from v2v.cli import job_options
@@ -53,11 +54,19 @@ def _list(args: argparse.Namespace) -> int:
         print(json_text([_plain(job) for job in found]))
     elif not found:
         print("no jobs")
-    for job in found if not args.json else ():
-        error = f" ({job.error})" if job.error else ""
-        state = f"{job.state}{error}"
-        print(f"{job.job_id:<36} {clock_text(job.started)}  {state:<28} {clean(job.name)}")
+    else:
+        print("\n".join(_table(found)))
     return 0
+
+
+def _table(found: Sequence[Any]) -> list[str]:
+    states = [f"{job.state} ({job.error})" if job.error else job.state for job in found]
+    ids = max(len(job.job_id) for job in found)
+    width = max(map(len, states))
+    return [
+        f"{job.job_id:<{ids}}  {clock_text(job.started)}  {state:<{width}}  {clean(job.name)}"
+        for job, state in zip(found, states, strict=True)
+    ]
 
 
 def _plain(job: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from v2v.cli import argv
 from v2v.errors import UsageError
 from v2v.job import NicMap
+from v2v.options import not_one_of
 
 MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
@@ -25,13 +26,21 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        return self.parse_args(argv.normalise(words, self.options(), self.unsupported))
+        known, rest = self.parse_known_args(argv.normalise(words, self.options(), self.unsupported))
+        if rest := [word for word in rest if word != "--"]:
+            self.error(f"{rest[0]}: not understood")
+        return known
 
     def options(self) -> list[argv.Option]:
         return [
             argv.Option(spelling, _takes(action), action.dest)
             for spelling, action in self._option_string_actions.items()
         ]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            flag = action.option_strings[-1] if action.option_strings else str(action.metavar)
+            raise not_one_of(flag, value, list(action.choices))
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, id="usage", hint=f"see `{self.prog} --help`")

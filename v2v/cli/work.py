@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ from typing import Any, TextIO, TypeVar
 from v2v import events, ui
 from v2v.cancel import Cancel
 from v2v.cli import machine, summary
-from v2v.errors import UsageError, V2VError
+from v2v.errors import V2VError
 from v2v.events import Emit, Event
 
 T = TypeVar("T")
@@ -56,14 +57,15 @@ class Watch:
                 step.seconds = event.seconds
                 return
 
-    def notes(self, *, resumable: bool) -> list[str]:
+    def notes(self, jobs_dir: str | None) -> list[str]:
         """Where a failed job is, and how to go on with it."""
-        if self.job is None:
+        if self.job is None or (self.failed and not self.failed.resumable):
             return []
-        notes = [f"job folder: {self.job.folder}"]
-        if resumable and (self.failed is None or self.failed.resumable):
-            notes.append(f"to go on from there: v2v resume {self.job.job}")
-        return notes
+        where = f" --jobs-dir {shlex.quote(jobs_dir)}" if jobs_dir else ""
+        return [
+            f"job folder: {self.job.folder}",
+            f"to go on with the same options: v2v resume {self.job.job}{where}",
+        ]
 
 
 def perform(
@@ -87,7 +89,7 @@ def perform(
                     emit(_failure(exc))
                 raise
     except BaseException as exc:
-        for note in watch.notes(resumable=not isinstance(exc, UsageError)):
+        for note in watch.notes(args.jobs_dir):
             exc.add_note(note)
         raise
 

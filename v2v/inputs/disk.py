@@ -62,10 +62,6 @@ class DiskInput(Input):
     options: DiskOptions
 
     def read_source(self, run: Run) -> Source:
-        if not self.guests:
-            raise UsageError(
-                "-i disk needs a disk", id="guest-missing", hint="v2v convert -i disk FILE ..."
-            )
         disks = tuple(self._read_disk(word, i, run) for i, word in enumerate(self.guests))
         return Source(name=guest_name(self.guests), input=self.mode, disks=disks)
 
