@@ -6,9 +6,7 @@ Everything here is typed and raises v2v.errors.V2VError. `emit` gets the job's e
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from v2v.converter import Inspection
 from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Emit
 from v2v.job import ConversionOptions, Job, ModuleChoice
+from v2v.logs import logged_to
 from v2v.run import Run, default_jobs_folder
 from v2v.types import (
     BootEvidence,
@@ -214,7 +213,8 @@ def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) 
     run.journal.put("state", _State("running"))
     name = job.name or Path(job.guests[0]).name
     run.emit(events.JobStarted, name=name, folder=str(run.folder), resumed=resumed)
-    with _logging(run):
+    log_file = logging.FileHandler(run.folder / "log" / "v2v.log")
+    with logged_to(log_file, "%(asctime)s %(levelname)s %(name)s: %(message)s"):
         try:
             outcome = coordinator.migrate(job, input_, output, converter, run)
         except (Cancelled, KeyboardInterrupt):
@@ -293,28 +293,11 @@ def _report(run: Run, job: Job, began: float, state: _State) -> report.Report:
 
 
 @contextmanager
-def _logging(run: Run) -> Iterator[None]:
-    """Everything developers log goes to the job's own file."""
-    handler = logging.FileHandler(run.folder / "log" / "v2v.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("v2v", "conversion")]
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        handler.close()
-
-
-@contextmanager
 def _scratch_run(jobs: Path | None, emit: Emit, cancel: Cancel | None) -> Iterator[Run]:
     """A job that leaves nothing, and takes with it what a killed one of its kind left."""
     scratch = (jobs or default_jobs_folder()) / ".scratch"
     for stale in scratch.glob("*/journal"):
-        if not _locked(stale):
+        if not journal.is_locked(stale):
             shutil.rmtree(stale.parent)
     with Run.create(scratch, "inspect", emit=emit, cancel=cancel) as run:
         try:
@@ -329,7 +312,7 @@ def _summary(path: Path) -> JobSummary:
     guests = job.get("guests") or [path.parent.name]
     state = msgspec.convert(values.get("state", {"state": "interrupted"}), _State)
     name = state.state
-    if name == "running" and not _locked(path):
+    if name == "running" and not journal.is_locked(path):
         name = "interrupted"
     return JobSummary(
         job_id=path.parent.name,
@@ -340,14 +323,3 @@ def _summary(path: Path) -> JobSummary:
         steps=tuple(key for key in values if key not in (*IDENTITY, "state")),
         error=state.error,
     )
-
-
-def _locked(path: Path) -> bool:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False

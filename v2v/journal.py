@@ -117,6 +117,18 @@ def latest(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return values
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process has this journal open, which means that its job is running."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def sync_folder(folder: Path) -> None:
     """Make names created, renamed or removed in `folder` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

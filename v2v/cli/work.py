@@ -23,6 +23,7 @@ from v2v.cancel import Cancel
 from v2v.cli import machine, summary
 from v2v.errors import V2VError
 from v2v.events import Emit, Event
+from v2v.logs import logged_to
 
 T = TypeVar("T")
 
@@ -127,17 +128,8 @@ def verbose_log(args: argparse.Namespace) -> Iterator[None]:
     if not (args.verbose or args.trace):
         yield
         return
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(relativeCreated)8.0f %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("v2v", "conversion")]
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-        logger.addHandler(handler)
-    try:
+    with logged_to(logging.StreamHandler(), "%(relativeCreated)8.0f %(name)s: %(message)s"):
         yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
 
 
 # Threads and signals ------------------------------------------------------------------------------
