@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -58,6 +61,26 @@ def test_examples_of_the_library_use_what_there_is() -> None:
         compile(block, "library.md", "exec")
         for name in re.findall(r"\bv2v\.([A-Za-z_]+)\b(?! import)", block):
             assert hasattr(v2v, name) or name == "events", name
+
+
+def test_examples_of_the_library_run(tmp_path: Path, need_tool) -> None:
+    """As they are, but for their paths, on a disk that is only copied."""
+    need_tool("nbdkit")
+    for folder in ("srv/export", "srv/new", "var/lib/libvirt/images"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "srv/export/web.vmdk").write_bytes(bytes(1 << 20))
+    page = (DOCS / "library.md").read_text().replace('"/srv', f'"{tmp_path}/srv')
+    page = page.replace('"/var', f'"{tmp_path}/var')
+    page = page.replace('web.vmdk"', 'web.vmdk", conversion=v2v.ConversionOptions(convert=False)')
+    page = page.replace("    boot_check=300,\n", "").replace("result.boot.reached", "result.boot")
+    env = {**os.environ, "V2V_JOBS": str(tmp_path / "jobs")}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        argv = [sys.executable, "-c", block]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout and not done.stderr
+    assert (tmp_path / "var/lib/libvirt/images/web-sda").exists()
+    assert (tmp_path / "srv/new/web-sda").exists()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
