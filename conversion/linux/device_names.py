@@ -23,7 +23,7 @@ _LETTERS = re.compile(r"/dev/(sd|hd|vd|xvd)([a-z]{1,3})([1-9]\d{0,2})?")
 _NVME = re.compile(r"/dev/nvme(\d{1,3})n1(?:p([1-9]\d{0,2}))?")
 _CCISS = re.compile(r"/dev/cciss/c0d(\d{1,3})(?:p([1-9]\d{0,2}))?")
 _BY_PATH = re.compile(r"/dev/disk/by-(path|id)/(\S+?)(?:-part([1-9]\d{0,2}))?")
-_TOKEN = re.compile(r"/dev/[A-Za-z0-9_./:@+-]+")
+_TOKEN = re.compile(r"/dev/[A-Za-z0-9_./:@+-]*[A-Za-z0-9_:@+-]")  # not a pattern's last dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +156,14 @@ def remap(text: str, region: re.Pattern[str], translate: Callable[[str], str | N
 
 WHOLE = re.compile(r"(?s).+")
 FSTAB = re.compile(r"(?m)^[ \t]*(/dev/\S+)(?=[ \t])")
-FSTAB_OPTION = re.compile(r"(?m)^[ \t]*[^#\s].*?\b(?:device|logdev|journal_path)=([^\s,]+)")
+FSTAB_OPTIONS = re.compile(r"(?m)^[ \t]*[^#\s]\S*[ \t]+\S+[ \t]+\S+[ \t]+(\S+)")
 CRYPTTAB = re.compile(r"(?m)^[ \t]*[^#\s]\S*[ \t]+(/dev/\S+)")
 ARGUMENTS = re.compile(r"(?:(?<=[\s\"'=])|^)(?:root|resume|swap)=(/dev/[^\s\"']+)", re.MULTILINE)
 RESUME = re.compile(r"(?m)^[ \t]*RESUME=[\"']?(/dev/[^\s\"']+)")
 DEVICE_MAP = re.compile(r"(?m)^[ \t]*\(hd\d+\)[ \t]+(/dev/\S+)")
 MDADM = re.compile(r"(?m)^(?:DEVICE|ARRAY)\b(.*)$")
 LVM_FILTER = re.compile(r"(?m)^[ \t]*(?:global_)?filter[ \t]*=(.*)$")
-DEBCONF = re.compile(r"(?m)^Name: grub-pc/install_devices\n(?:.+\n)*?Value: (.*)$")
+DEBCONF = re.compile(r"(?m)^Name: grub-pc/install_devices\n(?:(?!Name: ).+\n)*?Value: (.*)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,8 @@ class Where:
 
 
 PLACES = (
-    Where(("/etc/fstab",), (FSTAB, FSTAB_OPTION)),
+    Where(("/etc/fstab",), (FSTAB,)),
+    Where(("/etc/fstab",), (FSTAB_OPTIONS,), stable=False),  # the kernel reads them: paths only
     Where(("/etc/crypttab",), (CRYPTTAB,)),
     Where(("/etc/initramfs-tools/conf.d/*",), (RESUME,)),
     Where(("/boot/grub/device.map", "/boot/grub2/device.map"), (DEVICE_MAP,), stable=False),

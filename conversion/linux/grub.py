@@ -21,12 +21,15 @@ GRUBENV_SIZE = 1024  # bytes, always
 
 _MENU = re.compile(r"^\s*(menuentry|submenu)\s+('(?:[^']|'\\'')*'|\"(?:[^\"\\]|\\.)*\"|\S+)")
 _ID = re.compile(r"(?:\$menuentry_id_option|--id)[ =]+('[^']*'|\"[^\"]*\"|\S+)")
-_LINUX = re.compile(r"^(\s*linux(?:16|efi)?\s+)(\S+)((?:\s.*)?)$", re.MULTILINE)
-_LEGACY_KERNEL = re.compile(r"^(\s*kernel\s+|# (?:xen)?kopt=)(\S+)((?:\s.*)?)$", re.MULTILINE)
-_SETTING = re.compile(
-    r"^(\s*(?:export\s+)?GRUB_CMDLINE_LINUX\w*=)(\"[^\"\n]*\"|'[^'\n]*'|[^\s#]*)", re.MULTILINE
+_LINUX = re.compile(r"^([ \t]*linux(?:16|efi)?[ \t]+)(\S+)((?:[ \t].*)?)$", re.MULTILINE)
+_LEGACY_KERNEL = re.compile(
+    r"^([ \t]*kernel[ \t]+|# (?:xen)?kopt=)(\S+)((?:[ \t].*)?)$", re.MULTILINE
 )
-_SET_DEFAULT = re.compile(r"^(\s*set default=)(\"[^\"\n]*\"|'[^'\n]*'|\S*)", re.MULTILINE)
+_SETTING = re.compile(
+    r"^([ \t]*(?:export[ \t]+)?GRUB_CMDLINE_LINUX\w*=)(\"[^\"\n]*\"|'[^'\n]*'|[^\s#]*)",
+    re.MULTILINE,
+)
+_SET_DEFAULT = re.compile(r"^([ \t]*set default=)(\"[^\"\n]*\"|'[^'\n]*'|\S*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ def set_default(text: str, path: str) -> str:
 def set_default_setting(text: str, path: str) -> str:
     """/etc/default/grub with another GRUB_DEFAULT."""
     line = f'GRUB_DEFAULT="{path}"'
-    new, count = re.subn(r"(?m)^\s*GRUB_DEFAULT=.*$", lambda _: line, text)
+    new, count = re.subn(r"(?m)^[ \t]*GRUB_DEFAULT=.*$", lambda _: line, text)
     return new if count else f"{text.rstrip()}\n{line}\n"
 
 
@@ -227,10 +230,10 @@ def booted_entry(guest: Guest) -> MenuEntry | None:
 def legacy_entries(text: str) -> list[MenuEntry]:
     """The entries of a menu.lst."""
     found: list[MenuEntry] = []
-    blocks = re.split(r"(?m)^title\s+", text)[1:]
+    blocks = re.split(r"(?m)^title[ \t]+", text)[1:]
     for number, block in enumerate(blocks):
         title = block.splitlines()[0].strip() if block else ""
-        match = re.search(r"(?m)^\s*kernel\s+(?:--\S+\s+)*(\S+)(.*)$", block)
+        match = re.search(r"(?m)^[ \t]*kernel[ \t]+(?:--\S+[ \t]+)*(\S+)(.*)$", block)
         if match:
             path = re.sub(r"^\(hd\d+,\d+\)", "", match[1])
             names = (frozenset({str(number)}),)
@@ -240,7 +243,7 @@ def legacy_entries(text: str) -> list[MenuEntry]:
 
 def legacy_default(text: str) -> MenuEntry | None:
     entries = legacy_entries(text)
-    match = re.search(r"(?m)^default\s*=?\s*(\d+)", text)
+    match = re.search(r"(?m)^default[ \t]*=?[ \t]*(\d+)", text)
     choice = match[1] if match else "0"
     return find_entry(entries, choice) or (entries[0] if entries else None)
 

@@ -35,6 +35,11 @@ SOURCES: tuple[tuple[str, Parser], ...] = (
     ("/etc/systemd/network/*.network", nic_config.networkd),
     ("/etc/NetworkManager/system-connections/*", nic_config.network_manager),
 )
+# What these make is no card, whatever its name.
+BUILDERS: tuple[tuple[str, Parser], ...] = (
+    ("/etc/systemd/network/*.netdev", nic_config.netdev),
+    ("/etc/NetworkManager/system-connections/*", nic_config.network_manager_builds),
+)
 # These only name cards; nothing is configured by them, so they tell MACs of names used elsewhere.
 NAMERS: tuple[tuple[str, Parser], ...] = (
     ("/etc/udev/rules.d/*.rules", nic_config.udev_rules),
@@ -99,7 +104,7 @@ def replace_identity(text: str, macs: dict[str, str], driver: str) -> str:
     text = re.sub(key + rf"({nic_config.MAC_PATTERN})", mac, text, flags=re.IGNORECASE)
     old_drivers = r"(?:vmxnet3|vmxnet|e1000e?|pcnet32|hv_netvsc|xen_netfront|vif|xen-netfront)"
     return re.sub(
-        rf"(?m)^([ \t{{]*(?:driver|Driver)[ \t]*[:=][ \t]*[\"']?){old_drivers}\b",
+        rf"(?m)^((?:[^#\n]*[ \t{{,])?(?:driver|Driver)[ \t]*[:=][ \t\[]*[\"']?){old_drivers}\b",
         rf"\g<1>{driver}",
         text,
     )
@@ -112,7 +117,9 @@ def _references(guest: Guest) -> list[Reference]:
     used = []
     for path in _interfaces_files(guest):
         used += nic_config.ifupdown(guest.read_text(path) or "", path)
-    return used + _from(guest, SOURCES)
+    used += _from(guest, SOURCES)
+    built = {reference.name for reference in _from(guest, BUILDERS)}
+    return [reference for reference in used if reference.name not in built]
 
 
 def _from(guest: Guest, sources: Iterable[tuple[str, Parser]]) -> list[Reference]:

@@ -56,6 +56,8 @@ def physical_name(name: str) -> str | None:
 
 _PORTS = ("bridge_ports", "bridge-ports", "slaves", "bond-slaves", "bond_slaves")
 _RAW = ("vlan-raw-device", "vlan_raw_device", "bond-primary")
+_MASTERS = ("bond-master", "bond_master")
+_NO_CARD = ("ppp", "wvdial", "tunnel", "v4tunnel", "6to4", "loopback")  # methods of interfaces(5)
 
 
 def ifupdown(text: str, where: str) -> list[Reference]:
@@ -71,6 +73,10 @@ def ifupdown(text: str, where: str) -> list[Reference]:
             current = words[1] if words[0] == "iface" and len(words) > 1 else ""
             listed = words[1:2] if words[0] == "iface" else words[1:]
             names |= dict.fromkeys(listed)
+            if words[0] == "iface" and words[3:4] and words[3] in _NO_CARD:
+                built.add(current)
+        elif words[0] in _MASTERS:
+            built |= set(words[1:])
         elif words[0] in _PORTS:
             built.add(current)
             names |= dict.fromkeys(w for w in words[1:] if w not in ("none", "all", "regex"))
@@ -103,9 +109,13 @@ def _logical_lines(text: str) -> Iterable[str]:
 
 
 def netplan(text: str, where: str) -> list[Reference]:
-    """netplan(5): each of network.ethernets."""
+    """netplan(5): each of network.ethernets.
+
+    BaseLoader makes strings of everything: no MAC becomes a number, no tag runs a constructor that
+    fails, and no merge key makes a small file large.
+    """
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - safer than SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError):
         return []
     ethernets = _mapping(_mapping(_mapping(document).get("network")).get("ethernets"))
@@ -163,19 +173,40 @@ def link(text: str, where: str) -> list[Reference]:
     return [Reference(physical_name(name), macs[0] if macs else None, where)]
 
 
+def netdev(text: str, where: str) -> list[Reference]:
+    """systemd.netdev(5): the virtual interface that the file makes."""
+    name = _section(text, "NetDev").get("Name", "").strip()
+    return [Reference(name, None, where)] if name else []
+
+
 # NetworkManager -----------------------------------------------------------------------------------
+
+
+ETHERNET = ("ethernet", "802-3-ethernet")
 
 
 def network_manager(text: str, where: str) -> list[Reference]:
     """nm-settings-keyfile(5)."""
     connection = _section(text, "connection")
-    if connection.get("type") not in ("ethernet", "802-3-ethernet"):
+    kind = connection.get("type", "")
+    if kind in ("vlan", "macvlan"):
+        parent = physical_name(_section(text, kind).get("parent", ""))
+        return [Reference(parent, None, where)] if parent else []
+    if kind not in ETHERNET:
         return []
-    ethernet = _section(text, "ethernet") or _section(text, "802-3-ethernet")
+    ethernet = next((found for name in ETHERNET if (found := _section(text, name))), {})
     reference = Reference(
         _valid(connection.get("interface-name")), normal_mac(ethernet.get("mac-address")), where
     )
     return [reference] if reference.usable else []
+
+
+def network_manager_builds(text: str, where: str) -> list[Reference]:
+    """The bridge, bond, VLAN, ... that a connection makes."""
+    connection = _section(text, "connection")
+    name = connection.get("interface-name")
+    made = name and connection.get("type") not in (None, *ETHERNET)
+    return [Reference(name, None, where)] if made else []
 
 
 def _section(text: str, name: str) -> dict[str, str]:
@@ -183,7 +214,7 @@ def _section(text: str, name: str) -> dict[str, str]:
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys keep their case
     try:
         parser.read_string(text)
-    except configparser.Error:
+    except (configparser.Error, AttributeError):  # the latter: a key without a value is continued
         return {}
     return {k: v or "" for k, v in parser.items(name)} if parser.has_section(name) else {}
 

@@ -9,7 +9,7 @@ from conversion.actions import Action, EditFile
 from conversion.guest import Guest
 from v2v.types import Change
 
-DRIVER = re.compile(r"(?im)^(\s*Driver\s+)\"(?:vmware|vboxvideo|fglrx|prlvideo|cirrus)\"")
+DRIVER = re.compile(r"(?im)^([ \t]*Driver[ \t]+)\"(?:vmware|vboxvideo|fglrx|prlvideo|cirrus)\"")
 FILES = ("/etc/X11/xorg.conf", "/etc/X11/xorg.conf.d/*.conf")
 
 

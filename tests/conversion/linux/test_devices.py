@@ -79,8 +79,13 @@ def test_a_name_that_tells_no_number_means_the_only_disk() -> None:
 
 
 def in_file(path: str, text: str, names: DeviceMap = TWO) -> devices.Remapped:
-    where = next(w for w in devices.PLACES if path in w.patterns)
-    return devices.remap_file(text, where, names)
+    results = []
+    for where in (w for w in devices.PLACES if path in w.patterns):
+        results.append(devices.remap_file(text, where, names))
+        text = results[-1].text
+    moved = {old: new for result in results for old, new in result.moved.items()}
+    unknown = tuple(device for result in results for device in result.unknown)
+    return devices.Remapped(text, moved, unknown)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +98,8 @@ def in_file(path: str, text: str, names: DeviceMap = TWO) -> devices.Remapped:
         ("/dev/sr0 /media/cdrom0 udf noauto\n", "/dev/sr0 /media/cdrom0 udf noauto\n"),
         ("/dev/mapper/vg-a /a xfs\n", "/dev/mapper/vg-a /a xfs\n"),
         (
-            "UUID=x / btrfs rw,device=/dev/sdb,ssd 0 0\n",
-            "UUID=x / btrfs rw,device=UUID=data,ssd 0 0\n",
+            "UUID=x / btrfs rw,device=/dev/sdb,device=/dev/sda2,ssd 0 0\n",
+            "UUID=x / btrfs rw,device=/dev/vdb,device=/dev/vda2,ssd 0 0\n",
         ),
         ("//srv/dev/sda1 /mnt cifs\n", "//srv/dev/sda1 /mnt cifs\n"),
         ("/dev/sda1 / ext4\n/dev/sda5 /x ext4", "UUID=root / ext4\nPARTUUID=p-5 /x ext4"),
@@ -127,6 +132,11 @@ def test_what_is_unknown_stays_and_is_told() -> None:
             "/etc/lvm/lvm.conf",
             '\tfilter = [ "a|/dev/sda2|", "r|.*|" ]\n',
             '\tfilter = [ "a|/dev/vda2|", "r|.*|" ]\n',
+        ),
+        (
+            "/etc/lvm/lvm.conf",
+            '\tglobal_filter = [ "a|^/dev/sda.*|", "r|.*|" ]\n',
+            '\tglobal_filter = [ "a|^/dev/vda.*|", "r|.*|" ]\n',
         ),
         (
             "/var/cache/debconf/config.dat",
@@ -180,3 +190,8 @@ def test_a_uuid_that_two_have_names_neither() -> None:
 )
 def test_whether_a_text_names_disks_at_all(text: str, names: bool) -> None:
     assert devices.names_disks(text, devices.PLACES[0]) is names
+
+
+def test_a_debconf_database_made_to_take_forever_does_not() -> None:
+    text = "Name: grub-pc/install_devices\n" * 100_000
+    assert not in_file("/var/cache/debconf/config.dat", text).moved

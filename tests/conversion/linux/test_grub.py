@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conversion.linux import grub
+from conversion.linux import grub, x11
 from conversion.linux.console import console_words, inittab, securetty, serial_words, tells_serial
 
 CFG = """\
@@ -169,6 +169,17 @@ def test_edits_that_change_no_word_change_no_byte() -> None:
     assert (
         grub.edit_settings('GRUB_CMDLINE_LINUX="a   b"\n', list) == 'GRUB_CMDLINE_LINUX="a   b"\n'
     )
+
+
+def test_a_file_of_empty_lines_is_read_at_once() -> None:
+    """Patterns whose leading spaces could be newlines would take hours for it."""
+    text = "\n" * 400_000
+    assert grub.edit_settings(text, list) == text
+    assert grub.edit_arguments(text, list) == text
+    assert grub.default_choice(text, {}) == "0"
+    assert grub.set_default_setting(text, "x") == '\nGRUB_DEFAULT="x"\n'
+    assert grub.legacy_entries(f"title x\n{text}") == []
+    assert x11.modesetting(text) == text
 
 
 # Consoles -----------------------------------------------------------------------------------------

@@ -34,6 +34,9 @@ def names(references: list[Reference]) -> list[str | None]:
         ("iface vlan5 inet dhcp\n vlan-raw-device ens256\n", ["ens256"]),
         ("iface br0 inet manual\n bridge_ports none\n", []),
         ("# iface eth9 inet dhcp\n", []),
+        ("auto dsl eth0\niface dsl inet ppp\n provider dsl\niface eth0 inet manual\n", ["eth0"]),
+        ("iface he-ipv6 inet6 v4tunnel\n endpoint 10.0.0.1\n", []),
+        ("iface up inet static\n bond-mode 1\niface eth0 inet manual\n bond-master up\n", ["eth0"]),
         ("auto /e*=eth\niface eth inet dhcp\n", ["eth"]),
         ("iface\nauto\n", []),
     ],
@@ -66,6 +69,10 @@ network:
     nameless:
       match:
         macaddress: 00:50:56:00:00:01
+    number:
+      match:
+        macaddress: 52:54:00:12:34:56
+    other: {{match: {{name: "em*", driver: vmxnet3}}}}
   vlans:
     vlan5: {{id: 5, link: ens160}}
 """
@@ -77,15 +84,34 @@ def test_netplan() -> None:
         Reference("ens192", OLD, "f"),
         Reference("eth*", None, "f", glob=True),
         Reference(None, "00:50:56:00:00:01", "f"),
+        Reference(None, "52:54:00:12:34:56", "f"),
+        Reference("em*", None, "f", glob=True),
     ]
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[", "network: 5", "network: {ethernets: [1]}", "a: &a [*a]", "!!python/object:x {}"],
+    [
+        "",
+        "[",
+        "network: 5",
+        "network: {ethernets: [1]}",
+        "a: &a [*a]",
+        "!!python/object:x {}",
+        "a: !!bool maybe",
+        "a: !!timestamp never",
+        "a: !!int ''",
+    ],
 )
 def test_netplan_that_does_not_parse_says_nothing(text: str) -> None:
     assert nic_config.netplan(text, "f") == []
+
+
+def test_a_netplan_of_merge_keys_does_not_grow() -> None:
+    lines = ["a0: &a0 {x: 1}"]
+    for n in range(1, 20):
+        lines.append(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}")
+    assert nic_config.netplan("\n".join(lines), "f") == []
 
 
 @pytest.mark.parametrize(
@@ -100,6 +126,7 @@ def test_netplan_that_does_not_parse_says_nothing(text: str) -> None:
         ("[Match]\nType=wlan\nName=w0\n", []),
         ("[Network]\nDHCP=yes\n", []),
         ("Name=ens192", []),
+        ("[Match]\nName\n continued\n", []),
     ],
 )
 def test_networkd(text: str, expected: list[tuple[str | None, str | None]]) -> None:
@@ -116,10 +143,21 @@ def test_networkd(text: str, expected: list[tuple[str | None, str | None]]) -> N
         ),
         ("[connection]\ntype=wifi\ninterface-name=wlan0\n", []),
         ("[connection]\ntype=ethernet\n", []),
+        ("[connection]\ntype=vlan\n[vlan]\nparent=ens192\nid=5\n", [("ens192", None)]),
+        ("[connection]\ntype=vlan\n[vlan]\nparent=bond0\nid=5\n", []),
     ],
 )
 def test_network_manager(text: str, expected: list[tuple[str | None, str | None]]) -> None:
     assert [(r.name, r.mac) for r in nic_config.network_manager(text, "f")] == expected
+
+
+def test_what_files_make_is_told() -> None:
+    text = "[NetDev]\nName=lan0\nKind=bridge\n"
+    assert names(nic_config.netdev(text, "f")) == ["lan0"]
+    text = "[connection]\ntype=bond\ninterface-name=up0\n"
+    assert names(nic_config.network_manager_builds(text, "f")) == ["up0"]
+    text = "[connection]\ntype=ethernet\ninterface-name=ens192\n"
+    assert names(nic_config.network_manager_builds(text, "f")) == []
 
 
 RULE = (
@@ -227,5 +265,10 @@ def test_link_file_is_read_back_as_written() -> None:
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_a_parser(text: str) -> None:
-    for _, parse in (*network.SOURCES, *network.NAMERS, ("", nic_config.ifupdown)):
+    for _, parse in (
+        *network.SOURCES,
+        *network.BUILDERS,
+        *network.NAMERS,
+        ("", nic_config.ifupdown),
+    ):
         parse(text, "f")
