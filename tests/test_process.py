@@ -60,6 +60,11 @@ def test_cancel_ends_a_tool() -> None:
         process.run_tool(["sleep", "60"], cancel=cancel)
 
 
+def test_ctrl_c_at_the_terminal_does_not_reach_a_tool() -> None:
+    fields = process.run_tool(["cat", "/proc/self/stat"]).stdout.split()
+    assert int(fields[4]) != os.getpgrp()
+
+
 def test_a_missing_tool_names_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(HostError, match="nbdkit is not installed") as caught:
@@ -149,6 +154,15 @@ def test_servers_end_when_we_are_killed(tmp_path: Path, need_tool, end: signal.S
         parent.send_signal(end)
         assert all(ended(pid) for pid in servers)
         parent.wait(10)
+
+
+def test_nothing_starts_when_we_were_killed_just_before(tmp_path: Path) -> None:
+    stranger = ["sh", "-c", '"$@"; :', "sh"]  # as when init has become the parent
+    argv = process._dying_with_us(["touch", str(tmp_path / "started")])
+    subprocess.run([*stranger, *argv], check=True)
+    assert list(tmp_path.iterdir()) == []
+    subprocess.run(argv, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["started"]
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The only place that starts programs.
 
 Programs get an argv list (never a shell), LC_ALL=C, and no secret in either argv or environment.
-A server is started under `setpriv --pdeathsig`, so that it dies with the thread that started it,
-even when v2v is killed with SIGKILL.
+They run under `setpriv --pdeathsig`, so that they die with the thread that started them, even when
+v2v is killed with SIGKILL; and in sessions of their own, so that Ctrl-C at the terminal is ours to
+handle, in order.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from v2v.errors import HostError, V2VError
 from v2v.run import Run
 
 log = logging.getLogger(__name__)
+
+# The signal never comes if we died before setpriv asked for it; then the parent is another one.
+UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
 
 STOP_SECONDS = 10.0  # a server that has not ended this long after SIGTERM is killed
 
@@ -59,6 +63,11 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C", **(extra or {})}
 
 
+def _dying_with_us(argv: Sequence[str]) -> list[str]:
+    guard = ["/bin/sh", "-c", UNLESS_ORPHANED, str(os.getpid())]
+    return [find_tool("setpriv"), "--pdeathsig", "KILL", "--", *guard, *argv]
+
+
 def run_tool(
     argv: Sequence[str],
     *,
@@ -71,13 +80,14 @@ def run_tool(
     argv = [find_tool(argv[0]), *argv[1:]]
     log.debug("run: %s", argv)
     with subprocess.Popen(
-        [find_tool("setpriv"), "--pdeathsig", "KILL", "--", *argv],
+        _dying_with_us(argv),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         env=environment(env),
+        start_new_session=True,
     ) as process:
         try:
             with (cancel or Cancel()).calling(process.kill):
@@ -113,13 +123,13 @@ def server(
     log.debug("start: %s", argv)
     with log_file.open("ab") as output:
         process = subprocess.Popen(
-            [find_tool("setpriv"), "--pdeathsig", "KILL", "--", *argv],
+            _dying_with_us(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=pass_fds,
             env=environment(env),
-            start_new_session=True,  # Ctrl-C at the terminal is ours to handle, in order
+            start_new_session=True,
         )
     try:
         yield process
