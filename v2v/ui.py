@@ -190,7 +190,8 @@ class Rich(Pace):
             case events.JobStarted():
                 self._line(f"{'Resuming' if event.resumed else 'Starting'} job {event.job}", "dim")
             case events.StepStarted():
-                self._step_tasks[event.step] = self._steps.add_task(clean(event.title), total=None)
+                title = self._indent() + clean(event.title)
+                self._step_tasks[event.step] = self._steps.add_task(title, total=None)
             case events.StepFinished():
                 self._finished(event)
             case events.CopyProgress() if self.due(event, 1 / RICH_PER_SECOND):
@@ -209,15 +210,19 @@ class Rich(Pace):
         if (task := self._step_tasks.pop(event.step, None)) is not None:
             self._steps.remove_task(task)
         note = "was done before" if event.reused else time_text(event.seconds)
-        indent = "  " * len(self._step_tasks)  # a part of the steps that still run
-        self._line(f"{indent}✓ {event.title}  {note}", "dim" if event.reused else "green")
+        style = "dim" if event.reused else "green"
+        self._line(f"{self._indent()}✓ {event.title}  {note}", style)
+
+    def _indent(self) -> str:
+        """Of a part of the steps that are running."""
+        return "  " * len(self._step_tasks)
 
     def _failed(self) -> None:
         """The steps that were running are those that failed."""
-        for step, task in self._step_tasks.items():
-            title = next((t.description for t in self._steps.tasks if t.id == task), step)
+        titles = {task.id: task.description.lstrip() for task in self._steps.tasks}
+        for depth, task in enumerate(self._step_tasks.values()):
             self._steps.remove_task(task)
-            self._line(f"✗ {title}", "red")
+            self._line(f"{'  ' * depth}✗ {titles[task]}", "red")
         self._step_tasks.clear()
 
     def _progress(self, event: events.CopyProgress) -> None:

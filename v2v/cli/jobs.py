@@ -60,7 +60,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _table(found: Sequence[Any]) -> list[str]:
-    states = [f"{job.state} ({job.error})" if job.error else job.state for job in found]
+    states = [job.state + (f" ({job.error})" if job.state == "failed" else "") for job in found]
     ids = max(len(job.job_id) for job in found)
     width = max(map(len, states))
     return [
