@@ -73,6 +73,18 @@ def test_failing_block_status_is_taken_for_data(run: Run) -> None:
         assert list(nbd_client.extents(nbd_client.describe(socket))) == [Extent(0, MiB)]
 
 
+def test_cancel_interrupts_a_server_that_tells_no_extents(run: Run) -> None:
+    cancel = Cancel()
+    params = ["1M", "delay-extents=3600"]
+    with nbdkit.serve("memory", params, run=run, name="n", filters=["delay"]) as socket:
+        endpoint = nbd_client.describe(socket)
+        timer = threading.Timer(0.1, cancel.cancel)
+        timer.start()
+        with pytest.raises(Cancelled):
+            list(nbd_client.extents(endpoint, cancel=cancel))
+        timer.join()
+
+
 def answers(monkeypatch: pytest.MonkeyPatch, *replies: list[tuple[int, int]]) -> list[Extent]:
     """The extents of a disk of 8 MiB whose server gives these replies, then nothing."""
     left = list(replies)

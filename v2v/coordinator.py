@@ -159,7 +159,7 @@ def create_targets(
     sizes = [disk.size for disk in disks]
 
     def action() -> tuple[TargetDisk, ...]:
-        output.check_sizes(sizes, [measure(disk) for disk in disks], run)
+        output.check_sizes(sizes, [measure(disk, run.cancel) for disk in disks], run)
         return output.create_disks(source, sizes, run)
 
     return run.once("disks", "Creating the target disks", tuple[TargetDisk, ...], action)

@@ -69,19 +69,24 @@ def connect(endpoint: Endpoint) -> nbd.NBD:
     return _connect(endpoint.socket, endpoint.uri, endpoint.export)
 
 
-def extents(endpoint: Endpoint, handle: nbd.NBD | None = None) -> Iterator[Extent]:
+def extents(
+    endpoint: Endpoint, handle: nbd.NBD | None = None, *, cancel: Cancel | None = None
+) -> Iterator[Extent]:
     """Data and zeroes of the whole disk, from base:allocation; without it all is data.
 
     `handle` is a connection to use; without one a connection is made for this.
     """
+    cancel = cancel or Cancel()
     if handle is not None:
-        yield from merge(_extents(endpoint.size, handle))
+        yield from merge(_extents(endpoint.size, handle, cancel))
         return
     handle = connect(endpoint)
     try:
-        yield from merge(_extents(endpoint.size, handle))
-    finally:
-        handle.shutdown()
+        yield from merge(_extents(endpoint.size, handle, cancel))
+    except BaseException:
+        hang_up(handle)  # a server that answers no more would not hear a goodbye either
+        raise
+    handle.shutdown()
 
 
 class ExportReader:
@@ -204,20 +209,20 @@ def _block_sizes(handle: nbd.NBD) -> tuple[int, int, int]:
     return sizes[0] or 1, sizes[1] or 4096, sizes[2] or 32 * MiB
 
 
-def _extents(size: int, handle: nbd.NBD) -> Iterator[Extent]:
+def _extents(size: int, handle: nbd.NBD, cancel: Cancel) -> Iterator[Extent]:
     offset = 0
     if not handle.can_meta_context(BASE_ALLOCATION):
         yield Extent(0, size)
         return
     while offset < size:
         length = min(STATUS_REQUEST, size - offset)
-        for span, flags in _status(handle, offset, length) or [(length, 0)]:
+        for span, flags in _status(handle, offset, length, cancel) or [(length, 0)]:
             span = min(span, size - offset)
             yield Extent(offset, span, zero=bool(flags & STATE_ZERO))
             offset += span
 
 
-def _status(handle: nbd.NBD, offset: int, length: int) -> list[tuple[int, int]]:
+def _status(handle: nbd.NBD, offset: int, length: int, cancel: Cancel) -> list[tuple[int, int]]:
     """One answer: (length, flags) of successive ranges, maybe short; empty if there is none."""
     nbd = _binding()
     found: list[tuple[int, int]] = []
@@ -228,7 +233,10 @@ def _status(handle: nbd.NBD, offset: int, length: int) -> list[tuple[int, int]]:
         return 0
 
     try:
-        handle.block_status(length, offset, answer)
+        command = handle.aio_block_status(length, offset, answer)
+        while not handle.aio_command_completed(command):
+            cancel.check()
+            handle.poll(POLL_MILLISECONDS)
     except nbd.Error as exc:
         if handle.aio_is_dead() or handle.aio_is_closed():
             raise SourceError(f"the NBD server went away: {exc.string}", id="nbd-lost") from exc

@@ -32,9 +32,9 @@ PROGRESS_SECONDS = 0.2
 Progress: TypeAlias = Callable[[int, int], None]  # bytes done, bytes that hold data
 
 
-def measure(endpoint: Endpoint) -> int:
+def measure(endpoint: Endpoint, cancel: Cancel | None = None) -> int:
     """How many bytes of the disk hold data."""
-    return data_bytes(nbd_client.extents(endpoint))
+    return data_bytes(nbd_client.extents(endpoint, cancel=cancel))
 
 
 def copy_disk(
@@ -46,7 +46,7 @@ def copy_disk(
     disk and the range, and Cancelled.
     """
     started = time.monotonic()
-    meter = _Meter(measure(endpoint), progress)
+    meter = _Meter(measure(endpoint, cancel), progress)
     with open_reader(endpoint) as reader:
         copier = _Copier(disk, reader, sink, cancel, meter)
         copier.copy(endpoint.size)
@@ -118,7 +118,7 @@ class _Copier:
 
     def copy(self, size: int) -> None:
         steps = plan(
-            self._reader.extents(),
+            self._reader.extents(self._cancel),
             size,
             request=self._request,
             maximum_read=self._reader.maximum,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from v2v import nbd_client
+from v2v.cancel import Cancel
 from v2v.endpoint import Endpoint
 from v2v.extents import Extent
 
@@ -29,9 +30,9 @@ class Reader:
         self.maximum = min(endpoint.maximum_block, LIBNBD_MAXIMUM)
         self.in_flight = 0
 
-    def extents(self) -> Iterator[Extent]:
+    def extents(self, cancel: Cancel) -> Iterator[Extent]:
         """The disk's data and zeroes, asked for as they are needed."""
-        return nbd_client.extents(self._endpoint, self._handle)
+        return nbd_client.extents(self._endpoint, self._handle, cancel=cancel)
 
     def read(self, offset: int, view: memoryview, done: Callable[[OSError | None], None]) -> None:
         """Fill `view` from `offset`, then call `done` with None or what went wrong."""
