@@ -52,6 +52,7 @@ def _teach(parser: Parser, shtab: Any) -> None:
         "-of": ["raw", "qcow2"],
         "-oa": ["sparse", "preallocated"],
         "root": ["single", "first", "ask"],
+        "mode": sorted({*registry.inputs(), *registry.outputs()}),
     }
     for action in parser._actions:
         if action.dest in choices:
