@@ -11,6 +11,7 @@ import ctypes
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from v2v.types import MiB
 log = logging.getLogger(__name__)
 
 KEY_MEMORY = 2048  # MiB; LUKS2's key derivation takes up to 1 GiB by itself
+NO_SPACE = "No space left on device"
 TRACE = "trace: "  # before each of our calls in the log
 MAX_LOG = 64 * MiB  # a guest's program may print without end
 KILL_AGAIN_SECONDS = 0.05  # between children of a launch, which come one after the other
@@ -87,18 +89,23 @@ class Appliance:
         self._thread.join()
         self._run.cancel.check()
         if self._failure is not None:
+            words = self._last_words()
+            hint = f"`v2v doctor` tells what is missing; all it said is in {self._log_path}"
+            if NO_SPACE in words:
+                hint = f"make room in {self._g.get_cachedir()} and {tempfile.gettempdir()}"
             raise HostError(
-                f"the libguestfs appliance did not start: {self._last_words()}",
+                f"the libguestfs appliance did not start: {words}",
                 id="appliance-failed",
-                hint=f"`v2v doctor` tells what is missing; all it said is in {self._log_path}",
+                hint=hint,
             ) from self._failure
         return self._g
 
     def _last_words(self) -> str:
         """What failed, and the end of the log; the rest of libguestfs's text is advice."""
         logged = self._log_path.read_text(errors="replace").splitlines()
-        lines = [line.strip() for line in logged if not line.startswith(TRACE)]
-        told = [str(self._failure).partition("\n")[0], *[line for line in lines if line][-3:]]
+        lines = [line.strip() for line in logged if line.strip() and not line.startswith(TRACE)]
+        full = [line for line in lines if NO_SPACE in line]  # what follows is consequences
+        told = [str(self._failure).partition("\n")[0], *(full[-1:] or lines[-3:])]
         return "; ".join(dict.fromkeys(told))[-600:]
 
     def kill(self) -> None:

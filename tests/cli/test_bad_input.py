@@ -4,7 +4,7 @@ nothing is changed. What only an appliance can tell is in tests/conversion."""
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,18 +101,6 @@ def test_target_missing(disk: Path, jobs: Path, target: Path) -> None:
 
 def test_target_unwritable(disk: Path, jobs: Path) -> None:
     refused("target-unwritable", 6, disk, "-o", "local", "-os", "/proc", jobs=jobs)
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 8 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    argv = ["mount", "-t", "tmpfs", "-o", "size=8m", "v2v-test", folder]
-    if subprocess.run(argv, capture_output=True, check=False).returncode:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_no_space_at_the_target(disk: Path, jobs: Path, small: Path) -> None:

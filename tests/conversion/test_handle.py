@@ -63,6 +63,18 @@ def test_an_emulator_that_does_not_work_is_told_with_its_own_words(
     assert capfd.readouterr().err == ""  # libguestfs prints nothing by itself
 
 
+def test_no_space_for_the_appliance_is_told(disk, run, small, monkeypatch):
+    monkeypatch.setenv("LIBGUESTFS_CACHEDIR", str(small))
+    with (
+        serve([disk], run) as endpoints,
+        pytest.raises(HostError, match="No space left on device") as caught,
+        open_appliance(endpoints, OPTIONS, run),
+    ):
+        pass
+    assert caught.value.id == "appliance-failed"
+    assert f"make room in {small} and " in (caught.value.hint or "")
+
+
 @pytest.mark.appliance
 @pytest.mark.parametrize("words", ["launch", "supermin: ext2"], ids=["at once", "while it boots"])
 def test_cancelling_a_launch_ends_it(disk, run, words):
