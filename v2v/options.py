@@ -21,6 +21,7 @@ from v2v.errors import UsageError
 T = TypeVar("T")
 
 MISSING: Any = dataclasses.MISSING
+PATHS = tuple[Path, ...]  # separated by colons on the command line
 
 
 def option(flag: str, help: str, *, default: Any = MISSING, metavar: str | None = None) -> Any:
@@ -79,11 +80,15 @@ def anchored(cls: type, given: Mapping[str, str]) -> dict[str, str]:
     """The same words with relative paths made absolute, so that they last longer than the cwd."""
     hints = typing.get_type_hints(cls)
     kinds = {field.metadata["flag"]: hints[field.name] for field in dataclasses.fields(cls)}
-    paths = {flag for flag, kind in kinds.items() if kind in (Path, Path | None)}
-    return {
-        flag: str(convert(word, Path, flag)) if flag in paths else word
-        for flag, word in given.items()
-    }
+    return {flag: _anchored(word, kinds.get(flag), flag) for flag, word in given.items()}
+
+
+def _anchored(word: str, kind: Any, flag: str) -> str:
+    if kind in (Path, Path | None):
+        return str(convert(word, Path, flag))
+    if kind == PATHS:
+        return ":".join(str(path) for path in convert(word, PATHS, flag))
+    return word
 
 
 def convert(word: str, kind: Any, flag: str) -> Any:
@@ -98,6 +103,8 @@ def convert(word: str, kind: Any, flag: str) -> Any:
         raise UsageError(f"{flag}: {word!r} is neither true nor false", id="option-value")
     if kind is Path:
         return Path(word).expanduser().absolute()
+    if kind == PATHS:
+        return tuple(convert(path, Path, flag) for path in word.split(":") if path)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         try:
             return kind(word)
@@ -116,7 +123,7 @@ def describe(cls: type) -> list[OptionHelp]:
     for field in dataclasses.fields(cls):
         required = field.default is MISSING
         metavar = field.metadata["metavar"] or _metavar(hints[field.name])
-        default = None if required else str(field.default)
+        default = None if required else str(field.default or "")
         rows.append(OptionHelp(field.metadata["flag"], metavar, field.metadata["help"], default))
     return rows
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import v2v.inputs
 import v2v.outputs
@@ -70,9 +71,13 @@ def anchored(job: Job) -> Job:
     guests = job.guests
     if input_.guests_are_files:
         guests = tuple(word if "://" in word else str(Path(word).absolute()) for word in guests)
+    agent = job.conversion.guest_agent
+    if agent not in ("auto", "no"):
+        agent = str(Path(agent).expanduser().absolute())
     return dataclasses.replace(
         job,
         guests=guests,
+        conversion=dataclasses.replace(job.conversion, guest_agent=agent),
         input=ModuleChoice(job.input.mode, options.anchored(input_.Options, job.input.options)),
         output=ModuleChoice(job.output.mode, options.anchored(output.Options, job.output.options)),
     )
@@ -81,6 +86,8 @@ def anchored(job: Job) -> Job:
 def _check_no_password(words: Sequence[str]) -> None:
     for word in words:
         scheme, _, rest = word.partition("://")
+        if rest:
+            _check_port(word, scheme)
         user, at, host = rest.partition("/")[0].rpartition("@")
         if at and ":" in user:
             raise UsageError(
@@ -88,6 +95,18 @@ def _check_no_password(words: Sequence[str]) -> None:
                 id="password-in-uri",
                 hint="put it in a file and give that with -ip; leave only the user in the address",
             )
+
+
+def _check_port(word: str, scheme: str) -> None:
+    """What stands where the port belongs may be a password with a slash in it."""
+    try:
+        urlsplit(word).port  # noqa: B018  reading it checks it
+    except ValueError as exc:
+        raise UsageError(
+            f"{scheme}://...: not an address: its port is no number",
+            id="uri-invalid",
+            hint="scheme://[USER@]HOST[:PORT]/PATH; a password goes into a file, given with -ip",
+        ) from exc
 
 
 def _modes(package: ModuleType, base: type[C]) -> dict[str, type[C]]:

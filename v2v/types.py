@@ -75,6 +75,7 @@ class SourceDisk:
     size: int | None = None  # virtual size; None when only a running server can tell
     controller: str | None = None  # scsi, nvme, sata, ide, virtio; None when unknown
     details: dict[str, str] = field(default_factory=dict)  # what else its input needs to serve it
+    files: tuple[str, ...] = ()  # local files that hold it, backing files too: never to be replaced
 
 
 @dataclass(frozen=True, slots=True)

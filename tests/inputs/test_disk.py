@@ -79,7 +79,7 @@ def test_options_come_from_the_command_line() -> None:
     given = {"-if": "qcow2", "-io allow-backing": "/a:/b/c"}
     parsed = options.parse(DiskOptions, given, module="-i disk")
     assert parsed.format == DiskFormat.QCOW2
-    assert parsed.allowed == (Path("/a"), Path("/b/c"))
+    assert parsed.allow_backing == (Path("/a"), Path("/b/c"))
 
 
 # Files that cannot be disks -----------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_allowed_backing_file_is_served(run: Run, disk: Path, tmp_path: Path) ->
     top = tmp_path / "vm" / "top.qcow2"
     qemu_img("create", "-f", "qcow2", "-F", "raw", "-b", disk, top)
     refused(run, "image-names-other-file", top)
-    allowed = DiskInput(DiskOptions(allow_backing=f"/nowhere:{disk}"), [str(top)])
+    allowed = DiskInput(DiskOptions(allow_backing=(Path("/nowhere"), disk)), [str(top)])
     with allowed.serve(allowed.read_source(run), run) as (endpoint,):
         handle = nbd_client.connect(endpoint)
         assert bytes(handle.pread(MiB, MiB)) == disk_content()[MiB : 2 * MiB]

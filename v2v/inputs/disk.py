@@ -36,20 +36,15 @@ class DiskOptions:
     format: DiskFormat | None = option(
         "-if", "format of the disks; without it their content tells", default=None
     )
-    allow_backing: str = option(
+    allow_backing: tuple[Path, ...] = option(
         "-io allow-backing",
         "files or folders elsewhere that the images may refer to, separated by colons",
-        default="",
+        default=(),
         metavar="PATH[:PATH...]",
     )
     password_file: Path | None = option(
         "-ip", "file with the password for http://USER@HOST/...", default=None
     )
-
-    @property
-    def allowed(self) -> tuple[Path, ...]:
-        words = filter(None, self.allow_backing.split(":"))
-        return tuple(Path(word).expanduser().absolute() for word in words)
 
 
 class DiskInput(Input):
@@ -74,7 +69,7 @@ class DiskInput(Input):
                         disk,
                         index,
                         run,
-                        allowed=self.options.allowed,
+                        allowed=self.options.allow_backing,
                         password_file=self.options.password_file,
                     )
                 )
@@ -99,12 +94,13 @@ class DiskInput(Input):
 
     def _read_file(self, path: Path, index: int, run: Run) -> SourceDisk:
         _check_file(path)
-        image = read_image(path, self.options.format, allowed=self.options.allowed)
+        image = read_image(path, self.options.format, allowed=self.options.allow_backing)
         for file in image.files:
             check_not_written(file)
         with FileReader(path) as reader:
             disk = self._checked(image, reader, index, run, location=str(path))
-        return replace(disk, details={**disk.details, "modified": _modified(image)})
+        details = {**disk.details, "modified": _modified(image)}
+        return replace(disk, details=details, files=tuple(map(str, image.files)))
 
     def _read_nbd(self, uri: str, index: int, run: Run) -> SourceDisk:
         """An export is the disk itself, hence raw, unless -if says that it holds an image."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from v2v.errors import TargetError
 from v2v.journal import sync_folder
+from v2v.types import Source
 
 NAME_BYTES = 160  # leaves room for "-sdaa", a job id and ".part" in a file name of 255 bytes
 MODE = 0o600  # disks hold secrets
@@ -99,6 +100,18 @@ def check_free(final: Path, *, force: bool) -> None:
             id="target-not-a-file",
             hint="remove it, or give the guest another name with -on",
         )
+
+
+def check_not_source(final: Path, source: Source) -> None:
+    """Refuse a name that would replace a file of the source, which --force does not mean."""
+    for file in (name for disk in source.disks for name in disk.files):
+        with suppress(OSError):
+            if final.samefile(file):
+                raise TargetError(
+                    f"{final} is a file of the source, which is never replaced",
+                    id="target-is-source",
+                    hint="give the guest another name with -on, or choose another folder with -os",
+                )
 
 
 def is_inode(path: Path, inode: int | None) -> bool:

@@ -87,6 +87,7 @@ class FolderOutput(Output):
         self._check_folder()
         inodes = run.journal.get(INODES, dict[str, int]) if INODES in run.journal else {}
         for final in self._finals(source):
+            _files.check_not_source(final, source)
             if not _files.is_inode(final, inodes.get(str(final))):
                 _files.check_free(final, force=self.options.force)
 
