@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import v2v
+from v2v import coordinator
 from v2v.api import list_jobs
 from v2v.errors import UsageError, V2VError
-from v2v.events import Event, JobFailed, StepStarted
+from v2v.events import Event, JobFailed, JobStarted, StepStarted, Warned
 from v2v.job import ConversionOptions
+from v2v.logs import LogFile, logged_to
 from v2v.types import MiB
 
 AS_IT_IS = ConversionOptions(convert=False)
@@ -90,6 +93,145 @@ def test_source_that_changed_is_not_resumed(disk: Path, target: Path, tmp_path: 
     assert caught.value.id == "source-changed"
 
 
+def test_source_may_change_before_it_was_converted(
+    disk: Path, target: Path, tmp_path: Path
+) -> None:
+    """It was repaired, or the guest was shut down: the job goes on with it as it is now."""
+    jobs = tmp_path / "jobs"
+    job_id = _interrupted(disk, target, jobs, "step-started:guest")
+    with disk.open("r+b") as stream:
+        stream.truncate(16 * MiB)
+    with pytest.raises(ZeroDivisionError):
+        v2v.resume(job_id, jobs=jobs, emit=_fail_at_copy)
+    v2v.resume(job_id, jobs=jobs)
+    assert (target / "guest-sda").read_bytes() == disk.read_bytes()
+
+
+def test_lost_overlay_is_not_taken_for_a_guest_that_needs_nothing(
+    disk: Path, target: Path, tmp_path: Path
+) -> None:
+    jobs = tmp_path / "jobs"
+    job_id = _interrupted(disk, target, jobs, "step-started:copied:0")
+    (jobs / job_id / "overlay-0.qcow2").unlink()
+    with pytest.raises(V2VError) as caught:
+        v2v.resume(job_id, jobs=jobs)
+    assert caught.value.id == "overlay-lost"
+
+
+def test_job_killed_while_it_was_undone_starts_over(
+    disk: Path, target: Path, tmp_path: Path
+) -> None:
+    jobs = tmp_path / "jobs"
+    job_id = _interrupted(disk, target, jobs, "step-finished:copied:0")
+    script = """
+import os, signal, sys
+from pathlib import Path
+import v2v
+from v2v.outputs.local import LocalOutput
+undo = LocalOutput.discard
+def discard(*args):
+    undo(*args)
+    os.kill(os.getpid(), signal.SIGKILL)
+LocalOutput.discard = discard
+v2v.discard(sys.argv[2], jobs=Path(sys.argv[1]))
+"""
+    killed = subprocess.run([sys.executable, "-c", script, str(jobs), job_id], check=False)
+    assert killed.returncode == -9
+    v2v.resume(job_id, jobs=jobs)
+    assert (target / "guest-sda").read_bytes() == disk.read_bytes()
+
+
+def test_job_killed_before_it_began_can_be_discarded(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "journal").touch()
+    with pytest.raises(V2VError) as caught:
+        v2v.resume("x", jobs=tmp_path)
+    assert caught.value.id == "journal-incomplete"
+    v2v.discard("x", jobs=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_force_replaces_no_file_of_the_source(disk: Path, target: Path, tmp_path: Path) -> None:
+    base = disk.rename(target / "vm-sda")
+    before = base.read_bytes()
+    top = target / "vm.qcow2"
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base), str(top)]
+    subprocess.run(argv, check=True)
+    for source in (base, top):
+        with pytest.raises(V2VError) as caught:
+            v2v.convert(
+                source,
+                storage=target,
+                output_options={"--force": ""},
+                conversion=AS_IT_IS,
+                jobs=tmp_path / "jobs",
+            )
+        assert caught.value.id == "target-is-source"
+    assert base.read_bytes() == before
+
+
+def test_relative_paths_are_those_of_where_the_job_was_started(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    top = tmp_path / "images" / "top.qcow2"
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(disk), str(top)]
+    subprocess.run(argv, check=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(V2VError, match="target: no such folder"):
+        v2v.convert(
+            "images/top.qcow2",
+            input_options={"-io allow-backing": f"none:{disk.name}"},
+            storage="target",
+            conversion=AS_IT_IS,
+            jobs=tmp_path / "jobs",
+        )
+    (tmp_path / "target").mkdir()
+    monkeypatch.chdir("/")
+    v2v.resume(list_jobs(tmp_path / "jobs")[0].job_id, jobs=tmp_path / "jobs")
+    assert (tmp_path / "target" / "top-sda").read_bytes() == disk.read_bytes()
+
+
+@pytest.mark.parametrize("address", ["http://me:pa/ss@host/x", "http://me:12@host/x", "nbd://h:p/"])
+def test_password_in_an_address_is_not_kept(address: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        v2v.convert(address, storage=tmp_path, jobs=tmp_path / "jobs")
+    assert caught.value.id in ("password-in-uri", "uri-invalid")
+    assert "pa" not in caught.value.message.partition(": ")[0]
+    assert not (tmp_path / "jobs").exists()
+
+
+def test_disk_that_is_not_converted_needs_no_room_for_a_conversion(
+    disk: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "OVERLAY_SPACE", 1 << 60)
+    v2v.convert(disk, storage=target, conversion=AS_IT_IS, jobs=tmp_path / "jobs")
+    with pytest.raises(V2VError) as caught:
+        v2v.convert(disk, name="other", storage=target, jobs=tmp_path / "jobs")
+    assert caught.value.id == "no-space-jobs"
+
+
+def test_job_does_not_fail_for_its_report(disk: Path, target: Path, tmp_path: Path) -> None:
+    seen: list[Event] = []
+
+    def emit(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, JobStarted):
+            (Path(event.folder) / ".report.json.new").mkdir()
+
+    v2v.convert(disk, storage=target, conversion=AS_IT_IS, jobs=tmp_path / "jobs", emit=emit)
+    assert [event.id for event in seen if isinstance(event, Warned)] == ["no-report"]
+    assert list_jobs(tmp_path / "jobs")[0].state == "finished"
+
+
+def test_full_disk_prints_no_traceback_for_each_line_of_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with logged_to(LogFile("/dev/full"), "%(message)s"):
+        logging.getLogger("v2v.test").warning("x")
+    assert capsys.readouterr().err == ""
+
+
 def test_interrupted_job_is_listed_and_discarded(disk: Path, target: Path, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
     job_id = _interrupted(disk, target, jobs, "step-started:copied:0")
@@ -130,6 +272,11 @@ def test_unknown_job(tmp_path: Path) -> None:
     with pytest.raises(V2VError) as caught:
         v2v.resume("20200101-none", jobs=tmp_path)
     assert caught.value.id == "job-unknown"
+
+
+def _fail_at_copy(event: Event) -> None:
+    if isinstance(event, StepStarted) and event.step == "copied:0":
+        raise ZeroDivisionError
 
 
 def _interrupted(disk: Path, target: Path, jobs: Path, moment: str) -> str:

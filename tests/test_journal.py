@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,32 @@ def test_a_value_of_another_version_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(JobError) as caught:
         journal.get("source", Source)
     assert caught.value.id == "journal-unreadable"
+    journal.close()
+
+
+def test_a_full_disk_leaves_no_torn_line_before_the_next_one(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    journal.put("one", 1)
+    size = (tmp_path / "journal").stat().st_size
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, unlimited[1]))
+    try:
+        with pytest.raises(JobError) as caught:
+            journal.put("two", 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert caught.value.id == "journal-write"
+    assert "two" not in journal
+    journal.put("three", 3)
+    journal.close()
+    assert [e["key"] for e in read_entries(tmp_path / "journal")[0]] == ["one", "three"]
+
+
+def test_an_entry_that_was_never_written_is_an_error(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    with pytest.raises(JobError) as caught:
+        journal.get("job", Source)
+    assert caught.value.id == "journal-incomplete"
     journal.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,39 @@ def test_two_jobs_of_one_name(tmp_path: Path) -> None:
 def test_sockets_fit_in_the_temporary_folder(run: Run) -> None:
     assert len(str(run.tmp / ("n" * 40) / "s")) < 107
     assert stat.S_IMODE(run.tmp.stat().st_mode) == 0o700
+
+
+def test_sockets_fit_though_the_temporary_folder_has_a_long_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with Run.create(tmp_path / "jobs", "web") as run:
+        assert len(str(run.tmp / ("n" * 40) / "s")) < 107
+
+
+def test_without_a_temporary_folder_there_is_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
+    with pytest.raises(HostError, match="/dev/null/v2v-") as caught:
+        Run.create(tmp_path / "jobs", "web")
+    assert caught.value.id == "job-folders"
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_a_job_that_cannot_be_opened_is_not_left_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Run.create(tmp_path, "web") as run:
+        folder = run.folder
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", "/dev/null")
+        with pytest.raises(HostError):
+            Run.open(folder)
+    with Run.open(folder) as run:
+        assert run.tmp.is_dir()
 
 
 def test_nothing_short_lived_is_left(tmp_path: Path) -> None:

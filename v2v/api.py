@@ -24,7 +24,7 @@ from v2v.converter import Inspection
 from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Emit
 from v2v.job import ConversionOptions, Job, ModuleChoice
-from v2v.logs import logged_to
+from v2v.logs import LogFile, logged_to
 from v2v.run import Run, default_jobs_folder
 from v2v.types import (
     BootEvidence,
@@ -111,7 +111,10 @@ def resume(
 def discard(job_id: str, *, jobs: Path | None = None) -> None:
     """Remove what an unfinished job left at its target, then its folder. Finished guests stay."""
     with Run.open((jobs or default_jobs_folder()) / job_id) as run:
-        _remove(registry.make_output(run.journal.get("job", Job)), run)
+        if "job" in run.journal:
+            _remove(registry.make_output(run.journal.get("job", Job)), run)
+        else:  # it was killed before it had begun
+            shutil.rmtree(run.folder)
 
 
 def print_source(job: Job, *, jobs: Path | None = None) -> Source:
@@ -213,7 +216,7 @@ def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) 
     run.journal.put("state", _State("running"))
     name = job.name or Path(job.guests[0]).name
     run.emit(events.JobStarted, name=name, folder=str(run.folder), resumed=resumed)
-    log_file = logging.FileHandler(run.folder / "log" / "v2v.log")
+    log_file = LogFile(run.folder / "log" / "v2v.log")
     with logged_to(log_file, "%(asctime)s %(levelname)s %(name)s: %(message)s"):
         try:
             outcome = coordinator.migrate(job, input_, output, converter, run)
@@ -236,7 +239,7 @@ def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) 
 
 def _end(run: Run, job: Job, began: float, state: _State, *, kept: bool = True) -> Path:
     run.journal.put("state", state)
-    page = report.write(_report(run, job, began, state), run.folder)
+    page = _write_report(_report(run, job, began, state), run)
     seconds = time.time() - began
     if state.error is None:
         run.emit(events.JobFinished, seconds=seconds, report=str(page))
@@ -251,12 +254,25 @@ def _end(run: Run, job: Job, began: float, state: _State, *, kept: bool = True) 
     return page
 
 
+def _write_report(content: report.Report, run: Run) -> Path:
+    """A job does not fail for its report."""
+    try:
+        return report.write(content, run.folder)
+    except OSError as exc:
+        run.warn(f"no report could be written: {exc.strerror}", id="no-report")
+        return run.folder / "report.html"
+
+
 def _undo(output: Any, run: Run) -> None:
-    """Leave nothing of an unfinished copy; the job starts from its beginning if it is resumed."""
+    """Leave nothing of an unfinished copy; the job starts from its beginning if it is resumed.
+
+    The target's disks are forgotten before they are removed, in case that we are killed in between;
+    removing the overlays makes room for that, should the journal's disk be full.
+    """
     disks = run.journal.get("disks", tuple[TargetDisk, ...]) if "disks" in run.journal else ()
-    output.discard(disks, run)
     overlay.discard_overlays(run)
     run.journal.forget(keep=IDENTITY)
+    output.discard(disks, run)
 
 
 def _remove(output: Any, run: Run) -> None:
@@ -298,7 +314,7 @@ def _scratch_run(jobs: Path | None, emit: Emit, cancel: Cancel | None) -> Iterat
     scratch = (jobs or default_jobs_folder()) / ".scratch"
     for stale in scratch.glob("*/journal"):
         if not journal.is_locked(stale):
-            shutil.rmtree(stale.parent)
+            shutil.rmtree(stale.parent, ignore_errors=True)  # maybe another one does it too
     with Run.create(scratch, "inspect", emit=emit, cancel=cancel) as run:
         try:
             yield run

@@ -62,8 +62,8 @@ def migrate(job: Job, input_: Input, output: Output, converter: Converter, run: 
     guest = run.journal.get("guest", ConvertedGuest)
     targets = run.journal.get("disks", tuple[TargetDisk, ...])
     ref = finalize(source, guest, targets, output, run)
-    boot = prove(job, source, guest, ref, converter, run)
     overlay.discard_overlays(run)
+    boot = prove(job, source, guest, ref, converter, run)
     return Outcome(source, guest, run.journal.get("copied", tuple[CopyResult, ...]), ref, boot)
 
 
@@ -79,13 +79,16 @@ def read_source(job: Job, input_: Input, run: Run) -> Source:
 
     resumed = "source" in run.journal
     source = run.once("source", "Reading the source", Source, read)
-    if resumed and "guest" in run.journal and "copied" not in run.journal and read() != source:
+    if not resumed or "copied" in run.journal or (current := read()) == source:
+        return source
+    if "guest" in run.journal:
         raise JobError(
             f"{source.name}: the source changed since job {run.job_id} was started",
             id="source-changed",
             hint=f"its copy is of no use: `v2v jobs discard {run.job_id}`, then start again",
         )
-    return source
+    run.journal.put("source", current)  # repaired, perhaps; nothing was made of it yet
+    return current
 
 
 def _warn_of_unused_maps(source: Source, job: Job, run: Run) -> None:
@@ -108,7 +111,7 @@ def check_before(job: Job, source: Source, output: Output, run: Run) -> None:
     if "finalize" not in run.journal:
         output.check_source(source, run)
     free = shutil.disk_usage(run.folder).free
-    if "guest" not in run.journal and free < OVERLAY_SPACE:
+    if job.conversion.convert and "guest" not in run.journal and free < OVERLAY_SPACE:
         raise HostError(
             f"{run.folder}: {free // MiB} MiB free, a conversion needs {OVERLAY_SPACE // MiB} MiB",
             id="no-space-jobs",
@@ -119,7 +122,9 @@ def check_before(job: Job, source: Source, output: Output, run: Run) -> None:
 @contextmanager
 def open_disks(source: Source, input_: Input, run: Run) -> Iterator[Sequence[Endpoint]]:
     """Serve the source read-only and put a writable overlay over each disk."""
-    if "guest" not in run.journal:
+    if "guest" in run.journal:
+        overlay.check_overlays(len(source.disks), run)
+    else:
         overlay.discard_overlays(run)  # of a conversion that did not end
     with ExitStack() as stack:
         with run.step("open", "Opening the source"):

@@ -9,6 +9,7 @@ options that hold them name a file.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -55,6 +56,12 @@ class Journal:
 
     def get(self, key: str, kind: type[T]) -> T:
         """The value recorded under `key`, as a `kind`."""
+        if key not in self._values:
+            raise JobError(
+                f"{self.path}: there is no entry {key!r}: v2v was killed before it wrote one",
+                id="journal-incomplete",
+                hint="discard the job with `v2v jobs discard`, and start it again",
+            )
         try:
             return msgspec.convert(self._values[key], kind)
         except msgspec.ValidationError as exc:
@@ -70,13 +77,22 @@ class Journal:
         # Not msgspec's encoder: names from a guest may hold bytes that are no UTF-8 (surrogates).
         entry = {"key": key, "at": time.time(), "value": plain}
         line = json.dumps(entry, separators=(",", ":")).encode("ascii") + b"\n"
-        written = os.write(self._fd, line)
-        if written != len(line):
-            raise JobError(
-                f"{self.path}: short write", id="journal-write", hint="is the disk full?"
-            )
-        os.fsync(self._fd)
+        self._append(line)
         self._values[key] = plain
+
+    def _append(self, line: bytes) -> None:
+        good_bytes = os.fstat(self._fd).st_size
+        try:
+            if os.write(self._fd, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._fd)
+        except OSError as exc:
+            os.ftruncate(self._fd, good_bytes)  # what follows a torn line would not be read
+            raise JobError(
+                f"{self.path} cannot be written: {exc.strerror}",
+                id="journal-write",
+                hint="make room where jobs are kept, then `v2v resume` the job",
+            ) from exc
 
     def forget(self, *, keep: Iterable[str]) -> None:
         """Drop all but the keys to keep: what they told of was undone."""

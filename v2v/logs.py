@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 PACKAGES = ("v2v", "conversion")
+
+
+class LogFile(logging.FileHandler):
+    """A file that misses lines when its disk is full: what matters of that is told elsewhere."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """The standard one prints a traceback for each line."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager

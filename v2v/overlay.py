@@ -14,6 +14,7 @@ from pathlib import Path
 
 from v2v import nbd_client, qemu_img, qemu_nbd
 from v2v.endpoint import Endpoint
+from v2v.errors import JobError
 from v2v.journal import sync_folder
 from v2v.run import Run
 from v2v.types import DiskFormat
@@ -46,6 +47,18 @@ def settle(endpoint: Endpoint, index: int, run: Run) -> None:
     """
     nbd_client.flush(endpoint)
     _sync(overlay_path(index, run))
+
+
+def check_overlays(count: int, run: Run) -> None:
+    """Raise JobError unless the overlays that hold the finished conversion are there."""
+    for index in range(count):
+        path = overlay_path(index, run)
+        if not path.exists():
+            raise JobError(
+                f"{path} is gone, which held what the conversion wrote",
+                id="overlay-lost",
+                hint=f"`v2v jobs discard {run.job_id}`, then start again",
+            )
 
 
 def discard_overlays(run: Run) -> None:

@@ -30,6 +30,7 @@ from v2v.types import Timing
 
 T = TypeVar("T")
 
+TMP_BYTES = 55  # leaves room for "/v2v-", a server's name, two random parts and "/s"
 JOB_ID_CHARACTERS = string.ascii_letters + string.digits + "-_."
 
 
@@ -40,6 +41,12 @@ def default_jobs_folder() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/v2v/jobs")
     return platformdirs.user_state_path("v2v") / "jobs"
+
+
+def _make_tmp() -> Path:
+    """A folder for sockets, whose paths hold 107 bytes: a long $TMPDIR is of no use."""
+    short = len(os.fsencode(tempfile.gettempdir())) <= TMP_BYTES
+    return Path(tempfile.mkdtemp(prefix="v2v-", dir=None if short else "/tmp"))  # noqa: S108
 
 
 class Run:
@@ -53,12 +60,19 @@ class Run:
         self._began = time.monotonic()
         self._emit = emit
         self.journal = Journal(folder / "journal")
-        self._remove_stale_tmp()
-        # Short, because a Unix socket path holds 107 bytes; named by a link, because a killed run
-        # leaves it behind for the next one to remove.
-        self.tmp = Path(tempfile.mkdtemp(prefix="v2v-"))
-        (folder / "tmp").symlink_to(self.tmp)
-        (folder / "log").mkdir(exist_ok=True)
+        try:
+            self._remove_stale_tmp()
+            self.tmp = _make_tmp()
+            # A killed run leaves it behind for the next one to remove.
+            (folder / "tmp").symlink_to(self.tmp)
+            (folder / "log").mkdir(exist_ok=True)
+        except OSError as exc:
+            self.journal.close()
+            raise HostError(
+                f"cannot make {exc.filename2 or exc.filename}: {exc.strerror}",
+                id="job-folders",
+                hint="see to the folder of jobs, and to $TMPDIR",
+            ) from exc
 
     @classmethod
     def create(
@@ -77,7 +91,11 @@ class Run:
                 id="jobs-folder",
                 hint="choose another place with --jobs-dir or $V2V_JOBS",
             ) from exc
-        return cls(folder, emit=emit, cancel=cancel)
+        try:
+            return cls(folder, emit=emit, cancel=cancel)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     @classmethod
     def open(cls, folder: Path, *, emit: Emit = events.ignore, cancel: Cancel | None = None) -> Run:
