@@ -38,6 +38,16 @@ def test_action_runs_outside_the_main_thread() -> None:
     assert seen is not threading.main_thread()
 
 
+@pytest.mark.parametrize(("display", "told"), [("plain", 1), ("rich", 0)])
+def test_times_that_people_saw_are_not_told_again(display: str, told: int) -> None:
+    def action(emit: Emit, cancel: Cancel) -> None:
+        emit(events.StepStarted(job="j", step="s", title="t"))
+        emit(events.StepFinished(job="j", step="s", title="t", seconds=1.0))
+
+    _, watch = work.perform(arguments("--progress", display), action, stream=io.StringIO())
+    assert len(watch.steps) == told
+
+
 def test_failure_is_raised_with_notes_on_how_to_go_on() -> None:
     def action(emit: Emit, cancel: Cancel) -> None:
         emit(events.JobStarted(job="j1", name="vm", folder="/jobs/j1"))

@@ -16,6 +16,7 @@ import pytest
 from tests.contract.input_suite import ContentSuite, InputCase, InputSuite
 from tests.fakes.disks import disk_content
 from tests.fakes.http_server import serve_folder
+from v2v import registry
 from v2v.inputs.disk import DiskInput, DiskOptions
 from v2v.types import DiskFormat, GiB
 
@@ -168,6 +169,10 @@ class TestNbd(InputSuite):
                 name="unknown",
                 sources=[path.parent],
             )
+
+
+def test_every_input_runs_the_suite() -> None:
+    assert set(registry.inputs()) == {"disk"}  # the modes of the cases above
 
 
 class detached_nbdkit:

@@ -84,7 +84,10 @@ def perform(
             sinks = [watch, *(stack.enter_context(sink) for sink in _displays(args, stream))]
             emit = _tee(sinks)
             try:
-                return in_worker(lambda: action(emit, cancel), cancel), watch
+                result = in_worker(lambda: action(emit, cancel), cancel)
+                if any(isinstance(sink, ui.Rich) for sink in sinks):
+                    watch.steps.clear()  # people saw how long each took
+                return result, watch
             except V2VError as exc:
                 if watch.failed is None:  # it failed before it was a job
                     emit(_failure(exc))
