@@ -7,10 +7,12 @@ inspect` shows the actions, `v2v convert` applies them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from conversion.files import is_file
 from conversion.guest import Guest
 from v2v.errors import GuestError
 from v2v.types import Change
@@ -35,9 +37,26 @@ class Step(Protocol):
     def __call__(self, guest: Guest) -> Iterable[Action]: ...
 
 
+@contextmanager
+def changing(guest: Guest, path: str) -> Iterator[None]:
+    """What guestfs raises in the block means that the file cannot be changed."""
+    try:
+        yield
+    except RuntimeError as exc:
+        guest.run.cancel.check()
+        raise GuestError(
+            f"{path} in the guest cannot be changed: {str(exc)[-300:]}",
+            id="guest-file-unwritable",
+            hint="is it immutable? `chattr -i` it in the source guest, then convert again",
+        ) from exc
+
+
 @dataclass(frozen=True)
 class WriteFile:
-    """Create or replace a file, keeping the owner and mode of one that was there."""
+    """Create or replace a file, keeping the owner and mode of one that was there.
+
+    What is no file makes way: a FIFO would block for ever, a device or a link lead elsewhere.
+    """
 
     path: str
     content: bytes
@@ -46,13 +65,16 @@ class WriteFile:
 
     def apply(self, guest: Guest) -> Changes:
         g = guest.g
-        existed = g.is_file(self.path, followsymlinks=True)
         parent = self.path.rsplit("/", 1)[0] or "/"
-        if not g.is_dir(parent, followsymlinks=True):
-            g.mkdir_p(parent)
-        g.write(self.path, self.content)
-        if not existed:
-            g.chmod(self.mode, self.path)
+        with changing(guest, self.path):
+            if not g.is_dir(parent, followsymlinks=True):
+                g.mkdir_p(parent)
+            existed = is_file(g, self.path)
+            if not existed:
+                g.rm_f(self.path)
+            g.write(self.path, self.content)
+            if not existed:
+                g.chmod(self.mode, self.path)
         return (self.change,)
 
 
@@ -69,7 +91,8 @@ class EditFile:
         new = None if text is None else self.edit(text)
         if new is None or new == text:
             return ()
-        guest.g.write(self.path, new.encode("utf-8", "surrogateescape"))
+        with changing(guest, self.path):
+            guest.g.write(self.path, new.encode("utf-8", "surrogateescape"))
         return (self.change,)
 
 
@@ -84,8 +107,9 @@ class CopyFile:
     def apply(self, guest: Guest) -> Changes:
         if guest.exists(self.path):
             return ()
-        guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
-        guest.g.cp(self.source, self.path)
+        with changing(guest, self.path):
+            guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
+            guest.g.cp(self.source, self.path)
         return (self.change,)
 
 
@@ -95,7 +119,8 @@ class RemoveFile:
     change: Change
 
     def apply(self, guest: Guest) -> Changes:
-        guest.g.rm_f(self.path)
+        with changing(guest, self.path):
+            guest.g.rm_f(self.path)
         return (self.change,)
 
 
@@ -108,8 +133,9 @@ class Symlink:
     change: Change
 
     def apply(self, guest: Guest) -> Changes:
-        guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
-        guest.g.ln_sf(self.target, self.path)
+        with changing(guest, self.path):
+            guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
+            guest.g.ln_sf(self.target, self.path)
         return (self.change,)
 
 

@@ -120,7 +120,7 @@ def look(disks: Disks) -> Inspection:
         if root is not None and root.os.type == "linux":
             guest = session.mount(disks, root)
             session.check_room(disks, guest)
-            result = replace(result, boot_disk=guest.boot_disk)
+            result = replace(result, os=guest.os, boot_disk=guest.boot_disk)
     if guest is not None and session.refusal(guest.os) is None:
         result = _with_plan(result, guest, problems)
     return replace(result, convertible=not problems.blocked, findings=tuple(problems.findings))

@@ -63,13 +63,13 @@ def _parse(word: str) -> Key:
 
 
 def open_all(
-    g: Any, encrypted: Sequence[Filesystem], keys: Sequence[Key]
+    g: Any, encrypted: Sequence[Filesystem], keys: Sequence[Key], first: int = 0
 ) -> tuple[dict[str, Filesystem], list[Filesystem]]:
     """Open what the keys open: {new device: container}, and what stays locked."""
     opened: dict[str, Filesystem] = {}
     locked: list[Filesystem] = []
     for fs in encrypted:
-        name = f"v2v-{len(opened)}"
+        name = f"v2v-{first + len(opened)}"
         if any(_opens(g, fs, key, name) for key in keys if key.fits(fs)):
             opened[f"/dev/mapper/{name}"] = fs
         else:

@@ -9,13 +9,15 @@ from v2v.types import KiB, MiB
 SMALL = 64 * KiB
 CHUNK = 2 * MiB  # what one call of the appliance's protocol carries
 
+LOOP = "Too many levels of symbolic links"  # ELOOP, as the appliance's libc has it
+
 
 def read_capped(g: Any, path: str, limit: int = SMALL) -> bytes | None:
     """The first `limit` bytes of a regular file; None if there is none.
 
     `pread` answers in a millisecond under emulation, where `read_file` takes a hundred.
     """
-    if not g.is_file(path, followsymlinks=True):
+    if not is_file(g, path):
         return None
     content = bytearray()
     while len(content) < limit:
@@ -24,6 +26,16 @@ def read_capped(g: Any, path: str, limit: int = SMALL) -> bytes | None:
             break
         content += chunk
     return bytes(content)
+
+
+def is_file(g: Any, path: str) -> bool:
+    """Whether there is a regular file; a link that leads to itself is none."""
+    try:
+        return bool(g.is_file(path, followsymlinks=True))
+    except RuntimeError as exc:
+        if LOOP in str(exc):
+            return False
+        raise
 
 
 def clean(text: str, limit: int = 200) -> str:

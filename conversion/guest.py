@@ -73,4 +73,6 @@ class Guest:
         return output
 
     def warn(self, text: str, *, id: str, hint: str | None = None) -> None:
-        self.findings.append(Finding("warning", id, text, hint))
+        finding = Finding("warning", id, text, hint)
+        if finding not in self.findings:
+            self.findings.append(finding)

@@ -7,11 +7,12 @@ mounted read-only and looked at; snapshots and recovery partitions are no system
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conversion.files import read_capped
+from conversion.files import decode, read_capped
 from conversion.identify import identify_mounted
 from conversion.volumes import Filesystem, Volumes
 from v2v.errors import GuestError
@@ -26,6 +27,7 @@ FOREIGN_TYPES = {"ufs": "a BSD", "zfs_member": "a system on ZFS", "apfs": "macOS
 BTRFS_ROOTS = ("@", "@rootfs", "root", "rootfs")
 WINDOWS = ("/Windows/System32", "/WINDOWS/system32", "/WINNT/system32", "/windows/system32")
 HIBERFILE = ("/hiberfil.sys", "/Hiberfil.sys", "/HIBERFIL.SYS")
+USR_IN_FSTAB = re.compile(r"(?m)^[ \t]*[^#\s]\S*[ \t]+/usr/?[ \t]")
 UNKNOWN = GuestOS("unknown", "unknown", "", "unknown", "unknown")
 
 
@@ -51,7 +53,9 @@ def find_roots(g: Any, volumes: Volumes) -> tuple[Root, ...]:
         if root := _root_on(g, fs):
             roots.append(root)
             seen.add(fs.uuid)
-    return tuple(roots)
+    # Beside a Linux or a Windows, these are data: a ZFS pool is no second system.
+    own = [root for root in roots if root.os.distro not in FOREIGN_TYPES]
+    return tuple(own or roots)
 
 
 def _root_on(g: Any, fs: Filesystem) -> Root | None:
@@ -71,8 +75,16 @@ def _mountables(g: Any, fs: Filesystem) -> Iterator[str]:
     """The filesystem; then, where it has them, the subvolumes that can hold a system."""
     yield fs.device
     if fs.type == "btrfs":
-        paths = {volume["btrfssubvolume_path"] for volume in g.btrfs_subvolume_list(fs.device)}
+        paths = _subvolumes(g, fs.device)
         yield from (f"btrfsvol:{fs.device}/{path}" for path in BTRFS_ROOTS if path in paths)
+
+
+def _subvolumes(g: Any, device: str) -> set[str]:
+    try:
+        return {volume["btrfssubvolume_path"] for volume in g.btrfs_subvolume_list(device)}
+    except (RuntimeError, UnicodeDecodeError) as exc:  # half of a pair, damaged, or oddly named
+        log.debug("%s: the subvolumes cannot be listed: %s", device, exc)
+        return set()
 
 
 def _look(g: Any, mountable: str, judge: Any) -> Root | None:
@@ -92,10 +104,16 @@ def _linux(g: Any, device: str) -> Root | None:
     if not g.is_dir("/etc"):
         return None
     programs = any(g.is_dir(path, followsymlinks=True) for path in ("/bin", "/sbin", "/usr/bin"))
+    programs = programs or _usr_is_elsewhere(g)
     marks = ("/etc/fstab", "/etc/os-release", "/usr/lib/os-release", "/etc/debian_version")
     if not programs or not any(g.exists(path) for path in marks):
         return None
     return Root(device, identify_mounted(g))
+
+
+def _usr_is_elsewhere(g: Any) -> bool:
+    """/bin is a link into /usr, which may be a filesystem of its own."""
+    return USR_IN_FSTAB.search(decode(read_capped(g, "/etc/fstab") or b"")) is not None
 
 
 def _windows(g: Any, device: str) -> Root | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,7 @@ from conversion import boot, decrypt, filesystems, inspection, mounts, packages,
 from conversion.disk_head import DiskHead
 from conversion.guest import Guest
 from conversion.handle import start_appliance
+from conversion.identify import identify_mounted
 from conversion.inspection import Root, plain_device
 from conversion.problems import Problems
 from conversion.volumes import Volumes, find_volumes
@@ -117,7 +118,7 @@ def mount(disks: Disks, root: Root) -> Guest:
             source=disks.source,
             options=disks.options,
             run=disks.run,
-            os=root.os,
+            os=_identity(disks, root, mounted),
             root=root.device,
             mounts=mounted,
             firmware=disks.firmware,
@@ -126,6 +127,16 @@ def mount(disks: Disks, root: Root) -> Guest:
             nics=disks.source.nics or (),
             findings=disks.problems.findings,
         )
+
+
+def _identity(disks: Disks, root: Root, mounted: Mapping[str, str]) -> GuestOS:
+    """What tells the system and its architecture may be on a /usr that is mounted only now."""
+    if "/usr" not in mounted:
+        return root.os
+    os = identify_mounted(disks.g)
+    if (error := refusal(os)) is not None:
+        disks.problems.refuse(error)
+    return os
 
 
 def check_room(disks: Disks, guest: Guest) -> None:

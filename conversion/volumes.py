@@ -31,6 +31,7 @@ class Filesystem:
     partuuid: str = ""
     partlabel: str = ""
     container: str = ""  # the encrypted device it was found in
+    lv_uuid: str = ""  # of a logical volume, without hyphens
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,30 @@ class Volumes:
 def find_volumes(g: Any, disks: int, keys: Sequence[decrypt.Key]) -> Volumes:
     """Look at every device once, opening what the keys open. Costs about 0.1 s a device."""
     found = [probe(g, device) for device in _plain_devices(g, disks)]
-    opened, locked = decrypt.open_all(g, [fs for fs in found if fs.type in ENCRYPTED], keys)
-    found += [replace(probe(g, device), container=of.device) for device, of in opened.items()]
-    if opened and any(fs.type == LVM_MEMBER and fs.container for fs in found):
+    opened, locked = _open(g, found, keys, 0)
+    found += opened
+    if any(fs.type == LVM_MEMBER for fs in opened):
         g.lvm_scan(True)
     if any(fs.type == LVM_MEMBER for fs in found):
-        found += [probe(g, device) for device in g.lvs()]
+        logical = [_logical(g, device) for device in g.lvs()]
+        inside, more = _open(g, logical, keys, len(opened))
+        found += [*logical, *inside]
+        locked += more
     return Volumes(tuple(fs for fs in found if fs.type), tuple(locked))
+
+
+def _open(
+    g: Any, found: Sequence[Filesystem], keys: Sequence[decrypt.Key], first: int
+) -> tuple[list[Filesystem], list[Filesystem]]:
+    """What is in the encrypted ones of `found`, and which of them stay locked."""
+    encrypted = [fs for fs in found if fs.type in ENCRYPTED]
+    opened, locked = decrypt.open_all(g, encrypted, keys, first)
+    inside = [replace(probe(g, device), container=of.device) for device, of in opened.items()]
+    return inside, locked
+
+
+def _logical(g: Any, device: str) -> Filesystem:
+    return replace(probe(g, device), lv_uuid=g.lvuuid(device).replace("-", ""))
 
 
 def _plain_devices(g: Any, disks: int) -> list[str]:
@@ -94,6 +112,10 @@ TAGS: dict[str, Callable[[Filesystem], str]] = {
 }
 
 
+DM_NAME = "/dev/disk/by-id/dm-name-"
+DM_UUID = "/dev/disk/by-id/dm-uuid-LVM-"  # then the UUIDs of group and volume: Ubuntu's installer
+
+
 def resolve(
     spec: str,
     volumes: Volumes,
@@ -105,7 +127,10 @@ def resolve(
     controllers: of the source's disks, in order. mapped: what crypttab calls the encrypted
     devices: name: spec of the container.
     """
-    spec = _as_tag(spec)
+    spec = _as_tag(spec).replace(DM_NAME, "/dev/mapper/")
+    if spec.startswith(DM_UUID):
+        uuids = (fs for fs in volumes.filesystems if fs.lv_uuid and spec.endswith(fs.lv_uuid))
+        return next(uuids, None)
     tag, equals, value = spec.partition("=")
     if equals and tag in TAGS:
         return _unique(volumes, tag, value.strip("\"'"))

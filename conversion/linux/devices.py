@@ -76,7 +76,9 @@ def remap_devices(guest: Guest) -> Iterable[Action]:
 
 def _boot_loader_places(guest: Guest) -> list[Where]:
     paths = (*grub.menu_files(guest), *grub.settings_files(guest))
-    return [Where(paths, (ARGUMENTS,))] if paths else []
+    # Without an initramfs it is the kernel that finds root=, and it knows no UUID of a filesystem.
+    stable = chosen_kernel(guest).initramfs is not None
+    return [Where(paths, (ARGUMENTS,), stable=stable)] if paths else []
 
 
 def _remap_one(guest: Guest, path: str, where: Where) -> Iterable[Action]:

@@ -186,7 +186,7 @@ def _pin(guest: Guest, names: dict[str, str]) -> Iterable[Action]:
     elif names:
         listed = ", ".join(f"{name} for the card {mac}" for name, mac in names.items())
         change = Change(f"Kept the interface names: {listed}", WHY, RULES_FILE)
-        if guest.exists(RULES_FILE):
+        if guest.read(RULES_FILE) is not None:
             yield EditFile(RULES_FILE, lambda old: edit_rules(old, names, add=True), change)
         else:
             yield WriteFile(RULES_FILE, edit_rules("", names, add=True).encode(), change)

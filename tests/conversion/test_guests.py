@@ -6,6 +6,7 @@ volumes on them, and controllers that make them the guest's first SCSI disks.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from conversion.disk_head import ESP, DiskHead
 from conversion.problems import Problems
 from conversion.session import Disks
 from conversion.volumes import Volumes, disk_name, find_volumes
+from fixtures.linux import PROGRAM
 from tests.conversion.disks import blank, serve, source
 from v2v.errors import GuestError
 from v2v.job import ConversionOptions
 from v2v.run import Run
-from v2v.types import Firmware, MiB
+from v2v.types import Firmware, KiB, MiB
 
 pytestmark = pytest.mark.appliance
 
@@ -269,6 +271,92 @@ def test_btrfs_subvolumes_hold_the_root_and_snapshots_are_no_roots(bench, scratc
     guest = prepare(scratch_disks(bench))
     assert guest.root == f"btrfsvol:{device}/@"
     assert guest.mounts["/home"] == f"btrfsvol:{device}/@home"
+
+
+def test_a_usr_of_its_own_holds_what_tells_the_system(bench, scratch):
+    """Where /bin and os-release are links into /usr, the root alone looks like no system."""
+    g, device = bench.g, f"{scratch}1"
+    g.mkfs("ext4", device)
+    g.mkfs("ext4", f"{scratch}2")
+    g.mount(device, "/")
+    for folder in ("/etc", "/usr"):
+        g.mkdir(folder)
+    g.mount(f"{scratch}2", "/usr")
+    for folder in ("/usr/bin", "/usr/lib"):
+        g.mkdir(folder)
+    g.write("/usr/bin/sh", PROGRAM)
+    g.write("/usr/lib/os-release", OS_RELEASE)
+    g.ln_s("usr/bin", "/bin")
+    g.ln_s("../usr/lib/os-release", "/etc/os-release")
+    g.write("/etc/debian_version", b"12.5\n")
+    g.write("/etc/fstab", b"/dev/sda1 / ext4\n/dev/sda2\t/usr ext4\n")
+    g.umount_all()
+    guest = prepare(scratch_disks(bench))
+    assert guest.mounts == {"/": device, "/usr": f"{scratch}2"}
+    assert (guest.os.distro, guest.os.version, guest.os.arch) == ("debian", "12", "x86_64")
+
+
+def test_a_zfs_pool_beside_the_root_is_data(bench, scratch):
+    g, device = bench.g, f"{scratch}1"
+    g.mkfs("ext4", device)
+    g.mount(device, "/")
+    install(g)
+    g.umount_all()
+    for number in range(8):  # uberblocks, by whose magic the pool is known
+        place = 128 * KiB + number * KiB
+        g.pwrite_device(f"{scratch}2", struct.pack("<4Q", 0x00BAB10C, 5000, number, 7), place)
+    disks = scratch_disks(bench)
+    assert [fs.type for fs in disks.volumes.filesystems] == ["ext4", "zfs_member"]
+    assert prepare(disks).root == device
+
+
+def test_half_of_a_btrfs_pair_is_no_reason_to_fail(bench, scratch):
+    g, device = bench.g, f"{scratch}1"
+    g.mkfs("ext4", device)
+    g.mount(device, "/")
+    install(g)
+    g.umount_all()
+    g.mkfs_btrfs([f"{scratch}2", f"{scratch}3"], datatype="raid0", metadata="raid0")
+    g.wipefs(f"{scratch}3")
+    assert prepare(scratch_disks(bench)).root == device
+
+
+@pytest.fixture
+def group(bench: Bench, scratch: str) -> Iterator[str]:
+    """A volume group on the first partition."""
+    bench.g.pvcreate(f"{scratch}1")
+    bench.g.vgcreate("guest", [f"{scratch}1"])
+    yield "guest"
+    bench.g.umount_all()
+    bench.g.vgremove("guest")
+    bench.g.pvremove(f"{scratch}1")
+
+
+def test_a_volume_by_the_name_that_ubuntus_installer_gives_it(bench, scratch, group):
+    g = bench.g
+    for name in ("root", "srv"):
+        g.lvcreate(name, group, 150)
+        g.mkfs("ext4", f"/dev/{group}/{name}")
+    (uuid,) = (v["vg_uuid"] for v in g.vgs_full() if v["vg_name"] == group)
+    spec = f"dm-uuid-LVM-{uuid}{g.lvuuid(f'/dev/{group}/srv')}".replace("-", "")
+    spec = f"/dev/disk/by-id/dm-uuid-LVM-{spec.removeprefix('dmuuidLVM')}"
+    g.mount(f"/dev/{group}/root", "/")
+    install(g, f"/dev/{group}/root / ext4\n{spec} /srv ext4\n")
+    g.umount_all()
+    disks = scratch_disks(bench)
+    found = find_volumes(g, len(bench.images), ())
+    disks.volumes = Volumes(tuple(fs for fs in found.filesystems if group in fs.device), ())
+    assert prepare(disks).mounts == {"/": f"/dev/{group}/root", "/srv": f"/dev/{group}/srv"}
+
+
+def test_an_encrypted_volume_is_opened_or_told(bench, scratch, group):
+    g = bench.g
+    g.lvcreate("secret", group, 100)
+    g.luks_format(f"/dev/{group}/secret", "secret", 0)
+    (locked,) = [fs for fs in find_volumes(g, len(bench.images), ()).locked if fs.lv_uuid]
+    opened, _ = decrypt.open_all(g, [locked], decrypt.parse_keys(bench.keys), first=7)
+    assert opened == {"/dev/mapper/v2v-7": locked}
+    g.cryptsetup_close("/dev/mapper/v2v-7")
 
 
 def test_mounts_that_cannot_be_made_are_findings(bench, scratch):

@@ -60,7 +60,7 @@ DATA = Filesystem("/dev/sdb1", "xfs", uuid="bbbb-2", partlabel="data")
 SNAPSHOT = Filesystem("/dev/vg/snap", "ext4", uuid="aaaa-1")
 LUKS = Filesystem("/dev/sda5", "crypto_LUKS", uuid="cccc-3")
 INSIDE = Filesystem("/dev/mapper/v2v-0", "ext4", uuid="dddd-4", container="/dev/sda5")
-LV = Filesystem("/dev/my-vg/var", "ext4")
+LV = Filesystem("/dev/my-vg/var", "ext4", lv_uuid="varvar")
 VOLUMES = Volumes((ROOT, DATA, SNAPSHOT, LUKS, INSIDE, LV), ())
 
 
@@ -88,6 +88,10 @@ VOLUMES = Volumes((ROOT, DATA, SNAPSHOT, LUKS, INSIDE, LV), ())
         ("/dev/mapper/my--vg-var", (None, None), LV),
         ("/dev/mapper/sda5_crypt", (None, None), INSIDE),
         ("/dev/mapper/other", (None, None), None),
+        ("/dev/disk/by-id/dm-name-my--vg-var", (None, None), LV),
+        ("/dev/disk/by-id/dm-name-sda5_crypt", (None, None), INSIDE),
+        ("/dev/disk/by-id/dm-uuid-LVM-vgvgvgvarvar", (None, None), LV),
+        ("/dev/disk/by-id/dm-uuid-LVM-vgvgvgother", (None, None), None),
     ],
 )
 def test_names_of_devices(spec, controllers, found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,8 +15,9 @@ import fixtures
 from conversion import linux
 from conversion.actions import Action
 from conversion.guest import Guest
-from conversion.linux import grub, initramfs_repair
+from conversion.linux import grub, initramfs_repair, network
 from conversion.linux.cpio import Entry, write_archive
+from v2v.errors import GuestError
 from v2v.job import ConversionOptions
 from v2v.run import Run
 from v2v.types import DiskFormat, Firmware, GuestOS, Nic, Source, SourceDisk
@@ -104,6 +106,68 @@ def test_an_old_udev_gets_a_rule_instead(guest: Guest) -> None:
 def test_names_are_left_alone_if_asked(guest: Guest) -> None:
     guest.options = replace(guest.options, keep_nic_names=False)
     assert step("network", guest) == []
+
+
+def test_what_is_no_file_makes_way_for_one(guest: Guest) -> None:
+    """Writing to a FIFO would wait for ever, writing through the link would reach /dev/null."""
+    link, rules = "/etc/systemd/network/10-v2v-ens192.link", network.RULES_FILE
+    for folder in ("/etc/systemd/network", "/etc/udev/rules.d"):
+        guest.g.mkdir_p(folder)
+    guest.g.mkfifo(0o644, link)
+    guest.g.ln_s("/dev/null", rules)
+    assert do("network", guest)
+    assert MAC in (guest.read_text(link) or "")
+    guest.packages = {"udev": "229-4ubuntu21"}
+    assert do("network", guest)
+    assert MAC in (guest.read_text(rules) or "") and not guest.g.is_symlink(rules)
+    guest.g.rm(link)
+    guest.g.rm(rules)
+
+
+def test_a_bridge_with_the_name_of_a_card_is_none(guest: Guest) -> None:
+    guest.g.mkdir_p("/etc/systemd/network")
+    guest.g.write("/etc/systemd/network/lan.netdev", b"[NetDev]\nName=aa0\nKind=bridge\n")
+    guest.g.write("/etc/systemd/network/lan.network", b"[Match]\nName=aa0\n")
+    assert linux.named_nics(guest) == (Nic(mac=MAC, name="ens192"),)
+    for path in guest.glob("/etc/systemd/network/lan.*"):
+        guest.g.rm(path)
+
+
+def test_a_kernel_without_initramfs_gets_no_uuid(guest: Guest) -> None:
+    """Only an initramfs can find a filesystem by its UUID."""
+    old = guest.read_text(grub.GRUB_CFG) or ""
+    guest.g.write(grub.GRUB_CFG, re.sub(r"root=UUID=\S+", "root=/dev/sda1", old).encode())
+    guest.g.mv(INITRD, "/initrd")
+    assert do("devices", guest) == ["Remapped /dev/sda1 to /dev/vda1"]
+    assert "root=/dev/vda1 ro" in (guest.read_text(grub.GRUB_CFG) or "")
+    guest.g.mv("/initrd", INITRD)
+    guest.g.write(grub.GRUB_CFG, old.encode())
+
+
+def test_a_file_that_cannot_be_changed_is_told_by_name(guest: Guest) -> None:
+    guest.g.write("/etc/securetty", b"hvc0\n")
+    guest.g.set_e2attrs("/etc/securetty", "i")
+    with pytest.raises(GuestError, match="/etc/securetty in the guest cannot be changed") as caught:
+        do("console", guest)
+    assert caught.value.id == "guest-file-unwritable"
+    guest.g.set_e2attrs("/etc/securetty", "i", clear=True)
+    guest.g.rm("/etc/securetty")
+
+
+def test_what_is_no_file_says_nothing(guest: Guest) -> None:
+    """A FIFO would be waited for, a link to itself or to /proc names no file of the guest."""
+    guest.g.mkfifo(0o644, "/etc/crypttab")
+    guest.g.ln_s("/etc/inittab", "/etc/inittab")
+    guest.g.ln_s("/proc/self/environ", "/etc/lvm.conf")
+    for path in ("/etc/crypttab", "/etc/inittab", "/etc/lvm.conf"):
+        assert guest.read(path) is None
+        guest.g.rm(path)
+
+
+def test_a_warning_is_told_once(guest: Guest) -> None:
+    guest.warn("x", id="y")
+    guest.warn("x", id="y")
+    assert len(guest.findings) == 1
 
 
 def test_netplan_follows_a_card_whose_mac_changed(guest: Guest) -> None:
