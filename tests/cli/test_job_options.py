@@ -147,6 +147,8 @@ def test_parallel() -> None:
         ("x --install nano", "option-unsupported"),
         ("x --collect /etc", "option-unsupported"),
         ("x --in-place", "option-unsupported"),
+        ("x --vddk-libdir /opt", "option-unsupported"),
+        ("x --password-file=p", "option-unsupported"),
         ("x --echo-keys", "option-unsupported"),
         ("x -i ova", "mode-unsupported"),
         ("x -i vmx", "mode-unsupported"),

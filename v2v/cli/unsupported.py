@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _CUSTOMIZE = "change the guest after the conversion, with virt-customize for example"
+_MODE = "the input or output that takes it is still to come"
 _SELINUX = "v2v takes care of SELinux labels itself where a guest needs it"
 
 # Option: what to do instead.
@@ -54,6 +55,30 @@ OPTIONS = {
         ),
         _SELINUX,
     ),
+    **dict.fromkeys(
+        (
+            "vddk-config",
+            "vddk-cookie",
+            "vddk-libdir",
+            "vddk-nfchostport",
+            "vddk-port",
+            "vddk-snapshot",
+            "vddk-thumbprint",
+            "vddk-transports",
+            "vdsm-compat",
+            "vdsm-image-uuid",
+            "vdsm-ovf-flavour",
+            "vdsm-ovf-output",
+            "vdsm-vm-uuid",
+            "vdsm-vol-uuid",
+        ),
+        _MODE,
+    ),
+    **dict.fromkeys(("bandwidth", "bandwidth-file"), "limit the network, with tc for example"),
+    **dict.fromkeys(("debug-gc", "no-trim", "vmtype"), "leave it out; it has no effect"),
+    "compressed": "write -of qcow2 -oo compressed",
+    "password-file": "write -ip FILE",
+    "qemu-boot": "start the script that -o qemu writes",
     "collect": "copy files out of the source with guestfish or virt-copy-out",
     "collect-output": "copy files out of the source with guestfish or virt-copy-out",
     "in-place": "v2v never writes to the source; the result is always a copy",
