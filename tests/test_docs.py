@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
@@ -13,7 +14,7 @@ import pytest
 
 import v2v
 from v2v import events
-from v2v.cli.main import build_parser
+from v2v.cli.main import build_parser, parse
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -41,6 +42,15 @@ def test_the_reference_names_no_option_that_is_not_there() -> None:
     first_cells = re.findall(r"^\| (`-[^|]*) \|", page, re.MULTILINE)
     named = {word for cell in first_cells for word in re.findall(r"`(-[-a-z]*)", cell, re.I)}
     assert named and named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_examples_are_understood(page: Path) -> None:
+    if page.name == "cli.md":
+        return  # its first block is a synopsis
+    commands = "|".join(build_parser()[1])
+    for line in re.findall(rf"^(?: {{4}}|\$ )?v2v ((?:{commands}) .+)", page.read_text(), re.M):
+        parse(shlex.split(line.partition(" #")[0]))
 
 
 @pytest.mark.parametrize("kind", events.Event.__subclasses__())
