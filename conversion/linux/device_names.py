@@ -23,6 +23,7 @@ _LETTERS = re.compile(r"/dev/(sd|hd|vd|xvd)([a-z]{1,3})([1-9]\d{0,2})?")
 _NVME = re.compile(r"/dev/nvme(\d{1,3})n1(?:p([1-9]\d{0,2}))?")
 _CCISS = re.compile(r"/dev/cciss/c0d(\d{1,3})(?:p([1-9]\d{0,2}))?")
 _BY_PATH = re.compile(r"/dev/disk/by-(path|id)/(\S+?)(?:-part([1-9]\d{0,2}))?")
+_ALL = re.compile(r"/dev/(?:sd|hd|xvd)")  # what a pattern for any disk starts with
 _TOKEN = re.compile(r"/dev/[A-Za-z0-9_./:@+-]*[A-Za-z0-9_:@+-]")  # not a pattern's last dot
 
 
@@ -45,7 +46,7 @@ def parse(device: str) -> Place | None:
         return Place("cciss", int(match[1]), int(match[2] or 0))
     if match := _BY_PATH.fullmatch(device):
         return _by_path(match[1], match[2], int(match[3] or 0))
-    return None
+    return Place("all", None, 0) if _ALL.fullmatch(device) else None
 
 
 def _by_path(kind: str, name: str, partition: int) -> Place | None:
@@ -89,7 +90,7 @@ class DeviceMap:
     def find(self, device: str) -> tuple[int, int] | None:
         """The disk's index and the partition's number; None when there is no such disk."""
         place = parse(device)
-        if place is None:
+        if place is None or place.kind == "all":
             return None
         counted = self._counted(place.kind)
         if place.disk is None:
@@ -102,7 +103,9 @@ class DeviceMap:
         return of_kind or list(range(len(self.controllers)))
 
     def plain(self, device: str) -> str | None:
-        """The name on the target: /dev/vda1."""
+        """The name on the target: /dev/vda1. /dev/sd, the start of a pattern, becomes /dev/vd."""
+        if _ALL.fullmatch(device):
+            return f"/dev/{self.prefix}"
         found = self.find(device)
         if found is None:
             return None

@@ -18,6 +18,7 @@ MENU_LST = "/boot/grub/menu.lst"
 DEFAULT_GRUB = "/etc/default/grub"
 GRUBENV = "/boot/grub/grubenv"
 GRUBENV_SIZE = 1024  # bytes, always
+MAX_DEPTH = 50  # of menus and blocks inside each other
 
 _MENU = re.compile(r"^\s*(menuentry|submenu)\s+('(?:[^']|'\\'')*'|\"(?:[^\"\\]|\\.)*\"|\S+)")
 _ID = re.compile(r"(?:\$menuentry_id_option|--id)[ =]+('[^']*'|\"[^\"]*\"|\S+)")
@@ -62,6 +63,8 @@ def menu_entries(text: str) -> list[MenuEntry]:
         stripped = line.strip()
         if stripped.startswith("#"):
             continue
+        if len(stack) > MAX_DEPTH:
+            break
         if match := _MENU.match(line):
             stack.append(_opened(line, match, _menu_above(stack)))
         elif stripped.endswith("{"):

@@ -133,6 +133,7 @@ def _from(guest: Guest, sources: Iterable[tuple[str, Parser]]) -> list[Reference
 def _interfaces_files(guest: Guest) -> list[str]:
     """/etc/network/interfaces and what it includes, each once."""
     files: dict[str, None] = {}
+    asked: set[str] = set()
     pending = ["/etc/network/interfaces"]
     while pending:
         path = pending.pop(0)
@@ -141,7 +142,9 @@ def _interfaces_files(guest: Guest) -> list[str]:
             continue
         files[path] = None
         for pattern in nic_config.ifupdown_sources(text):
-            pending += guest.glob(pattern)
+            if pattern not in asked:
+                asked.add(pattern)
+                pending += guest.glob(pattern)
     return list(files)
 
 

@@ -89,7 +89,10 @@ def ifupdown(text: str, where: str) -> list[Reference]:
 
 
 def ifupdown_sources(text: str) -> list[str]:
-    """The glob patterns of the files that an interfaces file includes."""
+    """The glob patterns of the files that an interfaces file includes.
+
+    One with many wildcards may match without end, through links to the folder they are in.
+    """
     patterns = []
     for line in _logical_lines(text):
         words = line.split()
@@ -97,7 +100,10 @@ def ifupdown_sources(text: str) -> list[str]:
             patterns.append(words[1])
         elif len(words) == 2 and words[0] == "source-directory":
             patterns.append(f"{words[1].rstrip('/')}/*")
-    return [p if p.startswith("/") else f"/etc/network/{p}" for p in patterns]
+    patterns = [p if p.startswith("/") else f"/etc/network/{p}" for p in patterns]
+    return [
+        p for p in patterns if sum(any(c in part for c in "*?[{") for part in p.split("/")) <= 2
+    ]
 
 
 def _logical_lines(text: str) -> Iterable[str]:

@@ -35,6 +35,7 @@ MIXED = DeviceMap(("scsi", "nvme", "scsi"), "vd", {})
         ("/dev/md0", None),
         ("/dev/sr0", None),
         ("/dev/fd0", None),
+        ("/dev/sd", Place("all", None, 0)),
         ("/dev/sda01", None),
         ("/dev/sdaaaa1", None),
     ],
@@ -138,6 +139,12 @@ def test_what_is_unknown_stays_and_is_told() -> None:
             '\tglobal_filter = [ "a|^/dev/sda.*|", "r|.*|" ]\n',
             '\tglobal_filter = [ "a|^/dev/vda.*|", "r|.*|" ]\n',
         ),
+        (
+            "/etc/lvm/lvm.conf",
+            'filter=["a|/dev/sd.*|", "a|/dev/sd[a-z]2|", "r|.*|"]\n',
+            'filter=["a|/dev/vd.*|", "a|/dev/vd[a-z]2|", "r|.*|"]\n',
+        ),
+        ("/etc/mdadm/mdadm.conf", "DEVICE /dev/sd*\n", "DEVICE /dev/vd*\n"),
         (
             "/var/cache/debconf/config.dat",
             "Name: grub-pc/install_devices\nTemplate: x\nValue: /dev/sda\nOwners: grub-pc\n",

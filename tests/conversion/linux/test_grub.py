@@ -182,6 +182,10 @@ def test_a_file_of_empty_lines_is_read_at_once() -> None:
     assert x11.modesetting(text) == text
 
 
+def test_menus_without_end_are_cut() -> None:
+    assert grub.menu_entries("submenu x {\n" * 100_000) == []
+
+
 # Consoles -----------------------------------------------------------------------------------------
 
 

@@ -47,6 +47,7 @@ def test_ifupdown(text: str, expected: list[str]) -> None:
 
 def test_ifupdown_sources() -> None:
     text = "source /etc/network/interfaces.d/*\nsource-directory interfaces.d\n#source /x\n"
+    text += "source /a/*/*/*/*/*\n"
     assert nic_config.ifupdown_sources(text) == [
         "/etc/network/interfaces.d/*",
         "/etc/network/interfaces.d/*",
