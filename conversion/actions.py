@@ -51,6 +51,22 @@ def changing(guest: Guest, path: str) -> Iterator[None]:
         ) from exc
 
 
+def in_real_folder(guest: Guest, path: str) -> str:
+    """The same path without links in its folder, which is made if there is none.
+
+    The calls of guestfs that run cp, ln or mv follow links as if / were the appliance's own.
+    """
+    folder, _, name = path.rpartition("/")
+    make_folder(guest, folder or "/")
+    return f"{guest.g.realpath(folder or '/').rstrip('/')}/{name}"
+
+
+def make_folder(guest: Guest, path: str) -> None:
+    """mkdir_p takes no link to a folder for one."""
+    if not guest.g.is_dir(path, followsymlinks=True):
+        guest.g.mkdir_p(path)
+
+
 @dataclass(frozen=True)
 class WriteFile:
     """Create or replace a file, keeping the owner and mode of one that was there.
@@ -65,10 +81,8 @@ class WriteFile:
 
     def apply(self, guest: Guest) -> Changes:
         g = guest.g
-        parent = self.path.rsplit("/", 1)[0] or "/"
         with changing(guest, self.path):
-            if not g.is_dir(parent, followsymlinks=True):
-                g.mkdir_p(parent)
+            make_folder(guest, self.path.rsplit("/", 1)[0] or "/")
             existed = is_file(g, self.path)
             if not existed:
                 g.rm_f(self.path)
@@ -108,8 +122,7 @@ class CopyFile:
         if guest.exists(self.path):
             return ()
         with changing(guest, self.path):
-            guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
-            guest.g.cp(self.source, self.path)
+            guest.g.cp(guest.g.realpath(self.source), in_real_folder(guest, self.path))
         return (self.change,)
 
 
@@ -134,8 +147,7 @@ class Symlink:
 
     def apply(self, guest: Guest) -> Changes:
         with changing(guest, self.path):
-            guest.g.mkdir_p(self.path.rsplit("/", 1)[0] or "/")
-            guest.g.ln_sf(self.target, self.path)
+            guest.g.ln_sf(self.target, in_real_folder(guest, self.path))
         return (self.change,)
 
 

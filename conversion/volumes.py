@@ -6,6 +6,7 @@ The appliance has activated logical volumes and md arrays that need no key when 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,10 +97,15 @@ def probe(g: Any, device: str) -> Filesystem:
         device=device,
         type=tags.get("TYPE", ""),
         uuid=tags.get("UUID", ""),
-        label=tags.get("LABEL", ""),
+        label=_unescape(tags.get("LABEL", "")),
         partuuid=tags.get("PART_ENTRY_UUID", ""),
-        partlabel=tags.get("PART_ENTRY_NAME", ""),
+        partlabel=_unescape(tags.get("PART_ENTRY_NAME", "")),
     )
+
+
+def _unescape(value: str) -> str:
+    """`blkid -o export` writes a backslash before spaces and quotes."""
+    return re.sub(r"\\(.)", r"\1", value)
 
 
 # From the guest's names to devices ----------------------------------------------------------------

@@ -198,7 +198,8 @@ class InstallFromHost:
     change: Change
 
     def apply(self, guest: Guest) -> Changes:
-        folder = guest.g.mkdtemp("/var/tmp/v2v-XXXXXX")  # noqa: S108 - in the guest
+        # In the guest; /var/tmp may be a link, through which rm_rf would leave the guest's tree.
+        folder = guest.g.realpath(guest.g.mkdtemp("/var/tmp/v2v-XXXXXX"))  # noqa: S108
         try:
             paths = []
             for file in self.files:

@@ -107,8 +107,8 @@ class Extend:
     change: Change
 
     def apply(self, guest: Guest) -> Changes:
-        path = self.kernel.initramfs
-        assert path is not None  # noqa: S101 - repair() gives an Extend only for a file
+        assert self.kernel.initramfs is not None  # noqa: S101 - there is no Extend without a file
+        path = guest.g.realpath(self.kernel.initramfs)  # cp and mv would leave the guest's tree
         files = module_files(guest, self.kernel, self.missing.modules)
         entries = extension(
             self.contents, self.kernel.version, self.kernel.modules, self.missing, files
@@ -116,7 +116,7 @@ class Extend:
         align = alignment(self.contents)
         size = guest.g.filesize(path)
         tail = tail_bytes(size, entries, compress=_can_gzip(guest, self.kernel), align=align)
-        check_space(guest, size + len(tail))
+        check_space(guest, path, size + len(tail))
         self._write(guest, path, size, tail)
         self._verify(guest, path)
         return (self.change,)
@@ -126,10 +126,11 @@ class Extend:
         temporary = f"{path}.v2v-new"
         try:
             local.write_bytes(tail)
-            guest.g.cp_a(guest.g.realpath(path), temporary)
+            guest.g.rm_f(temporary)
+            guest.g.cp_a(path, temporary)
             guest.g.upload_offset(str(local), temporary, size)
             guest.g.sync()
-            guest.g.mv(temporary, guest.g.realpath(path))
+            guest.g.mv(temporary, path)
         finally:
             local.unlink(missing_ok=True)
             guest.g.rm_f(temporary)
@@ -163,8 +164,8 @@ def _can_gzip(guest: Guest, kernel: Kernel) -> bool:
     return "\nCONFIG_RD_GZIP=y\n" in config
 
 
-def check_space(guest: Guest, needed: int) -> None:
-    stat_fs = guest.g.statvfs("/boot")
+def check_space(guest: Guest, path: str, needed: int) -> None:
+    stat_fs = guest.g.statvfs(path)
     free = stat_fs["bavail"] * stat_fs["frsize"]
     if free < needed + SPARE:
         raise GuestError(

@@ -65,9 +65,7 @@ def add_fallback_loader(guest: Guest) -> Iterable[Action]:
         )
         return
     loaders = {
-        name: [
-            f for f in guest.g.ls(f"{ESP}/EFI/{name}") if guest.g.is_file(f"{ESP}/EFI/{name}/{f}")
-        ]
+        name: _files(guest, f"{ESP}/EFI/{name}")
         for name in guest.g.ls(f"{ESP}/EFI")
         if guest.g.is_dir(f"{ESP}/EFI/{name}")
     }

@@ -394,6 +394,16 @@ def test_a_mountpoint_that_is_a_link_stays_inside_the_guest(bench, scratch):
     assert g.ls("/usr/bin") == ["lost+found"]
 
 
+def test_a_label_with_a_space(bench, scratch):
+    g, device = bench.g, f"{scratch}1"
+    g.mkfs("ext4", device)
+    g.mount(device, "/")
+    install(g, "/dev/sda1 / ext4\nLABEL=my\\040data /srv ext4\n")
+    g.umount_all()
+    g.mkfs("ext4", f"{scratch}2", label="my data")
+    assert prepare(scratch_disks(bench)).mounts["/srv"] == f"{scratch}2"
+
+
 def test_the_esp_is_mounted_where_systemd_would_though_no_fstab_names_it(bench, scratch):
     g, device = bench.g, f"{scratch}1"
     g.mkfs("ext4", device)

@@ -13,14 +13,14 @@ import pytest
 
 import fixtures
 from conversion import linux
-from conversion.actions import Action
+from conversion.actions import Action, CopyFile, Symlink
 from conversion.guest import Guest
 from conversion.linux import grub, initramfs_repair, network
 from conversion.linux.cpio import Entry, write_archive
 from v2v.errors import GuestError
 from v2v.job import ConversionOptions
 from v2v.run import Run
-from v2v.types import DiskFormat, Firmware, GuestOS, Nic, Source, SourceDisk
+from v2v.types import Change, DiskFormat, Firmware, GuestOS, Nic, Source, SourceDisk
 
 pytestmark = pytest.mark.appliance
 
@@ -187,7 +187,8 @@ def test_a_complete_initramfs_is_left_alone(guest: Guest) -> None:
     assert step("initramfs", guest) == []
 
 
-def test_an_initramfs_without_virtio_is_extended(guest: Guest) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_initramfs_without_virtio_is_extended(guest: Guest, *, linked: bool) -> None:
     old = guest.g.read_file(INITRD)
     lean = write_archive(
         [
@@ -196,8 +197,12 @@ def test_an_initramfs_without_virtio_is_extended(guest: Guest) -> None:
             Entry("conf/modules", 0o100644, b"linear\n"),
         ]
     )
+    if linked:
+        guest.g.mv("/boot", "/real")
+        guest.g.ln_s("/real", "/boot")
     guest.g.write(INITRD, lean)
     guest.g.chmod(0o600, INITRD)
+    guest.g.mkfifo(0o644, f"{INITRD}.v2v-new")
     guest.g.mkdir_p("/etc/initramfs-tools")
     guest.g.write(initramfs_repair.MODULES_FILE, b"# none\n")
     changes = do("initramfs", guest)
@@ -209,6 +214,9 @@ def test_an_initramfs_without_virtio_is_extended(guest: Guest) -> None:
     guest.facts.clear()
     assert step("initramfs", guest) == []
     guest.g.write(INITRD, old)
+    if linked:
+        guest.g.rm("/boot")
+        guest.g.mv("/real", "/boot")
 
 
 def test_an_initramfs_that_is_none_is_rebuilt_by_the_guest(guest: Guest) -> None:
@@ -251,6 +259,17 @@ def test_a_uefi_guest_gets_a_fallback_loader(guest: Guest) -> None:
     assert len(do("uefi", guest)) == 2
     assert guest.g.read_file("/boot/efi/EFI/BOOT/BOOTX64.EFI") == b"shimx64.efi"
     assert step("uefi", guest) == []
+
+
+def test_links_are_made_through_folders_that_are_links(guest: Guest) -> None:
+    """guestfs would make them in the appliance's own /srv, or fail."""
+    guest.g.mkdir_p("/srv/wants")
+    guest.g.ln_s("/srv/wants", "/etc/wants")
+    change = Change("x", "y")
+    Symlink("/etc/wants/a", "/nowhere", change).apply(guest)
+    guest.g.write("/srv/wants/b", b"b")
+    CopyFile("/etc/wants/b", "/etc/wants/c", change).apply(guest)
+    assert sorted(guest.g.ls("/srv/wants")) == ["a", "b", "c"]
 
 
 def test_the_console_of_xen_becomes_the_serial_port(guest: Guest) -> None:
