@@ -13,10 +13,10 @@ import pytest
 
 import v2v
 from v2v import coordinator
-from v2v.api import list_jobs
+from v2v.api import list_jobs, start
 from v2v.errors import UsageError, V2VError
 from v2v.events import Event, JobFailed, JobStarted, StepStarted, Warned
-from v2v.job import ConversionOptions
+from v2v.job import ConversionOptions, Job, ModuleChoice
 from v2v.logs import LogFile, logged_to
 from v2v.types import MiB
 
@@ -53,6 +53,22 @@ def test_disk_is_copied_as_it_is(disk: Path, target: Path, tmp_path: Path) -> No
     assert report["status"] == "finished"
     assert report["copies"][0]["data"] < 8 * MiB
     assert result.report.is_file()
+
+
+def test_disks_are_copied_side_by_side_to_their_own_files(target: Path, tmp_path: Path) -> None:
+    disks = [tmp_path / name for name in ("a.img", "b.img", "c.img")]
+    for number, disk in enumerate(disks):
+        disk.write_bytes(bytes(510) + b"\x55\xaa" + bytes([number + 1]) * 3 * MiB)
+    job = Job(
+        input=ModuleChoice("disk"),
+        output=ModuleChoice("local", {"-os": str(target)}),
+        guests=tuple(map(str, disks)),
+        conversion=AS_IT_IS,
+        parallel=3,
+    )
+    start(job, jobs=tmp_path / "jobs")
+    for disk, letter in zip(disks, "abc", strict=True):
+        assert (target / f"a-sd{letter}").read_bytes() == disk.read_bytes()
 
 
 def test_finished_job_resumes_to_the_same_result(disk: Path, target: Path, tmp_path: Path) -> None:

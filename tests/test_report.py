@@ -89,7 +89,7 @@ REPORT = Report(
     ),
     timings=(
         Timing("source", 0.1, 0.0, "Reading the source"),
-        Timing("launch", 12.0, 0.2, "Starting the appliance"),
+        Timing("launch", 12.0, 0.2, "Starting the appliance", 1),
         Timing("guest", 40.0, 0.2, "Converting the guest"),
         Timing("copied:0", 4.2, 40.3, "Copying disk 1/1"),
         Timing("boot-check", 48.0, 45.0, "Checking that the guest boots"),
@@ -266,3 +266,9 @@ def test_steps_of_a_run_know_when_they_began(run: Run):
     assert (first.title, second.title) == ("First", "Second")
     assert first.start is not None and second.start is not None
     assert 0 <= first.start <= second.start
+
+
+def test_steps_know_what_they_are_part_of(run: Run):
+    with run.step("a", "Whole"), run.step("b", "Part"):
+        pass
+    assert [(step.name, step.depth) for step in run.timings] == [("b", 1), ("a", 0)]

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from v2v import events, network, overlay
 from v2v.boot_check import boot_check
+from v2v.cancel import Cancel
 from v2v.converter import Converter
 from v2v.copy.engine import copy_disk, measure
+from v2v.copy.sinks import Sink
 from v2v.endpoint import Endpoint
-from v2v.errors import BootCheckError, HostError, JobError, UsageError
+from v2v.errors import BootCheckError, Cancelled, HostError, JobError, UsageError
 from v2v.hardware import target_hardware
 from v2v.input import Input
 from v2v.job import Job
-from v2v.output import Output
+from v2v.output import Output, is_copied
 from v2v.run import Run
 from v2v.types import (
     BootEvidence,
@@ -33,6 +37,8 @@ from v2v.types import (
     Source,
     TargetDisk,
 )
+
+T = TypeVar("T")
 
 OVERLAY_SPACE = 1 * GiB  # what a conversion may write before it is copied; the field's own minimum
 
@@ -58,7 +64,7 @@ def migrate(job: Job, input_: Input, output: Output, converter: Converter, run: 
             guest = convert(job, source, disks, converter, run)
             output.check_guest(guest, run)
             targets = create_targets(source, disks, output, run)
-            copy_disks(disks, targets, output, run)
+            copy_disks(disks, targets, output, run, parallel=job.parallel)
     guest = run.journal.get("guest", ConvertedGuest)
     targets = run.journal.get("disks", tuple[TargetDisk, ...])
     ref = finalize(source, guest, targets, output, run)
@@ -171,29 +177,57 @@ def create_targets(
 
 
 def copy_disks(
-    disks: Sequence[Endpoint], targets: Sequence[TargetDisk], output: Output, run: Run
+    disks: Sequence[Endpoint],
+    targets: Sequence[TargetDisk],
+    output: Output,
+    run: Run,
+    *,
+    parallel: int,
 ) -> None:
     """Copy every disk that is not copied yet; each is journaled when it is safe on the target."""
-    pending = [i for i in range(len(disks)) if f"copied:{i}" not in run.journal]
+    stop = Cancel()  # by the user, or because a disk failed: then the others need not go on
     with ExitStack() as stack:
-        if pending:
-            sinks = stack.enter_context(output.connect(targets, run))
-        for index in range(len(disks)):
-            run.once(
+        sinks = _connect(targets, output, run, stack)
+
+        def copy(index: int) -> CopyResult:
+            progress = partial(_tell_progress, run, index)
+            return run.once(
                 f"copied:{index}",
                 f"Copying disk {index + 1}/{len(disks)}",
                 CopyResult,
-                lambda index=index: copy_disk(  # type: ignore[misc]
-                    index,
-                    disks[index],
-                    sinks[index],
-                    cancel=run.cancel,
-                    progress=partial(_tell_progress, run, index),
+                lambda: copy_disk(
+                    index, disks[index], sinks[index], cancel=stop, progress=progress
                 ),
             )
-    run.journal.put(
-        "copied", [run.journal.get(f"copied:{i}", CopyResult) for i in range(len(disks))]
-    )
+
+        stack.enter_context(run.cancel.calling(stop.cancel))
+        run.journal.put("copied", all_done(copy, range(len(disks)), stop, parallel=parallel))
+
+
+def _connect(
+    targets: Sequence[TargetDisk], output: Output, run: Run, stack: ExitStack
+) -> Sequence[Sink]:
+    if all(is_copied(run, index) for index in range(len(targets))):
+        return ()
+    return stack.enter_context(output.connect(targets, run))
+
+
+def all_done(
+    action: Callable[[int], T], numbers: Sequence[int], stop: Cancel, *, parallel: int
+) -> list[T]:
+    """What `action` gives for each number, `parallel` at a time. The first error stops the rest."""
+    with ThreadPoolExecutor(parallel, thread_name_prefix="copy") as pool:
+        tasks = [pool.submit(action, number) for number in numbers]
+        try:
+            wait(tasks, return_when=FIRST_EXCEPTION)
+        finally:
+            if not all(task.done() for task in tasks):
+                stop.cancel()
+                pool.shutdown(wait=False, cancel_futures=True)
+    errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
+        raise error
+    return [task.result() for task in tasks]
 
 
 def _tell_progress(run: Run, disk: int, done: int, total: int) -> None:

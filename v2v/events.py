@@ -46,9 +46,12 @@ class JobFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStarted(Event):
+    """`depth` is how many longer steps it is part of. Steps of one depth may run side by side."""
+
     event = "step-started"
     step: str
     title: str
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,7 @@ class StepFinished(Event):
     title: str
     seconds: float
     reused: bool = False
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

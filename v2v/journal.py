@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -43,6 +44,7 @@ class Journal:
             ) from None
         if created:
             sync_folder(path.parent)
+        self._lock = threading.Lock()
         self._values = self._load()
 
     def _load(self) -> dict[str, Any]:
@@ -77,8 +79,9 @@ class Journal:
         # Not msgspec's encoder: names from a guest may hold bytes that are no UTF-8 (surrogates).
         entry = {"key": key, "at": time.time(), "value": plain}
         line = json.dumps(entry, separators=(",", ":")).encode("ascii") + b"\n"
-        self._append(line)
-        self._values[key] = plain
+        with self._lock:  # disks are copied by several threads
+            self._append(line)
+            self._values[key] = plain
 
     def _append(self, line: bytes) -> None:
         good_bytes = os.fstat(self._fd).st_size

@@ -221,7 +221,7 @@ def chart(report: Report) -> Chart | None:
     bars = tuple(
         Bar(
             label=(step.title or step.name)[:60],
-            depth=_depth(steps, index),
+            depth=step.depth,
             time=time_text(step.seconds),
             x=round(LABELS + start * scale, 1),
             y=index * ROW,
@@ -249,15 +249,6 @@ def _steps(report: Report) -> list[tuple[float, Timing]]:
             steps.append((now, timing))
             now += timing.seconds
     return sorted(steps, key=lambda pair: (round(pair[0], 3), -pair[1].seconds))
-
-
-def _depth(steps: list[tuple[float, Timing]], index: int) -> int:
-    start, step = steps[index]
-    return sum(
-        begin <= start < begin + other.seconds
-        and start + step.seconds <= begin + other.seconds + 0.01
-        for begin, other in steps[:index]
-    )
 
 
 def _tick_times(end: float) -> list[float]:

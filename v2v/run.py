@@ -13,6 +13,7 @@ import secrets
 import shutil
 import string
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,8 @@ class Run:
         self.timings: list[Timing] = []
         self._began = time.monotonic()
         self._emit = emit
+        self._emitting = threading.RLock()
+        self._thread = threading.local()  # `depth`: how many steps are under way in it
         self.journal = Journal(folder / "journal")
         try:
             self._remove_stale_tmp()
@@ -125,7 +128,8 @@ class Run:
             link.unlink()
 
     def emit(self, kind: type[Event], **values: Any) -> None:
-        self._emit(kind(job=self.job_id, **values))
+        with self._emitting:  # disks are copied by several threads; a sink hears one at a time
+            self._emit(kind(job=self.job_id, **values))
 
     def warn(self, text: str, *, id: str, hint: str | None = None) -> None:
         self.emit(events.Warned, id=id, text=text, hint=hint)
@@ -134,14 +138,17 @@ class Run:
     def step(self, step: str, title: str) -> Iterator[None]:
         """A named part of the work, told to the user and timed for the report."""
         self.cancel.check()
-        self.emit(events.StepStarted, step=step, title=title)
+        depth = getattr(self._thread, "depth", 0)
+        self.emit(events.StepStarted, step=step, title=title, depth=depth)
         start = time.monotonic()
+        self._thread.depth = depth + 1
         try:
             yield
         finally:  # a step that failed took its time too
+            self._thread.depth = depth
             seconds = time.monotonic() - start
-            self.timings.append(Timing(step, seconds, start - self._began, title))
-        self.emit(events.StepFinished, step=step, title=title, seconds=seconds)
+            self.timings.append(Timing(step, seconds, start - self._began, title, depth))
+        self.emit(events.StepFinished, step=step, title=title, seconds=seconds, depth=depth)
 
     def once(self, step: str, title: str, kind: type[T], action: Callable[[], T]) -> T:
         """Do a durable step, unless this job has finished it before; give its result."""

@@ -163,6 +163,7 @@ class Timing:
     seconds: float
     start: float | None = None  # seconds after the job's run began, where known
     title: str | None = None  # what people call it
+    depth: int = 0  # how many longer steps it is part of
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,7 @@ class Rich(Pace):
             case events.JobStarted():
                 self._line(f"{'Resuming' if event.resumed else 'Starting'} job {event.job}", "dim")
             case events.StepStarted():
-                title = self._indent() + clean(event.title)
+                title = "  " * event.depth + clean(event.title)
                 self._step_tasks[event.step] = self._steps.add_task(title, total=None)
             case events.StepFinished():
                 self._finished(event)
@@ -211,18 +211,15 @@ class Rich(Pace):
             self._steps.remove_task(task)
         note = "was done before" if event.reused else time_text(event.seconds)
         style = "dim" if event.reused else "green"
-        self._line(f"{self._indent()}✓ {event.title}  {note}", style)
-
-    def _indent(self) -> str:
-        """Of a part of the steps that are running."""
-        return "  " * len(self._step_tasks)
+        self._line(f"{'  ' * event.depth}✓ {event.title}  {note}", style)
 
     def _failed(self) -> None:
         """The steps that were running are those that failed."""
-        titles = {task.id: task.description.lstrip() for task in self._steps.tasks}
-        for depth, task in enumerate(self._step_tasks.values()):
+        titles = {task.id: task.description for task in self._steps.tasks}
+        for task in self._step_tasks.values():
             self._steps.remove_task(task)
-            self._line(f"{'  ' * depth}✗ {titles[task]}", "red")
+            title = titles[task].lstrip()
+            self._line(f"{titles[task].removesuffix(title)}✗ {title}", "red")
         self._step_tasks.clear()
 
     def _progress(self, event: events.CopyProgress) -> None:

@@ -45,8 +45,7 @@ class Watch:
             case events.JobFailed():
                 self.failed = event
             case events.StepStarted():
-                depth = sum(step.seconds is None for step in self.steps)
-                self.steps.append(summary.TimedStep(event.step, event.title, depth))
+                self.steps.append(summary.TimedStep(event.step, event.title, event.depth))
             case events.StepFinished(reused=True):
                 self.steps.append(summary.TimedStep(event.step, event.title, 0, 0.0, reused=True))
             case events.StepFinished():
