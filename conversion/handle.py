@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -27,6 +28,8 @@ from v2v.types import MiB
 
 log = logging.getLogger(__name__)
 
+LEAST_SPACE = 16 * MiB  # free where the overlays are; what the host needs while we stop
+SPACE_SECONDS = 0.5  # between looks at it
 KEY_MEMORY = 2048  # MiB; LUKS2's key derivation takes up to 1 GiB by itself
 NO_SPACE = "No space left on device"
 TRACE = "trace: "  # before each of our calls in the log
@@ -46,6 +49,7 @@ class Appliance:
         self._killed = False
         self._failure: BaseException | None = None
         self.died = False
+        self.out_of_space = False
         try:
             self._g = self._configure(endpoints, options)
         except BaseException:
@@ -63,6 +67,7 @@ class Appliance:
         g.set_event_callback(self._note_death, guestfs.EVENT_SUBPROCESS_QUIT)
         g.set_program("v2v")
         g.set_identifier("v2v")
+        g.set_pgroup(True)  # Ctrl-C at the terminal is ours to handle, in order
         g.set_verbose(options.trace)  # makes the appliance's kernel talkative: some 3 s under TCG
         g.set_trace(True)
         g.set_tmpdir(str(self._run.tmp))
@@ -124,10 +129,10 @@ class Appliance:
 
     def shut_down(self) -> None:
         """Unmount everything and end the appliance. An error here means that writes were lost."""
-        with self._lock:
-            self._pid = None
         self._g.umount_all()
         self._g.sync()
+        with self._lock:
+            self._pid = None
         self._g.shutdown()
 
     def close(self) -> None:
@@ -164,7 +169,7 @@ def start_appliance(
     run.cancel.check()
     appliance = Appliance(endpoints, options, run)
     try:
-        with run.cancel.calling(appliance.kill):
+        with run.cancel.calling(appliance.kill), _watching_space(appliance, run):
             yield appliance
             appliance.result()
             appliance.shut_down()
@@ -174,6 +179,27 @@ def start_appliance(
         raise error from exc
     finally:
         appliance.close()
+
+
+@contextmanager
+def _watching_space(appliance: Appliance, run: Run) -> Iterator[None]:
+    """End the appliance when its overlays cannot grow: its QEMU would wait for room forever."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SPACE_SECONDS):
+            if shutil.disk_usage(run.folder).free < LEAST_SPACE:
+                appliance.out_of_space = True
+                appliance.kill()
+                return
+
+    thread = threading.Thread(target=watch, name="space", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 @contextmanager
@@ -190,6 +216,12 @@ def _translate(exc: Exception, appliance: Appliance, run: Run) -> Exception:
     where = f"see {run.folder / 'log' / 'appliance.log'}"
     if run.cancel.cancelled:
         return Cancelled()
+    if appliance.out_of_space:
+        return HostError(
+            f"{run.folder}: no room is left for what the conversion writes",
+            id="no-space-jobs",
+            hint="make room, or choose another place with --jobs-dir or $V2V_JOBS",
+        )
     if appliance.died and not (isinstance(exc, V2VError) and exc.id == "appliance-failed"):
         return HostError("the libguestfs appliance died", id="appliance-died", hint=where)
     if type(exc) is RuntimeError or isinstance(exc, UnicodeDecodeError):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from conversion import handle
 from conversion.handle import open_appliance, start_appliance
 from tests.conversion.disks import blank, serve
 from v2v.errors import Cancelled, GuestError, HostError
@@ -143,6 +144,19 @@ def test_an_appliance_that_dies_is_an_error_of_the_host(disk, run):
         when_logged(run, "sleep 500", lambda: os.kill(pid, signal.SIGKILL))
         g.debug("sh", ["sleep 500"])
     assert caught.value.id == "appliance-died"
+
+
+@pytest.mark.appliance
+def test_a_full_disk_under_the_overlays_does_not_hang(disk, run, monkeypatch):
+    with (
+        serve([disk], run) as endpoints,
+        pytest.raises(HostError) as caught,
+        open_appliance(endpoints, OPTIONS, run) as g,
+    ):
+        monkeypatch.setattr(handle, "LEAST_SPACE", 1 << 60)
+        g.debug("sh", ["sleep 500"])
+    assert caught.value.id == "no-space-jobs"
+    assert not children()
 
 
 PROGRAM = """
