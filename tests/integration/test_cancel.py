@@ -26,13 +26,16 @@ def test_interrupted_convert_leaves_nothing(
     target.mkdir()
     argv = [*COMMAND, "--jobs-dir", str(jobs), "-i", "disk", str(guest_image("tiny-debian"))]
     with subprocess.Popen(
-        [*argv, "-o", "local", "-os", str(target)], stdout=subprocess.PIPE, text=True
+        [*argv, "-o", "local", "-os", str(target)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             event = json.loads(line)
             if event["event"] == "step-started" and event["step"] == step:
-                os.kill(process.pid, signal.SIGINT)
+                os.killpg(process.pid, signal.SIGINT)  # as a terminal does
                 break
         else:
             pytest.fail(f"the step {step} never started")

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO, TypeVar
 
@@ -137,7 +137,8 @@ def verbose_log(args: argparse.Namespace) -> Iterator[None]:
 # Threads and signals ------------------------------------------------------------------------------
 
 
-DONE = b"\0"  # what the worker writes to the pipe; signals write their numbers
+DONE = b"\0"  # what the worker writes to the pipe
+ASKED = 0x80  # and a signal's number, what our handler writes; a bare number only wakes the reader
 
 
 def in_worker(action: Callable[[], T], cancel: Cancel) -> T:
@@ -171,13 +172,14 @@ def in_worker(action: Callable[[], T], cancel: Cancel) -> T:
 def _wait(reader: int, cancel: Cancel) -> None:
     interrupts = 0
     while (byte := os.read(reader, 1)) != DONE:
-        if byte[0] not in SIGNALS:
+        signum = byte[0] - ASKED
+        if signum not in SIGNALS:
             continue
-        interrupts += byte[0] == signal.SIGINT
+        interrupts += signum == signal.SIGINT
         if interrupts > 1:
             _leave_at_once()
         if not cancel.cancelled:
-            name = signal.Signals(byte[0]).name
+            name = signal.Signals(signum).name
             print(f"v2v: {name}: stopping and cleaning up", file=sys.stderr, flush=True)
             cancel.cancel()
 
@@ -207,7 +209,16 @@ def _pipe() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _signals_to(writer: int) -> Iterator[None]:
-    """Signals write their numbers to a file descriptor and do nothing else."""
+    """Signals wake who reads the pipe of `writer`, and write there what was asked.
+
+    Python's wake-up alone would not do: a process that a library forked shares the pipe, and tells
+    there of the same Ctrl-C once more; but it runs no Python.
+    """
+
+    def handle(number: int, frame: object) -> None:
+        with suppress(BlockingIOError):
+            os.write(writer, bytes([ASKED + number]))
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -215,7 +226,7 @@ def _signals_to(writer: int) -> Iterator[None]:
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for signum in SIGNALS:
         if signum != signal.SIGHUP or before[signum] is not signal.SIG_IGN:  # nohup is respected
-            signal.signal(signum, lambda number, frame: None)
+            signal.signal(signum, handle)
     try:
         yield
     finally:
