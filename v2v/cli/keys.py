@@ -1,12 +1,11 @@
-"""--key and --keys-from-stdin: passphrases become files that only their owner reads."""
+"""--key and --keys-from-stdin: passphrases become files in memory, which end with this process."""
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from v2v.errors import HostError, UsageError
@@ -14,17 +13,16 @@ from v2v.errors import HostError, UsageError
 
 @contextmanager
 def key_files(given: Sequence[str], *, from_stdin: bool) -> Iterator[tuple[str, ...]]:
-    """Give ID:file:PATH for every key; a text is in a private file for the length of the block."""
-    with tempfile.TemporaryDirectory(prefix="v2v-keys-") as folder:  # mode 0700
-        keys = [_file_of(word, Path(folder), index) for index, word in enumerate(given)]
+    """Give ID:file:PATH for every key; a text is in a file for the length of the block."""
+    with ExitStack() as files:
+        keys = [_file_of(word, files) for word in given]
         if from_stdin:
-            for index, line in enumerate(sys.stdin.read().splitlines()):
-                path = _write(Path(folder) / f"stdin-{index}", line)
-                keys.append(f"all:file:{path}")
+            lines = sys.stdin.read().splitlines()
+            keys += [f"all:file:{_in_memory(line, files)}" for line in lines]
         yield tuple(keys)
 
 
-def _file_of(word: str, folder: Path, index: int) -> str:
+def _file_of(word: str, files: ExitStack) -> str:
     identity, _, selector = word.partition(":")
     kind, _, value = selector.partition(":")
     if kind == "clevis":
@@ -39,7 +37,7 @@ def _file_of(word: str, folder: Path, index: int) -> str:
             f"--key {identity}:...: not ID:file:PATH", id="key-form", hint="see `v2v convert -h`"
         )
     if kind == "key":
-        path = _write(folder / f"key-{index}", value)
+        path = _in_memory(value, files)
         print(
             f"v2v: warning: --key {identity}:key: other users of this host see the passphrase; "
             f"use --key {identity}:file:PATH",
@@ -52,8 +50,9 @@ def _file_of(word: str, folder: Path, index: int) -> str:
     return f"{identity}:file:{path}"
 
 
-def _write(path: Path, text: str) -> Path:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as stream:
-        stream.write(text)
-    return path
+def _in_memory(text: str, files: ExitStack) -> Path:
+    """A file of this process alone (memfd_create(2)): not even kill -9 leaves it behind."""
+    fd = os.memfd_create("v2v-key")
+    files.callback(os.close, fd)
+    os.write(fd, text.encode("utf-8", "surrogateescape"))
+    return Path(f"/proc/{os.getpid()}/fd/{fd}")  # not "self": a resume must not find its own
