@@ -36,6 +36,19 @@ def test_uefi_guest_boots_from_its_fallback_loader(
     subprocess.run(["sh", "-n", script], check=True)
 
 
+def test_initramfs_is_rebuilt_by_the_guests_own_tools_when_asked(
+    guest_image: Callable[[str], Path], tmp_path: Path
+) -> None:
+    result = v2v.convert(
+        guest_image("debian-12-lean"),
+        output="null",
+        conversion=v2v.ConversionOptions(initramfs="rebuild"),
+        jobs=tmp_path / "jobs",
+    )
+    assert [c for c in result.converted.changes if c.what.startswith("Rebuilt the initramfs")]
+    assert not result.converted.findings
+
+
 def test_guest_without_virtio_in_its_initramfs_is_repaired_and_boots(
     guest_image: Callable[[str], Path], tmp_path: Path
 ) -> None:
