@@ -21,6 +21,7 @@ _PUBLIC = {
     "JobSummary": "v2v.api",
     "Inspection": "v2v.converter",
     "ConversionOptions": "v2v.job",
+    "NicMap": "v2v.job",
     "Cancel": "v2v.cancel",
     "Event": "v2v.events",
     "V2VError": "v2v.errors",
@@ -32,6 +33,7 @@ __all__ = [
     "Event",
     "Inspection",
     "JobSummary",
+    "NicMap",
     "Result",
     "V2VError",
     "__version__",
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from v2v.converter import Inspection
     from v2v.errors import V2VError
     from v2v.events import Event
-    from v2v.job import ConversionOptions
+    from v2v.job import ConversionOptions, NicMap
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from v2v.cancel import Cancel
 from v2v.converter import Inspection
 from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Emit
-from v2v.job import ConversionOptions, Job, ModuleChoice
+from v2v.job import ConversionOptions, Job, ModuleChoice, NicMap
 from v2v.logs import LogFile, logged_to
 from v2v.run import Run, default_jobs_folder
 from v2v.types import (
@@ -154,7 +154,9 @@ def convert(
     input_options: dict[str, str] | None = None,
     output_options: dict[str, str] | None = None,
     conversion: ConversionOptions | None = None,
+    nic_maps: Sequence[NicMap] = (),
     boot_check: float | None = None,
+    parallel: int = 1,
     jobs: Path | None = None,
     emit: Emit = events.ignore,
     cancel: Cancel | None = None,
@@ -163,7 +165,8 @@ def convert(
 
     guests: its disks, its metadata file or its name, as the input takes them. storage: where to
     put it (-os). input_options and output_options: the module's words by flag, {"-of": "qcow2",
-    "-oo compressed": ""}. boot_check: seconds allowed to boot, None for no check.
+    "-oo compressed": ""}. nic_maps: where the source's networks go. boot_check: seconds
+    allowed to boot, None for no check. parallel: disks copied at a time.
     """
     words = dict(output_options or {})
     if storage is not None:
@@ -173,8 +176,10 @@ def convert(
         output=ModuleChoice(output, words),
         guests=tuple(str(guest) for guest in guests),
         name=name,
+        nic_maps=tuple(nic_maps),
         conversion=conversion or ConversionOptions(),
         boot_check=boot_check,
+        parallel=parallel,
     )
     return start(job, jobs=jobs, emit=emit, cancel=cancel)
 

@@ -157,7 +157,8 @@ def convert(
             overlay.settle(disk, index, run)
         return guest
 
-    guest = run.once("guest", "Converting the guest", ConvertedGuest, action)
+    title = "Converting the guest" if job.conversion.convert else "Taking the guest as it is"
+    guest = run.once("guest", title, ConvertedGuest, action)
     for finding in guest.findings:
         if finding.severity == "warning":
             run.warn(finding.text, id=finding.id, hint=finding.hint)

@@ -108,6 +108,7 @@ CONVERTED = ConvertedGuest(
     0,
     GuestCaps(BlockBus.VIRTIO_BLK, NetModel.VIRTIO, Machine.Q35),
     (),
+    kernel="6.1.0-28-amd64",
     changes=(
         Change("Removed open-vm-tools", "it does nothing here"),
         Change("Kept the name ens192", "it is configured", "/etc/a"),

@@ -43,7 +43,8 @@ def json_text(value: object) -> str:
 def text(result: Result, steps: Iterable[TimedStep]) -> str:
     """The end of a successful job."""
     guest = result.guest
-    lines = ["", f"{clean(guest.name)} is converted."]
+    done = "converted" if result.converted.kernel else "copied as it was"
+    lines = ["", f"{clean(guest.name)} is {done}."]
     lines += [f"  disk      {clean(disk.location)}" for disk in guest.disks]
     for label, value in (
         ("metadata", guest.metadata),
