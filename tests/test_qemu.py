@@ -9,33 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.machines import machine
 from v2v import qemu
 from v2v.errors import HostError, TargetError
 from v2v.hardware import Hardware
 from v2v.types import BlockBus, DiskFormat, Firmware, Machine, MiB, NetModel, Nic
 
-HARDWARE = Hardware(
+HARDWARE = machine(
     name="a,b",
     memory=64 * MiB,
-    vcpus=2,
-    arch="x86_64",
-    machine=Machine.Q35,
-    firmware=Firmware.BIOS,
-    secure_boot=False,
-    tpm=False,
-    block_bus=BlockBus.VIRTIO_BLK,
     disk_count=2,
     boot_disk=1,
-    net_model=NetModel.VIRTIO,
     nics=(Nic(mac="52:54:00:00:00:01"), Nic(mac="52:54:00:00:00:02")),
-    rng=True,
-    balloon=True,
-    pvpanic=True,
-    vsock=True,
-    virtio_1_0=True,
-    rtc_utc=True,
     genid="12345678-1234-1234-1234-123456789abc",
-    osinfo=None,
 )
 
 

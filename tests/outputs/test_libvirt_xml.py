@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from tests.outputs.machines import disks, machine
+from tests.machines import disks, machine
 from v2v.hardware import Hardware
 from v2v.outputs._libvirt_xml import domain_uuid, domain_xml
 from v2v.types import BlockBus, DiskFormat, Firmware, Machine, NetModel, Nic, TargetDisk

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.outputs.machines import machine
+from tests.machines import machine
 from v2v import qemu as emulator
 from v2v.hardware import Hardware
 from v2v.outputs._files import safe_name
