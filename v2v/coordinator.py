@@ -263,9 +263,10 @@ def prove(
         return None
     if "boot-check" in run.journal:
         return run.journal.get("boot-check", BootEvidence)
-    instrument: Callable[[Sequence[Endpoint]], None] = lambda disks: converter.add_serial_console(  # noqa: E731
-        guest, disks, job.conversion, run
-    )
+
+    def instrument(copies: Sequence[Endpoint]) -> None:
+        converter.add_serial_console(guest, copies, job.conversion, run)
+
     with run.step("boot-check", "Checking that the guest boots"):
         evidence = boot_check(
             target_hardware(source, guest),
