@@ -12,7 +12,8 @@ import pytest
 import v2v
 from v2v.api import Result
 
-pytestmark = [pytest.mark.appliance, pytest.mark.boots]
+# The time covers building the guest, too.
+pytestmark = [pytest.mark.appliance, pytest.mark.boots, pytest.mark.timeout(1800)]
 
 BOOT_SECONDS = 600  # far more than a boot takes without KVM, so that only a guest that hangs fails
 

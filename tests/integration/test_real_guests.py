@@ -10,7 +10,8 @@ import pytest
 
 import v2v
 
-pytestmark = [pytest.mark.appliance, pytest.mark.boots]
+# The time covers building the guest, too.
+pytestmark = [pytest.mark.appliance, pytest.mark.boots, pytest.mark.timeout(1800)]
 
 BOOT_SECONDS = 600
 
