@@ -16,7 +16,7 @@ from v2v import coordinator
 from v2v.api import list_jobs, start
 from v2v.errors import UsageError, V2VError
 from v2v.events import Event, JobFailed, JobStarted, StepStarted, Warned
-from v2v.job import ConversionOptions, Job, ModuleChoice
+from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice
 from v2v.logs import LogFile, logged_to
 from v2v.types import MiB
 
@@ -64,7 +64,7 @@ def test_disks_are_copied_side_by_side_to_their_own_files(target: Path, tmp_path
         output=ModuleChoice("local", {"-os": str(target)}),
         guests=tuple(map(str, disks)),
         conversion=AS_IT_IS,
-        parallel=3,
+        copy=CopyOptions(parallel=3),
     )
     start(job, jobs=tmp_path / "jobs")
     for disk, letter in zip(disks, "abc", strict=True):

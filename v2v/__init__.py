@@ -21,6 +21,7 @@ _PUBLIC = {
     "JobSummary": "v2v.api",
     "Inspection": "v2v.converter",
     "ConversionOptions": "v2v.job",
+    "CopyOptions": "v2v.job",
     "NicMap": "v2v.job",
     "Cancel": "v2v.cancel",
     "Event": "v2v.events",
@@ -30,6 +31,7 @@ _PUBLIC = {
 __all__ = [
     "Cancel",
     "ConversionOptions",
+    "CopyOptions",
     "Event",
     "Inspection",
     "JobSummary",
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from v2v.converter import Inspection
     from v2v.errors import V2VError
     from v2v.events import Event
-    from v2v.job import ConversionOptions, NicMap
+    from v2v.job import ConversionOptions, CopyOptions, NicMap
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ from v2v.cancel import Cancel
 from v2v.converter import Inspection
 from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Emit
-from v2v.job import ConversionOptions, Job, ModuleChoice, NicMap
+from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap
 from v2v.logs import LogFile, logged_to
 from v2v.run import Run, default_jobs_folder
 from v2v.types import (
@@ -156,7 +156,7 @@ def convert(
     conversion: ConversionOptions | None = None,
     nic_maps: Sequence[NicMap] = (),
     boot_check: float | None = None,
-    parallel: int = 1,
+    copy: CopyOptions | None = None,
     jobs: Path | None = None,
     emit: Emit = events.ignore,
     cancel: Cancel | None = None,
@@ -166,7 +166,7 @@ def convert(
     guests: its disks, its metadata file or its name, as the input takes them. storage: where to
     put it (-os). input_options and output_options: the module's words by flag, {"-of": "qcow2",
     "-oo compressed": ""}. nic_maps: where the source's networks go. boot_check: seconds
-    allowed to boot, None for no check. parallel: disks copied at a time.
+    allowed to boot, None for no check. copy: how the disks are copied.
     """
     words = dict(output_options or {})
     if storage is not None:
@@ -179,7 +179,7 @@ def convert(
         nic_maps=tuple(nic_maps),
         conversion=conversion or ConversionOptions(),
         boot_check=boot_check,
-        parallel=parallel,
+        copy=copy or CopyOptions(),
     )
     return start(job, jobs=jobs, emit=emit, cancel=cancel)
 

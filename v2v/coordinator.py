@@ -64,7 +64,7 @@ def migrate(job: Job, input_: Input, output: Output, converter: Converter, run: 
             guest = convert(job, source, disks, converter, run)
             output.check_guest(guest, run)
             targets = create_targets(source, disks, output, run)
-            copy_disks(disks, targets, output, run, parallel=job.parallel)
+            copy_disks(disks, targets, output, run, parallel=job.copy.parallel)
     guest = run.journal.get("guest", ConvertedGuest)
     targets = run.journal.get("disks", tuple[TargetDisk, ...])
     ref = finalize(source, guest, targets, output, run)

@@ -18,7 +18,11 @@ def nbd_unix_uri(socket: Path, export: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One disk served over NBD. `socket` is set when the server listens on a Unix socket."""
+    """One disk served over NBD. `socket` is set when the server listens on a Unix socket.
+
+    `file` is a local raw file or block device that holds exactly the bytes of the disk: those who
+    only read may read it directly. `request_size` is how many bytes per read its input prefers.
+    """
 
     uri: str
     size: int  # virtual size in bytes
@@ -29,3 +33,5 @@ class Endpoint:
     maximum_block: int = 32 * MiB
     multi_conn: bool = False
     read_only: bool = True
+    file: Path | None = None
+    request_size: int | None = None

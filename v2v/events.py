@@ -68,12 +68,22 @@ class StepFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyProgress(Event):
-    """Bytes of one disk: `done` of `total` bytes that hold data; holes are not counted."""
+    """Bytes of one disk: `done` of `total` bytes that hold data; holes are not counted.
+
+    `rate` is bytes per second lately, `eta` seconds left; `all_...` tell of all disks together.
+    """
 
     event = "copy-progress"
     disk: int
     done: int
     total: int
+    phase: str = "copy"  # copy, or verify
+    rate: float = 0.0
+    eta: float | None = None
+    all_done: int = 0
+    all_total: int = 0
+    all_rate: float = 0.0
+    all_eta: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

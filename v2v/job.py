@@ -6,6 +6,7 @@ It is the journal's first entry, so `resume` knows it. Secrets are named by file
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,29 @@ class ConversionOptions:
     trace: bool = False  # libguestfs trace in the job's log
 
 
+class PageCache(StrEnum):
+    """What happens to the host's page cache when a local file is written."""
+
+    AUTO = "auto"  # drop it where the disk is large
+    KEEP = "keep"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """What the user may ask of the copy. None: measured, or what the input and output prefer."""
+
+    parallel: int = 1  # disks at a time
+    connections: int | None = None  # per disk
+    requests: int | None = None  # reads in flight per connection
+    request_size: int | None = None  # bytes per write
+    bandwidth: int | None = None  # bytes per second, over all disks
+    verify: float = 0.0  # the part of the target that is read back and compared: 0 to 1
+    overlap: bool = True  # copy what conversion will not touch while it runs
+    page_cache: PageCache = PageCache.AUTO
+    stall_timeout: float = 60.0  # seconds without a byte until a connection counts as lost
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One VM to migrate."""
@@ -55,4 +79,4 @@ class Job:
     nic_maps: tuple[NicMap, ...] = ()
     conversion: ConversionOptions = ConversionOptions()
     boot_check: float | None = None  # seconds allowed, None for no check
-    parallel: int = 1
+    copy: CopyOptions = CopyOptions()

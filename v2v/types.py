@@ -208,13 +208,26 @@ class GuestRef:
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What copying one disk took. All sizes are bytes."""
+    """What copying one disk took. All sizes are bytes.
+
+    `data`, `zero` and `resumed` make up the disk's size, but for what was copied more than once.
+    """
 
     disk: int
     size: int  # virtual size
-    data: int  # read from the source and written to the target
+    data: int  # read from the source, by this run of the job
     zero: int  # known to be zero, never read
     seconds: float
+    found_zero: int = 0  # of `data`: turned out to be zeroes, and was not written as data
+    by_kernel: int = 0  # of `data`: moved or shared by the kernel, without passing through v2v
+    resumed: int = 0  # was on the target already, from an earlier run of the job
+    retries: int = 0  # reads and connections that had to be repeated
+    connections: int = 1  # to the source
+    read_size: int = 0  # the largest read
+    write_size: int = 0  # the largest write
+    checksum: str | None = None  # of the disk's content, as `v2v checksum` gives it
+    verified: float = 0.0  # the part of the target that was read back and compared
+    notes: tuple[str, ...] = ()  # faster ways that were not possible, and why
 
 
 BOOT_MILESTONES = ("nothing", "firmware", "bootloader", "kernel", "root", "userspace", "login")

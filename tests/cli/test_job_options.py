@@ -117,7 +117,7 @@ def test_boot_check(words: str, expected: float | None) -> None:
 
 
 def test_parallel() -> None:
-    assert job_of("x", "--parallel", "4").parallel == 4
+    assert job_of("x", "--parallel", "4").copy.parallel == 4
 
 
 @pytest.mark.parametrize(
