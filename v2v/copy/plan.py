@@ -1,7 +1,7 @@
-"""Arithmetic of copying: from extents to requests. Nothing here reads or writes.
+"""Arithmetic of copying: from extents to steps. Nothing here reads or writes.
 
-Reads and writes have different sizes: a write fills the sink's request, the reads that fill it are
-bounded by what the source can give at once.
+The disk is cut into cells, multiples of `unit` bytes. A cell that holds data is one step, a unit:
+its data is read into one buffer, and the buffer is written. Holes need no buffer and are joined.
 """
 
 from __future__ import annotations
@@ -17,22 +17,19 @@ ZERO_REQUEST = 1 * GiB  # zeroing is cheap, but the NBD protocol's length has 32
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
-    """`length` bytes to write at `offset`; what `reads` leave uncovered is filled with zeroes."""
+class Unit:
+    """What is to be copied of one cell: from where its first extent starts to where the last ends.
+
+    There is data among the extents. What lies between them is to be left alone on the target.
+    """
 
     offset: int
     length: int
-    reads: tuple[Extent, ...]
+    extents: tuple[Extent, ...]
 
-    def gaps(self) -> Iterator[Extent]:
-        """The ranges that no read covers."""
-        position = self.offset
-        for read in self.reads:
-            if read.offset > position:
-                yield Extent(position, read.offset - position, zero=True)
-            position = read.end
-        if position < self.offset + self.length:
-            yield Extent(position, self.offset + self.length - position, zero=True)
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +39,25 @@ class Zero:
     offset: int
     length: int
 
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
 
-Step: TypeAlias = Write | Zero
+
+Step: TypeAlias = Unit | Zero
 
 
-def plan(
-    extents: Iterable[Extent], size: int, *, request: int, maximum_read: int, alignment: int = 1
-) -> Iterator[Step]:
-    """The requests that copy a disk of `size` bytes, in order, covering each byte once.
+def plan(extents: Iterable[Extent], *, unit: int, alignment: int, size: int) -> Iterator[Step]:
+    """The steps that copy `extents`, in disk order: every listed byte is in exactly one.
 
-    Every write lies between two multiples of `request`, a multiple of `alignment`; it starts at a
-    multiple of `alignment` and ends there or at the end of the disk. Reads take at most
-    `maximum_read` bytes and touch data only.
+    `unit` is a multiple of `alignment`, both in bytes. Every step begins at a multiple of
+    `alignment` and ends at one or at `size`, the disk's end, because the list does so wherever it
+    has a gap (see `v2v.extents.widen`). Raises ValueError where that is not so.
     """
-    if request % alignment:
-        raise ValueError(f"a request of {request} bytes is not a multiple of {alignment}")
-    written = 0
-    for part in _aligned(extents, request, alignment, size):
-        if part.offset > written:
-            yield from _zeroes(written, part.offset)
-        yield Write(part.offset, part.length, tuple(_cut(part.reads, maximum_read)))
-        written = part.offset + part.length
-    yield from _zeroes(written, size)
+    if unit % alignment:
+        raise ValueError(f"a unit of {unit} bytes is not a multiple of {alignment}")
+    longest = max(ZERO_REQUEST // alignment, 1) * alignment
+    return _join_zeroes(_steps(_checked(extents, alignment, size), unit), longest)
 
 
 def request_size(preferred: int | None, default: int, *, maximum: int, alignment: int) -> int:
@@ -72,42 +66,77 @@ def request_size(preferred: int | None, default: int, *, maximum: int, alignment
     return max(size // alignment, 1) * alignment
 
 
-def _aligned(extents: Iterable[Extent], request: int, alignment: int, size: int) -> Iterator[Write]:
-    """Data cut at multiples of `request` and widened to `alignment`; neighbours are joined."""
-    pending: Write | None = None
-    for extent in _data(extents, request):
-        start = extent.offset // alignment * alignment
-        end = min(-(-extent.end // alignment) * alignment, size)
-        if pending is None:
-            pending = Write(start, end - start, (extent,))
-        elif _joins(pending, start, request):
-            joined = max(end, pending.offset + pending.length) - pending.offset
-            pending = Write(pending.offset, joined, (*pending.reads, extent))
-        else:
-            yield pending
-            pending = Write(start, end - start, (extent,))
-    if pending is not None:
-        yield pending
-
-
-def _joins(pending: Write, start: int, request: int) -> bool:
-    """Whether what starts at `start` touches the pending write, within the same request."""
-    touches = start <= pending.offset + pending.length
-    return touches and start // request == pending.offset // request
-
-
-def _data(extents: Iterable[Extent], request: int) -> Iterator[Extent]:
+def _checked(extents: Iterable[Extent], alignment: int, size: int) -> Iterator[Extent]:
+    """The extents, joined. A wrong list would make requests that the target cannot take."""
+    position = 0
     for extent in merge(extents):
-        if not extent.zero:
-            yield from split(extent, request)
+        if extent.offset != position:
+            _check_gap(position, extent.offset, alignment)
+        yield extent
+        position = extent.end
+    if position > size:
+        raise ValueError(f"extents reach {position}, beyond the disk's end at {size}")
+    if position < size:
+        _check_gap(position, position, alignment)
 
 
-def _cut(reads: Iterable[Extent], maximum: int) -> Iterator[Extent]:
-    for read in reads:
-        for offset in range(read.offset, read.end, maximum):
-            yield Extent(offset, min(maximum, read.end - offset))
+def _check_gap(start: int, end: int, alignment: int) -> None:
+    """The list stops at `start` and goes on at `end`."""
+    if start > end:
+        raise ValueError(f"extents overlap from {end} to {start}")
+    for edge in (start, end):
+        if edge % alignment:
+            raise ValueError(f"extents have an edge at {edge}, not a multiple of {alignment}")
 
 
-def _zeroes(start: int, end: int) -> Iterator[Zero]:
-    for offset in range(start, end, ZERO_REQUEST):
-        yield Zero(offset, min(ZERO_REQUEST, end - offset))
+def _steps(extents: Iterable[Extent], unit: int) -> Iterator[Step]:
+    parts: list[Extent] = []  # of the cell at hand
+    border = 0  # where that cell ends
+    for extent in extents:
+        for part in (extent,) if extent.end <= border else _by_cell(extent, unit):
+            if part.offset >= border:
+                yield from _cell(parts)
+                parts = []
+                border = (part.offset // unit + 1) * unit
+            parts.append(part)
+    yield from _cell(parts)
+
+
+def _by_cell(extent: Extent, unit: int) -> Iterator[Extent]:
+    """Cut at the borders of cells; the whole cells of a hole stay one piece, however many."""
+    first, last = -(-extent.offset // unit) * unit, extent.end // unit * unit
+    if not extent.zero or first >= last:
+        yield from split(extent, unit)
+        return
+    for low, high in ((extent.offset, first), (first, last), (last, extent.end)):
+        if low < high:
+            yield Extent(low, high - low, zero=True)
+
+
+def _cell(parts: list[Extent]) -> Iterator[Step]:
+    if all(part.zero for part in parts):
+        for part in parts:
+            yield Zero(part.offset, part.length)
+        return
+    start = parts[0].offset
+    yield Unit(start, parts[-1].end - start, tuple(parts))
+
+
+def _join_zeroes(steps: Iterable[Step], longest: int) -> Iterator[Step]:
+    start = end = 0  # zeroes that may go on
+    for step in steps:
+        if isinstance(step, Zero) and step.offset == end:
+            end = step.end
+            continue
+        yield from _zeroes(start, end, longest)
+        if isinstance(step, Zero):
+            start, end = step.offset, step.end
+        else:
+            start = end = step.end
+            yield step
+    yield from _zeroes(start, end, longest)
+
+
+def _zeroes(start: int, end: int, longest: int) -> Iterator[Zero]:
+    for offset in range(start, end, longest):
+        yield Zero(offset, min(longest, end - offset))

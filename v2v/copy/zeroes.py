@@ -1,0 +1,115 @@
+"""Finds the zeroes in what was read, so that they need not be written. Nothing here does.
+
+A look at one word of each block is enough for most data; only a block that begins with zeroes is
+looked through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+from v2v.copy.plan import Unit
+from v2v.extents import Extent
+from v2v.types import KiB
+
+BLOCK = 4 * KiB  # zeroes are looked for in whole blocks: what filesystems keep
+ZEROES = bytes(BLOCK)
+WORD = 8  # bytes of a "Q"
+
+Span: TypeAlias = tuple[int, int]  # [start, end) of the disk
+
+
+def pieces(
+    unit: Unit, buffer: memoryview, *, grain: int, alignment: int, size: int
+) -> list[Extent]:
+    """What to write and what to zero (`zero`) of a unit that was read; neighbours are joined.
+
+    `buffer` holds the bytes from the unit's offset on, zeroes where an extent is a hole. Zeroes,
+    holes or found in the data, are zeroed if there are at least `grain` bytes of them in whole
+    multiples of `alignment`, and written if not. `size` is the disk's end, which counts as aligned.
+    """
+    found: list[Extent] = []
+    for run in _runs(unit.extents):
+        start, end = run[0].offset, run[-1].end
+        zeroes = _zeroes(run, buffer, unit.offset)
+        position = start
+        for low, high in _usable(zeroes, max(grain, 1), alignment, size):
+            if position < low:
+                found.append(Extent(position, low - position))
+            found.append(Extent(low, high - low, zero=True))
+            position = high
+        if position < end:
+            found.append(Extent(position, end - position))
+    return found
+
+
+def _runs(extents: Sequence[Extent]) -> Iterator[Sequence[Extent]]:
+    """The extents, cut where there are gaps."""
+    first = 0
+    for index in range(1, len(extents)):
+        if extents[index - 1].end != extents[index].offset:
+            yield extents[first:index]
+            first = index
+    yield extents[first:]
+
+
+def _usable(zeroes: Iterable[Span], grain: int, alignment: int, size: int) -> Iterator[Span]:
+    """What is left of the spans in whole blocks of the target, where that is worth a request."""
+    for low, high in zeroes:
+        low = -(-low // alignment) * alignment
+        if high != size:
+            high = high // alignment * alignment
+        if high - low >= grain:
+            yield low, high
+
+
+def _zeroes(run: Sequence[Extent], buffer: memoryview, base: int) -> Iterator[Span]:
+    """The zeroes of extents without gaps between them, in order, as long as they can be."""
+    start = end = run[0].offset
+    for low, high in _spans(run, buffer, base):
+        if low > end:
+            if start < end:
+                yield start, end
+            start = low
+        end = max(end, high)
+    if start < end:
+        yield start, end
+
+
+def _spans(run: Sequence[Extent], buffer: memoryview, base: int) -> Iterator[Span]:
+    """Holes, and blocks of zeroes; they may touch, and overlap where a block holds both kinds.
+
+    Buffer and disk differ by `base`.
+    """
+    start, end = run[0].offset, run[-1].end
+    for extent in run:
+        if extent.zero:
+            yield extent.offset, extent.end
+        else:
+            # Whole blocks, for a hole next to the data may be the rest of a block of zeroes.
+            low = max(extent.offset // BLOCK * BLOCK, start)
+            high = min(-(-extent.end // BLOCK) * BLOCK, end)
+            yield from _find(low, high, buffer, base)
+
+
+def _find(low: int, high: int, buffer: memoryview, base: int) -> Iterator[Span]:
+    """The blocks of zeroes in [low, high); the first and last block may be cut off."""
+    first, last = -(-low // BLOCK) * BLOCK, high // BLOCK * BLOCK
+    if first > last:  # within one block
+        first = last = high
+    if low < first and _all_zero(buffer[low - base : first - base]):
+        yield low, first
+    words = buffer[first - base : last - base].cast("Q")[:: BLOCK // WORD].tolist()
+    if 0 in words:
+        for index, word in enumerate(words):
+            start = first + index * BLOCK
+            if not word and _all_zero(buffer[start - base : start - base + BLOCK]):
+                yield start, start + BLOCK
+    if last < high and _all_zero(buffer[last - base : high - base]):
+        yield last, high
+
+
+def _all_zero(view: memoryview) -> bool:
+    """Whether up to BLOCK bytes are all zero. Compares in place, up to the first difference."""
+    return ZEROES.startswith(view)
