@@ -36,6 +36,9 @@ ROWS = {
     ),
     "toolbox": (
         "v2v.accel",
+        "v2v.disk_files",
+        "v2v.image_targets",
+        "v2v.image_targets.*",
         "v2v.nbdkit",
         "v2v.nbd_client",
         "v2v.qemu",
@@ -59,7 +62,14 @@ ROWS = {
         "conversion",
         "conversion.*",
     ),
-    "wiring": ("v2v.registry", "v2v.report", "v2v.report.*", "v2v.api"),
+    "wiring": (
+        "v2v.registry",
+        "v2v.report",
+        "v2v.report.*",
+        "v2v.image_copy",
+        "v2v.copy_state",
+        "v2v.api",
+    ),
     "user": ("v2v.ui", "v2v.doctor", "v2v.cli", "v2v.cli.*"),
 }
 
