@@ -1,9 +1,9 @@
 # `make` lists the targets.
 PYTHON := .venv/bin/python
-.PHONY: help setup demo test test-fast check bench-convert clean
+.PHONY: help setup demo test test-fast check bench-convert bench-copy bench-copy-overlap clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 setup: ## install what is missing: OS packages (apt or dnf), .venv with the v2v command
 	@scripts/setup
@@ -25,6 +25,14 @@ check: setup ## lint, formatting and types
 bench-convert: ## time and memory of converting the demo guest, as a ratio to virt-v2v (half an hour)
 	@scripts/setup --bench
 	$(PYTHON) -m tests.bench.convert
+
+bench-copy: ## time, CPU and memory of the copy, as ratios to nbdcopy, qemu-img and cp (8 minutes)
+	@scripts/setup
+	$(PYTHON) -m tests.bench.copy
+
+bench-copy-overlap: ## a migration from a slow source, copied during conversion and after it
+	@scripts/setup
+	$(PYTHON) -m tests.bench.overlap
 
 clean: ## remove what was built: the environment, caches, guests, the demo's result
 	rm -rf .venv .cache demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
