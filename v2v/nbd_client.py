@@ -64,9 +64,11 @@ def describe(
         handle.shutdown()
 
 
-def connect(endpoint: Endpoint) -> nbd.NBD:
+def connect(
+    endpoint: Endpoint, *, cancel: Cancel | None = None, seconds: float | None = None
+) -> nbd.NBD:
     """A new connection, with base:allocation negotiated when the server has it."""
-    return _connect(endpoint.socket, endpoint.uri, endpoint.export)
+    return _connect(endpoint.socket, endpoint.uri, endpoint.export, cancel, seconds)
 
 
 def extents(

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from v2v import nbd_client, nbdkit
-from v2v.copy import sinks
-from v2v.copy.sinks import FileSink, NbdSink
+from v2v.copy.sinks import FileSink, NbdSink, _fallocate
 from v2v.types import KiB, MiB
 
 
@@ -36,7 +35,7 @@ def test_zeroing_a_file(path: Path, sparse: bool) -> None:
 
 
 def test_zeroing_where_the_filesystem_cannot(path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(sinks, "_fallocate", lambda *_: False)
+    monkeypatch.setattr(_fallocate, "fallocate", lambda *_: False)
     with path.open("r+b") as file:
         FileSink(file.fileno(), request_size=None, is_zero=False).zero(1 * MiB, 1 * MiB + 512)
     assert path.read_bytes() == expected()
@@ -46,7 +45,7 @@ def test_fallocate_tells_what_cannot_be_done_from_errors() -> None:
     reading, writing = os.pipe()
     try:
         with pytest.raises(OSError, match="Illegal seek"):
-            sinks._fallocate(writing, sinks.ZERO_RANGE, 0, 1)
+            _fallocate.fallocate(writing, _fallocate.ZERO_RANGE, 0, 1)
     finally:
         os.close(reading)
         os.close(writing)

@@ -263,7 +263,9 @@ class FolderOutput(Output):
         sparse = self.options.allocation is Allocation.SPARSE
         fd = os.open(disk.working, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            yield FileSink(fd, request_size=RAW_REQUEST, is_zero=blank, sparse=sparse)
+            yield FileSink(
+                fd, request_size=RAW_REQUEST, is_zero=blank, sparse=sparse, size=disk.size
+            )
         finally:
             os.close(fd)
 
@@ -282,6 +284,8 @@ class FolderOutput(Output):
                 request_size=COMPRESSED_REQUEST if compressed else QCOW2_REQUEST,
                 is_zero=blank,
                 alignment=CLUSTER if compressed else None,  # a cluster is compressed once, whole
+                sparse=sparse,
+                cancel=run.cancel,
             )
             try:
                 yield sink

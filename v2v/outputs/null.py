@@ -26,7 +26,7 @@ class NullOutput(Output):
 
     @contextmanager
     def connect(self, disks: Sequence[TargetDisk], run: Run) -> Iterator[Sequence[Sink]]:
-        yield [NullSink(request_size=self.request_size) for _ in disks]
+        yield [NullSink(request_size=self.request_size, size=disk.size) for disk in disks]
 
     def finalize(
         self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run

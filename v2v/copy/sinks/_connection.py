@@ -1,0 +1,202 @@
+"""Connections to an NBD server that notice when it is gone, silent, or no longer wanted."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from v2v import nbd_client
+from v2v.cancel import Cancel
+from v2v.copy.sinks._base import SinkLost
+from v2v.endpoint import Endpoint
+from v2v.errors import SourceError
+
+POLL_MILLISECONDS = 100  # how late a cancelled job or a silent server may be noticed
+
+
+class Connection:
+    """One command at a time, for the thread that holds it.
+
+    A server's refusal is an OSError with its number, and the connection goes on. Whatever else goes
+    wrong is SinkLost: no answer for `stall` seconds, for one.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, stall: float, cancel: Cancel) -> None:
+        import nbd
+
+        self._nbd = nbd
+        self._stall = stall
+        self._cancel = cancel
+        try:
+            self.handle = nbd_client.connect(endpoint, cancel=cancel, seconds=stall)
+        except SourceError as exc:
+            raise SinkLost(errno.ENOTCONN, str(exc)) from exc
+        self.handle.set_pread_initialize(False)  # what it fills is the caller's own memory
+
+    def write(self, offset: int, buffer: memoryview) -> None:
+        self._command(self.handle.aio_pwrite, self._nbd.Buffer.from_buffer(buffer), offset)
+
+    def read(self, offset: int, buffer: memoryview) -> None:
+        self._command(self.handle.aio_pread, self._nbd.Buffer.from_buffer(buffer), offset)
+
+    def zero(self, offset: int, length: int, *, allocate: bool) -> None:
+        """`allocate`: the range is to keep its space."""
+        flags = self._nbd.CMD_FLAG_NO_HOLE if allocate else 0
+        self._command(lambda: self.handle.aio_zero(length, offset, flags=flags))
+
+    def flush(self) -> None:
+        self._command(self.handle.aio_flush)
+
+    def close(self) -> None:
+        """Say goodbye, without waiting for an answer."""
+        try:
+            self.handle.aio_disconnect()
+        except self._nbd.Error:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        nbd_client.hang_up(self.handle)
+
+    def _command(self, start: Callable[..., int], *arguments: Any) -> None:
+        try:
+            self._wait(start(*arguments))
+        except self._nbd.Error as exc:
+            self._cancel.check()
+            raise self._failure(exc) from exc
+
+    def _wait(self, cookie: int) -> None:
+        deadline = time.monotonic() + self._stall
+        while not self.handle.aio_command_completed(cookie):
+            self._cancel.check()
+            if self.handle.poll(POLL_MILLISECONDS) > 0:
+                deadline = time.monotonic() + self._stall
+            elif time.monotonic() > deadline:
+                text = f"the NBD server has not answered for {self._stall:g} s"
+                raise SinkLost(errno.ETIMEDOUT, text)
+
+    def _failure(self, error: Any) -> OSError:
+        gone = self.handle.aio_is_dead() or self.handle.aio_is_closed()
+        number = error.errnum or errno.EIO
+        if gone or number == errno.ESHUTDOWN:
+            return SinkLost(errno.ENOTCONN, f"the NBD server went away: {error.string}")
+        return OSError(number, error.string)
+
+
+class Pool:
+    """Connections to one server. When one is lost, all are, until `reopen`.
+
+    The first one is opened before anything is written, and flushes. So a flush that succeeds was
+    answered by the server that took all writes: had it been started anew in between, the first
+    connection would be dead, though others might be new.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], limit: int, cancel: Cancel) -> None:
+        """At most `limit` connections to write with; the first is kept for flushes if over 1."""
+        self._connect = connect
+        self._limit = limit
+        self._cancel = cancel
+        self._changed = threading.Condition()
+        self._all: list[Connection] = []
+        self._first: list[Connection] = []
+        self._free: list[Connection] = []
+        self._lost: SinkLost | None = None
+        self.reopen()
+
+    def reopen(self) -> None:
+        self.hang_up()
+        with self._changed:
+            first = self._connect()
+            self._all, self._first, self._lost = [first], [first], None
+            self._free = [] if self._limit > 1 else self._first
+
+    def hang_up(self) -> None:
+        """Break all connections, those in use too. Nothing works until `reopen`."""
+        with self._changed:
+            self._lost = self._lost or SinkLost(errno.ENOTCONN, "the connection was given up")
+            for connection in self._all:
+                connection.hang_up()
+            self._all.clear()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self.hang_up()
+
+    @contextmanager
+    def any(self) -> Iterator[Connection]:
+        """A connection for one thread's commands."""
+        with self._held(self._take) as connection:
+            yield connection
+
+    @contextmanager
+    def first(self) -> Iterator[Connection]:
+        with self._held(self._take_first) as connection:
+            yield connection
+
+    @contextmanager
+    def _held(self, take: Callable[[], Connection]) -> Iterator[Connection]:
+        connection = take()
+        try:
+            yield connection
+        except SinkLost as exc:
+            self._lose(connection, exc)
+            raise
+        except OSError:
+            self._give_back(connection)
+            raise
+        except BaseException:  # cancelled, for one: a command is still under way
+            self._lose(connection, SinkLost(errno.ECANCELED, "the connection was given up"))
+            raise
+        self._give_back(connection)
+
+    def _take(self) -> Connection:
+        with self._changed:
+            while True:
+                self._check()
+                if self._free:
+                    return self._free.pop()
+                if self._limit > 1 and len(self._all) <= self._limit:
+                    return self._open()
+                self._changed.wait()
+
+    def _take_first(self) -> Connection:
+        with self._changed:
+            while True:
+                self._check()
+                if self._first:
+                    return self._first.pop()
+                self._changed.wait()
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            self._cancel.check()
+            raise SinkLost(*self._lost.args)
+
+    def _open(self) -> Connection:
+        try:
+            connection = self._connect()
+        except SinkLost as exc:
+            self._lose(self._all[0], exc)
+            raise
+        self._all.append(connection)
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        with self._changed:
+            if connection in self._all:  # else it was hung up meanwhile
+                free = self._first if connection is self._all[0] else self._free
+                free.append(connection)
+                self._changed.notify_all()
+
+    def _lose(self, connection: Connection, error: SinkLost) -> None:
+        with self._changed:
+            if connection in self._all:
+                self._lost = error
+                self.hang_up()
