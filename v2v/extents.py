@@ -240,16 +240,29 @@ class ExtentMap:
 
     def _coalesce(self, count: int) -> None:
         """Take the smallest holes as data, one at least, until about `count` extents are left."""
-        left = max((self.count - count) // 2, 1)  # holes to give up: each joins two extents
-        classes = Counter(hole.length.bit_length() for hole in self if hole.zero)
-        given_up: dict[int, int] = {}  # of each class of lengths (a power of two)
-        for bits, number in sorted(classes.items()):
-            given_up[bits] = min(number, left)
-            left -= given_up[bits]
-        old = iter(self)
-        self._edges = array("Q", [0])
-        for extent in old:
-            bits = extent.length.bit_length()
-            taken = extent.zero and given_up[bits] > 0
-            given_up[bits] = given_up.get(bits, 0) - taken
-            self._append(extent.end, extent.zero and not taken)
+        first, size = int(not self._first_zero), self.size
+        starts, ends = self._edges[first::2], self._edges[first + 1 :: 2]
+        # A hole that is given up joins two extents.
+        given_up = _smallest(map(sub, ends, starts), max((self.count - count) // 2, 1))
+        edges = array("Q")
+        for start, end in zip(starts, ends, strict=False):  # the last start may be data's end
+            bits = (end - start).bit_length()
+            if given_up[bits]:
+                given_up[bits] -= 1
+            else:
+                edges.extend((start, end))
+        self._first_zero = bool(edges) and edges[0] == 0
+        if not self._first_zero:
+            edges.insert(0, 0)
+        if edges[-1] < size:
+            edges.append(size)
+        self._edges = edges
+
+
+def _smallest(lengths: Iterable[int], number: int) -> Counter[int]:
+    """How many of each class (bits of a length) make the `number` smallest ones, by class."""
+    classes = Counter(map(int.bit_length, lengths))
+    for bits in sorted(classes):
+        classes[bits] = min(classes[bits], number)
+        number -= classes[bits]
+    return classes
