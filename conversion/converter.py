@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from conversion import session
@@ -10,7 +10,7 @@ from conversion.guest import Guest
 from conversion.inspection import UNKNOWN, Root
 from conversion.problems import Problems
 from conversion.session import Disks, open_disks
-from v2v.converter import Inspection
+from v2v.converter import Inspection, nobody_waits
 from v2v.endpoint import Endpoint
 from v2v.job import ConversionOptions
 from v2v.run import Run
@@ -21,7 +21,12 @@ class GuestfsConverter:
     """The Converter that works with libguestfs."""
 
     def convert(
-        self, source: Source, endpoints: Sequence[Endpoint], options: ConversionOptions, run: Run
+        self,
+        source: Source,
+        endpoints: Sequence[Endpoint],
+        options: ConversionOptions,
+        run: Run,
+        trimmed: Callable[[], None] = nobody_waits,
     ) -> ConvertedGuest:
         began = len(run.timings)
         problems = Problems()
@@ -31,6 +36,7 @@ class GuestfsConverter:
             guest = session.mount(disks, root)
             session.check_room(disks, guest)
             session.trim(disks, guest, "convert:trim-before", "Trimming free space")
+            trimmed()
             changes = apply_steps(guest)
             converted = describe(guest, changes)
             session.trim(disks, guest, "convert:trim-after", "Trimming what was freed")

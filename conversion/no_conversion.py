@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from conversion import boot
 from conversion.inspection import UNKNOWN
-from v2v.converter import Inspection
+from v2v.converter import Inspection, nobody_waits
 from v2v.endpoint import Endpoint
 from v2v.job import ConversionOptions
 from v2v.run import Run
@@ -44,7 +44,12 @@ class NoConversion:
     """A Converter that changes nothing."""
 
     def convert(
-        self, source: Source, endpoints: Sequence[Endpoint], options: ConversionOptions, run: Run
+        self,
+        source: Source,
+        endpoints: Sequence[Endpoint],
+        options: ConversionOptions,
+        run: Run,
+        trimmed: Callable[[], None] = nobody_waits,
     ) -> ConvertedGuest:
         heads = boot.read_heads(endpoints)
         firmware = boot.firmware(source, heads)

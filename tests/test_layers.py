@@ -41,6 +41,7 @@ ROWS = {
         "v2v.image_targets.*",
         "v2v.nbdkit",
         "v2v.nbd_client",
+        "v2v.nbd_layers",
         "v2v.qemu",
         "v2v.qemu_img",
         "v2v.qemu_nbd",

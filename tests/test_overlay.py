@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,11 @@ from tests.contract.input_suite import children, read_all
 from tests.fakes.disks import disk_content
 from v2v import nbd_client, nbdkit, overlay, qemu_img
 from v2v.endpoint import Endpoint
+from v2v.errors import SourceError
+from v2v.extents import Extent
+from v2v.nbd_layers import layers
 from v2v.run import Run
-from v2v.types import DiskFormat, KiB, MiB
+from v2v.types import DiskFormat, GiB, KiB, MiB
 
 SIZE = 6 * MiB
 
@@ -190,3 +194,74 @@ def test_throw_away_leaves_the_image_alone(disk: Path, run: Run, format: DiskFor
     assert not path.exists()
     assert image.read_bytes() == before
     assert children() == set()
+
+
+def test_what_is_the_overlays_own_is_told_in_whole_clusters(disk: Path, run: Run) -> None:
+    with source(disk, run) as endpoint, overlay.open_overlay(endpoint, 0, run) as top:
+        assert overlay.own_extents(top, 0, run) == []
+        handle = nbd_client.connect(top)
+        handle.pwrite(b"new", MiB + 70 * KiB)
+        handle.trim(128 * KiB, 3 * MiB)
+        handle.pwrite(b"x" * 512, SIZE - 512)
+        handle.shutdown()
+        assert overlay.own_extents(top, 0, run) == [
+            Extent(MiB + 64 * KiB, 64 * KiB),
+            Extent(3 * MiB, 128 * KiB, zero=True),
+            Extent(SIZE - 64 * KiB, 64 * KiB),
+        ]
+        assert read_all(top)[MiB + 70 * KiB :][:3] == b"new"  # nothing was disturbed
+
+
+def test_own_extents_of_a_disk_larger_than_one_answer(run: Run, tmp_path: Path) -> None:
+    with (
+        nbdkit.serve("memory", ["9G"], run=run, name="source") as socket,
+        overlay.open_overlay(nbd_client.describe(socket), 0, run) as top,
+    ):
+        spots = (0, 2 * GiB - 64 * KiB, 2 * GiB, 9 * GiB - 64 * KiB)
+        for spot in spots:
+            write(top, spot, b"x" * 64 * KiB)
+        assert overlay.own_extents(top, 0, run) == [
+            Extent(0, 64 * KiB),
+            Extent(2 * GiB - 64 * KiB, 128 * KiB),
+            Extent(9 * GiB - 64 * KiB, 64 * KiB),
+        ]
+
+
+def test_own_extents_while_the_overlay_is_written(disk: Path, run: Run) -> None:
+    """Another connection may write all the time; what was written before is told."""
+    stop = threading.Event()
+
+    def scribble(endpoint: Endpoint) -> None:
+        handle = nbd_client.connect(endpoint)
+        while not stop.is_set():
+            handle.pwrite(os.urandom(4 * KiB), 4 * MiB)
+            handle.trim(64 * KiB, 5 * MiB)
+        handle.shutdown()
+
+    with source(disk, run) as endpoint, overlay.open_overlay(endpoint, 0, run) as top:
+        write(top, MiB, b"x" * 64 * KiB)
+        thread = threading.Thread(target=scribble, args=(top,))
+        thread.start()
+        try:
+            for _ in range(5):
+                assert Extent(MiB, 64 * KiB) in overlay.own_extents(top, 0, run)
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_the_depths_of_a_live_overlay_agree(disk: Path, run: Run) -> None:
+    with source(disk, run) as endpoint, overlay.open_overlay(endpoint, 0, run) as top:
+        write(top, MiB, b"x" * 64 * KiB)
+        found = list(layers(top))
+        own = [(one.offset, one.length) for one in found if one.own]
+        assert own == [(MiB, 64 * KiB)]
+        assert found[0].offset == 0 and found[-1].end == SIZE
+        holes = [(one.offset, one.length) for one in found if one.zero]
+        assert holes == [(e.offset, e.length) for e in nbd_client.extents(top) if e.zero]
+
+
+def test_a_server_without_depths_is_refused(disk: Path, run: Run) -> None:
+    with source(disk, run) as endpoint, pytest.raises(SourceError) as caught:
+        list(layers(endpoint))
+    assert caught.value.id == "nbd-no-layers"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,15 +39,28 @@ class Inspection:
     timings: tuple[Timing, ...] = ()
 
 
+def nobody_waits() -> None:
+    """The `trimmed` of those who copy nothing while a guest is converted."""
+
+
 class Converter(Protocol):
     """Repairs a guest so that it boots and runs well on KVM.
 
     `endpoints` are writable overlays, one per source disk; the converter knows nothing else of
     where the disks are. It flushes what it wrote before it returns.
+
+    `trimmed` is called once, when the guest's free space was given back and nothing is changed
+    yet: what still comes from the source then will hardly be written any more, and may be copied
+    while the conversion goes on. A converter that is done at once does not call it.
     """
 
     def convert(
-        self, source: Source, endpoints: Sequence[Endpoint], options: ConversionOptions, run: Run
+        self,
+        source: Source,
+        endpoints: Sequence[Endpoint],
+        options: ConversionOptions,
+        run: Run,
+        trimmed: Callable[[], None] = nobody_waits,
     ) -> ConvertedGuest: ...
 
     def inspect(

@@ -99,7 +99,13 @@ class Journal:
 
     def forget(self, *, keep: Iterable[str]) -> None:
         """Drop all but the keys to keep: what they told of was undone."""
-        gone = sorted(set(self._values) - set(keep))
+        self.drop(set(self._values) - set(keep))
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forget these keys alone; those that are not there are no error."""
+        gone = sorted(set(keys) & set(self._values))
+        if not gone:
+            return
         self.put("forget", gone)
         for key in [*gone, "forget"]:
             del self._values[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 BASE_ALLOCATION = "base:allocation"
 STATE_ZERO = 2  # NBD_STATE_ZERO of the NBD protocol
+ALLOCATION_DEPTH = "qemu:allocation-depth"  # of qemu-nbd: in which image of a chain the data is
 STATUS_REQUEST = 2 * GiB  # bytes asked about at once; the protocol's length has 32 bits
 READ_REQUEST = MiB  # every server takes so much
 POLL_MILLISECONDS = 100  # how late a cancelled job may notice
@@ -65,26 +67,39 @@ def describe(
 
 
 def connect(
-    endpoint: Endpoint, *, cancel: Cancel | None = None, seconds: float | None = None
+    endpoint: Endpoint,
+    *,
+    cancel: Cancel | None = None,
+    seconds: float | None = None,
+    depths: bool = False,
 ) -> nbd.NBD:
-    """A new connection, with base:allocation negotiated when the server has it."""
-    return _connect(endpoint.socket, endpoint.uri, endpoint.export, cancel, seconds)
+    """A new connection, with base:allocation negotiated when the server has it.
+
+    `depths` negotiates qemu:allocation-depth as well.
+    """
+    where = (endpoint.socket, endpoint.uri, endpoint.export)
+    return _connect(*where, cancel, seconds, depths=depths)
 
 
 def extents(
-    endpoint: Endpoint, handle: nbd.NBD | None = None, *, cancel: Cancel | None = None
+    endpoint: Endpoint,
+    handle: nbd.NBD | None = None,
+    *,
+    cancel: Cancel | None = None,
+    stall: float | None = None,
 ) -> Iterator[Extent]:
     """Data and zeroes of the whole disk, from base:allocation; without it all is data.
 
-    `handle` is a connection to use; without one a connection is made for this.
+    `handle` is a connection to use; without one a connection is made for this. A server that has
+    been silent for `stall` seconds counts as gone.
     """
     cancel = cancel or Cancel()
     if handle is not None:
-        yield from merge(_extents(endpoint.size, handle, cancel))
+        yield from merge(_extents(endpoint.size, handle, cancel, stall))
         return
-    handle = connect(endpoint)
+    handle = connect(endpoint, cancel=cancel, seconds=stall)
     try:
-        yield from merge(_extents(endpoint.size, handle, cancel))
+        yield from merge(_extents(endpoint.size, handle, cancel, stall))
     except BaseException:
         hang_up(handle)  # a server that answers no more would not hear a goodbye either
         raise
@@ -136,6 +151,21 @@ def flush(endpoint: Endpoint) -> None:
         handle.shutdown()
 
 
+def wait(handle: nbd.NBD, command: int, cancel: Cancel, stall: float | None = None) -> None:
+    """Until `command` is answered; a refusal is an nbd.Error.
+
+    Raises TimeoutError when nothing was sent or received for `stall` seconds.
+    """
+    limit = math.inf if stall is None else stall
+    deadline = time.monotonic() + limit
+    while not handle.aio_command_completed(command):
+        cancel.check()
+        if handle.poll(POLL_MILLISECONDS) > 0:
+            deadline = time.monotonic() + limit
+        elif time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, f"the NBD server has been silent for {stall:g} s")
+
+
 def hang_up(handle: nbd.NBD) -> None:
     """Break the connection at once, whatever is in flight and whoever still holds the handle.
 
@@ -166,10 +196,14 @@ def _connect(
     export: str,
     cancel: Cancel | None = None,
     seconds: float | None = None,
+    *,
+    depths: bool = False,
 ) -> nbd.NBD:
     nbd = _binding()
     handle = nbd.NBD()
     handle.add_meta_context(BASE_ALLOCATION)
+    if depths:
+        handle.add_meta_context(ALLOCATION_DEPTH)
     try:
         if socket is None:
             handle.aio_connect_uri(uri)
@@ -211,37 +245,46 @@ def _block_sizes(handle: nbd.NBD) -> tuple[int, int, int]:
     return sizes[0] or 1, sizes[1] or 4096, sizes[2] or 32 * MiB
 
 
-def _extents(size: int, handle: nbd.NBD, cancel: Cancel) -> Iterator[Extent]:
+def _extents(size: int, handle: nbd.NBD, cancel: Cancel, stall: float | None) -> Iterator[Extent]:
     offset = 0
     if not handle.can_meta_context(BASE_ALLOCATION):
         yield Extent(0, size)
         return
     while offset < size:
         length = min(STATUS_REQUEST, size - offset)
-        for span, flags in _status(handle, offset, length, cancel) or [(length, 0)]:
+        for span, flags in _status(handle, offset, length, cancel, stall) or [(length, 0)]:
             span = min(span, size - offset)
             yield Extent(offset, span, zero=bool(flags & STATE_ZERO))
             offset += span
 
 
-def _status(handle: nbd.NBD, offset: int, length: int, cancel: Cancel) -> list[tuple[int, int]]:
+def _status(
+    handle: nbd.NBD, offset: int, length: int, cancel: Cancel, stall: float | None
+) -> list[tuple[int, int]]:
     """One answer: (length, flags) of successive ranges, maybe short; empty if there is none."""
+    return statuses(handle, offset, length, cancel, stall).get(BASE_ALLOCATION, [])
+
+
+def statuses(
+    handle: nbd.NBD, offset: int, length: int, cancel: Cancel, stall: float | None = None
+) -> dict[str, list[tuple[int, int]]]:
+    """The answers to one question by context; none of one that failed."""
     nbd = _binding()
-    found: list[tuple[int, int]] = []
+    found: dict[str, list[tuple[int, int]]] = {}
 
     def answer(context: str, start: int, entries: list[int], error: Any) -> int:
-        if context == BASE_ALLOCATION and start == offset:
-            found.extend(zip(entries[::2], entries[1::2], strict=True))
+        if start == offset:
+            pairs = zip(entries[::2], entries[1::2], strict=True)
+            found[context] = [(span, value) for span, value in pairs if span > 0]
         return 0
 
     try:
-        command = handle.aio_block_status(length, offset, answer)
-        while not handle.aio_command_completed(command):
-            cancel.check()
-            handle.poll(POLL_MILLISECONDS)
+        wait(handle, handle.aio_block_status(length, offset, answer), cancel, stall)
+    except TimeoutError as exc:
+        raise SourceError(str(exc.strerror), id="nbd-lost") from exc
     except nbd.Error as exc:
         if handle.aio_is_dead() or handle.aio_is_closed():
             raise SourceError(f"the NBD server went away: {exc.string}", id="nbd-lost") from exc
         log.debug("block status at %d failed, taken for data: %s", offset, exc.string)
-        return []
-    return [(span, flags) for span, flags in found if span > 0]
+        return {}
+    return found

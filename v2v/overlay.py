@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from v2v import nbd_client, qemu_img, qemu_nbd
+from v2v import nbd_client, nbd_layers, qemu_img, qemu_nbd
 from v2v.endpoint import Endpoint
 from v2v.errors import JobError
+from v2v.extents import Extent
 from v2v.journal import sync_folder
 from v2v.run import Run
 from v2v.types import DiskFormat
@@ -37,6 +38,22 @@ def open_overlay(endpoint: Endpoint, index: int, run: Run) -> Iterator[Endpoint]
     image = {**qemu_nbd.image_options(path, DiskFormat.QCOW2), **_backing(endpoint)}
     with _serve(image, f"overlay-{index}", run) as overlay:
         yield overlay
+
+
+def own_extents(endpoint: Endpoint, index: int, run: Run) -> list[Extent]:
+    """What was written to overlay `index` until now, as data or as zeroes; in whole clusters.
+
+    The rest is as the source has it. The file is looked at without its backing disk, by a server
+    of its own: see v2v.nbd_layers. While a guest is being converted the answer may be old.
+    """
+    nbd_client.flush(endpoint)  # QEMU keeps the newest of its tables in memory
+    image = qemu_nbd.image_options(overlay_path(index, run), DiskFormat.QCOW2)
+    image["force-share"] = "on"  # the server of `open_overlay` has the file locked
+    name = f"layers-{index}"
+    with qemu_nbd.serve(image, run=run, name=name, allocation_depth=True) as socket:
+        alone = nbd_client.describe(socket, cancel=run.cancel)
+        found = nbd_layers.layers(alone, cancel=run.cancel)
+        return [Extent(one.offset, one.length, one.zero) for one in found if one.own]
 
 
 def settle(endpoint: Endpoint, index: int, run: Run) -> None:

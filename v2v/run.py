@@ -8,6 +8,7 @@ that does work; there are no globals.
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 import shutil
@@ -126,6 +127,13 @@ class Run:
             if stale.name.startswith("v2v-"):
                 shutil.rmtree(stale, ignore_errors=True)
             link.unlink()
+
+    def part(self, *, cancel: Cancel | None = None, emit: Emit | None = None) -> Run:
+        """The same run for a part of its work that has its own token, or tells somebody else."""
+        part = copy.copy(self)
+        part.cancel = cancel or self.cancel
+        part._emit = emit or self._emit
+        return part
 
     def emit(self, kind: type[Event], **values: Any) -> None:
         with self._emitting:  # disks are copied by several threads; a sink hears one at a time
