@@ -9,7 +9,8 @@ import pytest
 
 from v2v.cli import job_options, keys, main
 from v2v.errors import HostError, UsageError
-from v2v.job import ConversionOptions, Job, ModuleChoice, NicMap
+from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap, PageCache
+from v2v.types import KiB, MiB
 
 
 def job_of(*words: str) -> Job:
@@ -116,8 +117,28 @@ def test_boot_check(words: str, expected: float | None) -> None:
     assert job_of(*words.split(), "x").boot_check == expected
 
 
-def test_parallel() -> None:
-    assert job_of("x", "--parallel", "4").copy.parallel == 4
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", {}),
+        ("--parallel 4", {"parallel": 4}),
+        ("--connections 8 --requests 64", {"connections": 8, "requests": 64}),
+        ("--request-size 256K", {"request_size": 256 * KiB}),
+        ("--request-size=4MiB", {"request_size": 4 * MiB}),
+        ("--bandwidth 100M", {"bandwidth": 100 * MiB}),
+        ("--bandwidth 500000", {"bandwidth": 500_000}),
+        ("--bandwidth none", {"bandwidth": None}),
+        ("--verify", {"verify": 1.0}),
+        ("--verify=all", {"verify": 1.0}),
+        ("--verify=sample:5%", {"verify": 0.05}),
+        ("--verify=sample:0.5", {"verify": 0.005}),
+        ("--no-overlap", {"overlap": False}),
+        ("--page-cache drop", {"page_cache": PageCache.DROP}),
+        ("--stall-timeout 2.5", {"stall_timeout": 2.5}),
+    ],
+)
+def test_copy_options(words: str, expected: dict[str, Any]) -> None:
+    assert job_of("x", *words.split()).copy == CopyOptions(**expected)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +160,21 @@ def test_parallel() -> None:
         ("x --boot-check=-1", "option-value"),
         ("x --smp 0", "option-value"),
         ("x --parallel two", "option-value"),
+        ("x --connections 0", "option-value"),
+        ("x --connections 65", "option-value"),
+        ("x --requests -1", "option-value"),
+        ("x --request-size 1000", "option-value"),
+        ("x --request-size 64M", "option-value"),
+        ("x --request-size 1T", "option-value"),
+        ("x --bandwidth fast", "option-value"),
+        ("x --bandwidth -5M", "option-value"),
+        ("x --verify=some", "option-value"),
+        ("x --verify=sample:0%", "option-value"),
+        ("x --verify=sample:101%", "option-value"),
+        ("x --page-cache flush", "option-value"),
+        ("x --stall-timeout 0", "option-value"),
+        ("x --stall-timeout nan", "option-value"),
+        ("x --bandwidth-file f", "option-unsupported"),
         ("x --root sda1", "option-value"),
         ("x --block-driver ide", "option-value"),
         ("x --key all", "key-form"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from v2v.cli import job_options, keys, machine, summary, unsupported, work
-from v2v.cli.parser import Parser, positive, seconds
+from v2v.cli import copy_options, job_options, keys, machine, summary, unsupported, work
+from v2v.cli.parser import Parser, seconds
 from v2v.job import Job
 
 BOOT_CHECK_SECONDS = 300.0  # a Debian guest reaches its login prompt in 30-60 s without KVM
@@ -23,6 +23,8 @@ examples:
     v2v convert -i disk a.raw b.raw -o local -os /srv -on web --mac 52:54:00:aa:bb:cc:bridge:br0
   a script that starts the result with QEMU:
     v2v convert -i disk vm.qcow2 -o qemu -os /var/tmp
+  over a slow line, at 20 MiB/s at most, and read back and compared afterwards:
+    v2v convert -i disk vm.vmdk -o local -os /srv --bandwidth 20M --verify
   what would be read, and nothing else:
     v2v convert -i disk vm.vmdk --print-source
 
@@ -45,6 +47,7 @@ def add(commands: Any) -> Parser:
     job_options.add_network(parser)
     job_options.add_guest(parser)
     _add_conversion(parser)
+    copy_options.add(parser, several_disks=True)
     _add_actions(parser)
     job_options.add_messages(parser)
     return parser
@@ -95,9 +98,6 @@ def _add_conversion(parser: Parser) -> None:
         "--appliance-network",
         action="store_true",
         help="let programs of the guest reach the network during the conversion (default: no)",
-    )
-    group.add_argument(
-        "--parallel", type=positive("--parallel"), metavar="N", help="disks copied at a time"
     )
 
 

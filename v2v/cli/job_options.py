@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from v2v import __version__, options, registry
-from v2v.cli import unsupported
+from v2v.cli import copy_options, unsupported
 from v2v.cli.parser import Once, Parser, mac_map, network_map, positive
 from v2v.errors import UsageError
-from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice
+from v2v.job import ConversionOptions, Job, ModuleChoice
 from v2v.types import BlockBus
 from v2v.ui import KINDS
 
@@ -176,7 +176,7 @@ def to_job(args: argparse.Namespace, keys: tuple[str, ...]) -> Job:
         nic_maps=_without_duplicates(given.get("nic_maps") or []),
         conversion=_conversion(args, keys),
         boot_check=given.get("boot_check"),
-        copy=CopyOptions(parallel=given.get("parallel") or 1),
+        copy=copy_options.to_options(args),
     )
 
 

@@ -6,16 +6,18 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from v2v.cli import job_options
+from v2v.cli import copy_options, job_options
 from v2v.cli.parser import Parser
 from v2v.cli.summary import json_text
 from v2v.errors import UsageError
-from v2v.texts import clean, clock_text
+from v2v.texts import clean, clock_text, size_text
 
 EPILOG = """\
 examples:
   v2v jobs
   v2v jobs discard 20260301-101500-web-3f2a     remove what it left, at the target too
+  v2v jobs limit 20260301-101500-web-3f2a 50M   let it read no more than 50 MiB a second from now on
+  v2v jobs limit 20260301-101500-web-3f2a none  as fast as it can again
 
 A job is running, finished, failed, cancelled or interrupted; `v2v resume JOB` goes on with those
 that are not finished. Discarding a finished job removes its folder; its guest stays."""
@@ -24,12 +26,19 @@ that are not finished. Discarding a finished job removes its folder; its guest s
 def add(commands: Any) -> Parser:
     parser: Parser = commands.add_parser(
         "jobs",
-        help="list jobs, or discard one",
-        description="List the jobs of this host, oldest first; or discard one.",
+        help="list jobs, discard one, or limit its bandwidth",
+        description="List the jobs of this host, oldest first; discard one; or change how fast a "
+        "running one may read.",
         epilog=EPILOG,
-        usage="v2v jobs [--json] [--jobs-dir DIR]\n       v2v jobs discard JOB...",
+        usage="v2v jobs [--json] [--jobs-dir DIR]\n       v2v jobs discard JOB...\n"
+        "       v2v jobs limit JOB RATE",
     )
-    parser.add_argument("words", nargs="*", metavar="discard JOB", help="remove these jobs")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="ACTION JOB",
+        help="discard JOB...: remove these jobs; limit JOB RATE: change the bandwidth of one",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     job_options.add_jobs_dir(parser)
     return parser
@@ -38,12 +47,16 @@ def add(commands: Any) -> Parser:
 def run(args: argparse.Namespace) -> int:
     if not args.words:
         return _list(args)
-    action, *job_ids = args.words
-    if action != "discard" or not job_ids:
-        raise UsageError(
-            f"v2v jobs {action}: not understood", id="usage", hint="v2v jobs discard JOB"
-        )
-    return _discard(args, job_ids)
+    action, *words = args.words
+    if action == "discard" and words:
+        return _discard(args, words)
+    if action == "limit" and len(words) == 2:
+        return _limit(args, *words)
+    raise UsageError(
+        f"v2v jobs {' '.join(args.words)}: not understood",
+        id="usage",
+        hint="v2v jobs discard JOB..., or v2v jobs limit JOB RATE",
+    )
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -87,4 +100,13 @@ def _discard(args: argparse.Namespace, job_ids: list[str]) -> int:
     for job_id in job_ids:
         api.discard(job_id, jobs=job_options.jobs_folder(args))
         print(f"{job_id}: discarded")
+    return 0
+
+
+def _limit(args: argparse.Namespace, job_id: str, word: str) -> int:
+    from v2v import api
+
+    rate = copy_options.rate("v2v jobs limit")(word)
+    api.limit_bandwidth(job_id, rate, jobs=job_options.jobs_folder(args))
+    print(f"{job_id}: " + (f"at most {size_text(rate)}/s" if rate else "no limit"))
     return 0

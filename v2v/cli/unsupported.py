@@ -74,7 +74,7 @@ OPTIONS = {
         ),
         _MODE,
     ),
-    **dict.fromkeys(("bandwidth", "bandwidth-file"), "limit the network, with tc for example"),
+    "bandwidth-file": "start with --bandwidth RATE; `v2v jobs limit JOB RATE` changes it later",
     **dict.fromkeys(("debug-gc", "no-trim", "vmtype"), "leave it out; it has no effect"),
     "compressed": "write -of qcow2 -oo compressed",
     "password-file": "write -ip FILE",
