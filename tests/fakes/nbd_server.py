@@ -77,7 +77,6 @@ class NbdServer:
         self.connections: list[Connection] = []
         self._stalled: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
-        self._ending = False
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self.reset(content)
@@ -135,30 +134,41 @@ class NbdServer:
         return [(r.offset, r.length) for r in self.requests if r.command == command]
 
     def start(self) -> None:
+        self._ending = self._closed = False
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
         self._listener.listen(64)
-        self._ending = False
-        self._run(self._accept, self._listener)
+        self._accepting = self._run(self._accept, self._listener)
 
     def stop(self) -> None:
         """As if it was killed: every connection ends, and nobody listens."""
         self.path.unlink(missing_ok=True)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        with self._lock:
-            for connection in self.connections:
-                connection.hang_up()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join()
+        self._accepting.join()
         self._listener.close()
-        self._threads, self._stalled = [], []
+        self._drop_connections()
 
     def restart(self) -> None:
-        self.stop()
+        """As if it was killed and at once started again; who connects meanwhile has to wait."""
+        self._drop_connections()
         self.lose()
-        self.start()
+        with self._changed:
+            self._ending = False
+            self._changed.notify_all()
+
+    def _drop_connections(self) -> None:
+        with self._changed:
+            self._ending, self._stalled = True, []
+            threads, self._threads = self._threads, []
+            for connection in self.connections:
+                connection.hang_up()
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join()
 
     def lose(self) -> None:
         """Forget what was written and not flushed, but for what `keeps` says of each write."""
@@ -243,21 +253,24 @@ class NbdServer:
         long = request.length > large and request.command in (Command.READ, Command.WRITE)
         return bool(end > size or request.offset % small or long or (end % small and end != size))
 
-    def _run(self, function: Callable[..., None], *arguments: object) -> None:
+    def _run(self, function: Callable[..., None], *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=function, args=arguments, name="nbd-fake", daemon=True)
-        with self._lock:
-            self._threads.append(thread)
         thread.start()
+        return thread
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
                 client = listener.accept()[0]
-                with self._lock:
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._ending or self._closed)
+                    if self._closed:
+                        client.close()
+                        return
                     self.accepted += 1
                     connection = Connection(self, client, self.accepted)
                     self.connections.append(connection)
-                self._run(connection.serve)
+                    self._threads.append(self._run(connection.serve))
 
 
 @contextmanager
