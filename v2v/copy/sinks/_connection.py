@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +13,6 @@ from v2v.cancel import Cancel
 from v2v.copy.sinks._base import SinkLost
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError
-
-POLL_MILLISECONDS = 100  # how late a cancelled job or a silent server may be noticed
 
 
 class Connection:
@@ -63,20 +60,12 @@ class Connection:
 
     def _command(self, start: Callable[..., int], *arguments: Any) -> None:
         try:
-            self._wait(start(*arguments))
+            nbd_client.wait(self.handle, start(*arguments), self._cancel, self._stall)
+        except TimeoutError as exc:
+            raise SinkLost(exc.errno, exc.strerror) from exc
         except self._nbd.Error as exc:
             self._cancel.check()
             raise self._failure(exc) from exc
-
-    def _wait(self, cookie: int) -> None:
-        deadline = time.monotonic() + self._stall
-        while not self.handle.aio_command_completed(cookie):
-            self._cancel.check()
-            if self.handle.poll(POLL_MILLISECONDS) > 0:
-                deadline = time.monotonic() + self._stall
-            elif time.monotonic() > deadline:
-                text = f"the NBD server has not answered for {self._stall:g} s"
-                raise SinkLost(errno.ETIMEDOUT, text)
 
     def _failure(self, error: Any) -> OSError:
         gone = self.handle.aio_is_dead() or self.handle.aio_is_closed()

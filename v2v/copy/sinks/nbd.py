@@ -123,7 +123,9 @@ class NbdSink:
         """Asked for on a connection of its own."""
         connection = self._connect()
         try:
-            yield from nbd_client.extents(self._endpoint, connection.handle, cancel=self._cancel)
+            yield from nbd_client.extents(
+                self._endpoint, connection.handle, cancel=self._cancel, stall=self._stall
+            )
         except SourceError as exc:
             raise SinkLost(errno.ENOTCONN, str(exc)) from exc
         finally:
