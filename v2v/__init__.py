@@ -16,6 +16,7 @@ _PUBLIC = {
     "inspect": "v2v.api",
     "resume": "v2v.api",
     "discard": "v2v.api",
+    "limit_bandwidth": "v2v.api",
     "list_jobs": "v2v.api",
     "Result": "v2v.api",
     "JobSummary": "v2v.api",
@@ -42,12 +43,22 @@ __all__ = [
     "convert",
     "discard",
     "inspect",
+    "limit_bandwidth",
     "list_jobs",
     "resume",
 ]
 
 if TYPE_CHECKING:
-    from v2v.api import JobSummary, Result, convert, discard, inspect, list_jobs, resume
+    from v2v.api import (
+        JobSummary,
+        Result,
+        convert,
+        discard,
+        inspect,
+        limit_bandwidth,
+        list_jobs,
+        resume,
+    )
     from v2v.cancel import Cancel
     from v2v.converter import Inspection
     from v2v.errors import V2VError

@@ -7,6 +7,7 @@ Everything here is typed and raises v2v.errors.V2VError. `emit` gets the job's e
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -21,11 +22,12 @@ from conversion import converter_for
 from v2v import __version__, coordinator, events, journal, overlay, registry, report
 from v2v.cancel import Cancel
 from v2v.converter import Inspection
+from v2v.copy.bandwidth import parse_rate
 from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Emit
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap
 from v2v.logs import LogFile, logged_to
-from v2v.run import Run, default_jobs_folder
+from v2v.run import BANDWIDTH, Run, default_jobs_folder, unknown_job
 from v2v.types import (
     BootEvidence,
     ConvertedGuest,
@@ -115,6 +117,21 @@ def discard(job_id: str, *, jobs: Path | None = None) -> None:
             _remove(registry.make_output(run.journal.get("job", Job)), run)
         else:  # it was killed before it had begun
             shutil.rmtree(run.folder)
+
+
+def limit_bandwidth(job_id: str, rate: int | str | None, *, jobs: Path | None = None) -> None:
+    """Change how fast a job may read, also while it runs: bytes per second, "50M", or None.
+
+    It stays so when the job is resumed. Raises UsageError for what is no rate, JobError for an
+    unknown job.
+    """
+    limit = parse_rate(str(rate)) if rate is not None else None
+    folder = (jobs or default_jobs_folder()) / job_id
+    if not (folder / "journal").is_file():
+        raise unknown_job(folder)
+    working = folder / f".bandwidth-{os.getpid()}.new"
+    working.write_text(f"{limit or 'none'}\n")
+    working.replace(folder / BANDWIDTH)
 
 
 def print_source(job: Job, *, jobs: Path | None = None) -> Source:

@@ -7,13 +7,18 @@ same suite against every output. v2v/outputs/null.py is the one to copy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from v2v.copy.sinks import Sink
+from v2v.job import CopyOptions, Job
+from v2v.journal import sync_folder
 from v2v.run import Run
 from v2v.types import ConvertedGuest, GuestRef, Source, TargetDisk
+
+DATA = "data"  # journal: bytes of data per disk
 
 
 class Output(ABC):
@@ -24,6 +29,7 @@ class Output(ABC):
     tools: ClassVar[tuple[str, ...]] = ()
     request_size: ClassVar[int | None] = None  # preferred bytes per write; None: engine's choice
     bootable: ClassVar[bool] = True  # its disks are local, so that --boot-check can boot them
+    can_verify: ClassVar[bool] = True  # what was written can be read back
 
     def __init__(self, options: Any) -> None:
         """`options` is an instance of Options."""
@@ -54,7 +60,10 @@ class Output(ABC):
     def connect(
         self, disks: Sequence[TargetDisk], run: Run
     ) -> AbstractContextManager[Sequence[Sink]]:
-        """Open the disks for writing: one sink per disk, in order."""
+        """Open the disks for writing: one sink per disk, in order.
+
+        What is_copied and is_begun tell of is kept; other disks are blank.
+        """
 
     @abstractmethod
     def finalize(
@@ -74,3 +83,52 @@ class Output(ABC):
 def is_copied(run: Run, index: int) -> bool:
     """Whether this job has disk `index` safe on the target; `connect` must keep what it holds."""
     return f"copied:{index}" in run.journal
+
+
+def is_begun(run: Run, index: int) -> bool:
+    """Whether parts of disk `index` are safe on the target; `connect` must keep what it holds."""
+    from v2v.copy.ledger import Ledger
+
+    return bool(Ledger(ledger_path(run, index)))
+
+
+def ledger_path(run: Run, index: int) -> Path:
+    """Where it is written down which parts of disk `index` are safe on the target."""
+    return run.folder / f"copied-{index}"
+
+
+def digests_path(run: Run, index: int) -> Path:
+    """Where the digests of disk `index` are, for --verify."""
+    return run.folder / f"digests-{index}"
+
+
+def forget_progress(run: Run, indexes: Iterable[int] | None = None) -> None:
+    """Nothing of these disks, or of any, counts as copied any longer. Durable when it returns.
+
+    To be called before what was copied is removed, or made anew.
+    """
+    for index in indexes if indexes is not None else _begun(run):
+        ledger_path(run, index).unlink(missing_ok=True)
+        digests_path(run, index).unlink(missing_ok=True)
+    sync_folder(run.folder)
+
+
+def _begun(run: Run) -> list[int]:
+    found = [path for kind in ("copied", "digests") for path in run.folder.glob(f"{kind}-*")]
+    numbers = {path.name.partition("-")[2] for path in found}
+    return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def copy_options(run: Run) -> CopyOptions:
+    """What the user asked of this job's copy."""
+    return run.journal.get("job", Job).copy if "job" in run.journal else CopyOptions()
+
+
+def record_data(sizes: Sequence[int], run: Run) -> None:
+    """Write down how many bytes of data each disk has."""
+    run.journal.put(DATA, tuple(sizes))
+
+
+def data_size(disk: TargetDisk, index: int, run: Run) -> int:
+    """How many bytes of data disk `index` has, about; its virtual size when that is not known."""
+    return run.journal.get(DATA, tuple[int, ...])[index] if DATA in run.journal else disk.size

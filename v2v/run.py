@@ -33,6 +33,7 @@ from v2v.types import Timing
 T = TypeVar("T")
 
 TMP_BYTES = 55  # leaves room for "/v2v-", a server's name, two random parts and "/s"
+BANDWIDTH = "bandwidth"  # the file in a job's folder that says how fast it may read
 JOB_ID_CHARACTERS = string.ascii_letters + string.digits + "-_."
 
 
@@ -43,6 +44,15 @@ def default_jobs_folder() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/v2v/jobs")
     return platformdirs.user_state_path("v2v") / "jobs"
+
+
+def unknown_job(folder: Path) -> JobError:
+    """There is no job in this folder."""
+    return JobError(
+        f"{folder.name}: no such job in {folder.parent}",
+        id="job-unknown",
+        hint="`v2v jobs` lists them",
+    )
 
 
 def _make_tmp() -> Path:
@@ -105,11 +115,7 @@ class Run:
     def open(cls, folder: Path, *, emit: Emit = events.ignore, cancel: Cancel | None = None) -> Run:
         """Open the folder of a job that was started before."""
         if not (folder / "journal").is_file():
-            raise JobError(
-                f"{folder.name}: no such job in {folder.parent}",
-                id="job-unknown",
-                hint="`v2v jobs` lists them",
-            )
+            raise unknown_job(folder)
         return cls(folder, emit=emit, cancel=cancel)
 
     def __enter__(self) -> Run:

@@ -66,6 +66,13 @@ class ContentSuite:
                 assert disk.size is None or endpoint.size - disk.size in range(512)
                 assert read_all(endpoint) == content.ljust(endpoint.size, b"\0")
 
+    def test_a_file_that_may_be_read_directly_is_the_disk(self, case: InputCase, run: Run) -> None:
+        source = case.input.read_source(run)
+        with case.input.serve(source, run) as endpoints:
+            for endpoint in endpoints:
+                if endpoint.file is not None:
+                    assert endpoint.file.read_bytes() == read_all(endpoint)
+
     def test_leaves_the_source_as_it_was(self, case: InputCase, run: Run) -> None:
         before = fingerprint(case.sources)
         source = case.input.read_source(run)

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def serve_folder(
 
         def _send(self, path: Path, *, send_body: bool) -> None:
             size = path.stat().st_size
-            start, end, status, extra = 0, size, 200, {}
+            modified = formatdate(path.stat().st_mtime, usegmt=True)
+            start, end, status, extra = 0, size, 200, {"Last-Modified": modified}
             if ranges:
                 extra["Accept-Ranges"] = "bytes"
                 if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):

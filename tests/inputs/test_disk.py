@@ -342,6 +342,36 @@ def test_web_server_without_ranges(run: Run, disk: Path) -> None:
         refused(run, "http-no-ranges", f"{address}/disk.img")
 
 
+def test_a_file_on_a_web_server_that_was_replaced_is_seen(run: Run, disk: Path) -> None:
+    with serve_folder(disk.parent) as address:
+        first = read(run, f"{address}/disk.img")
+        assert read(run, f"{address}/disk.img") == first
+        os.utime(disk, (0, 1_000_000_000))
+        assert read(run, f"{address}/disk.img") != first
+
+
+@pytest.mark.parametrize(
+    ("kind", "direct"),
+    [("raw", True), ("odd size", False), ("packed", False), ("qcow2", False)],
+)
+def test_only_a_plain_raw_file_may_be_read_directly(
+    run: Run, disk: Path, need_tool, kind: str, direct: bool
+) -> None:
+    for tool in ("nbdkit", "qemu-nbd", "qemu-img"):
+        need_tool(tool)
+    path = disk.with_suffix(f".{kind.partition(' ')[0]}")
+    if kind == "packed":
+        path.write_bytes(lzma.compress(disk.read_bytes()))
+    elif kind == "qcow2":
+        qemu_img("convert", "-f", "raw", "-O", "qcow2", disk, path)
+    else:
+        path.write_bytes(disk.read_bytes() + b"end" * (kind == "odd size"))
+    input_ = DiskInput(DiskOptions(), [str(path)])
+    source = input_.read_source(run)
+    with input_.serve(source, run) as (endpoint,):
+        assert endpoint.file == (path if direct else None)
+
+
 def test_web_page_not_found(run: Run, tmp_path: Path) -> None:
     with serve_folder(tmp_path) as address:
         assert "404" in str(refused(run, "http-unreachable", f"{address}/none.img"))

@@ -23,6 +23,7 @@ class HttpReader:
         self._url, user = split_user(url)
         self._headers = _authorization(user, password_file)
         self.size = 0
+        self.version = ""  # which content this is, as the server tells it; empty: it does not
         self._head = b""
         self._head = self._get(0, HEAD)
 
@@ -41,6 +42,7 @@ class HttpReader:
                 if answer.status != 206:
                     raise self._no_ranges()
                 self.size = self._total(answer.headers)
+                self.version = _version(answer.headers)
                 return bytes(answer.read(length))
         except urllib.error.HTTPError as exc:
             raise self._failed(f"HTTP {exc.code} {exc.reason}", exc.code) from exc
@@ -75,6 +77,11 @@ class HttpReader:
             id="http-unreachable",
             hint=hints.get(code, "is the address right, and the server running?"),
         )
+
+
+def _version(headers: Mapping[str, str]) -> str:
+    """Servers that share the work often have tags of their own for the same file; dates agree."""
+    return headers.get("Last-Modified") or headers.get("ETag") or ""
 
 
 def split_user(url: str) -> tuple[str, str | None]:

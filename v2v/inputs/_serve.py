@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from v2v import nbd_client, nbdkit, process, qemu_nbd
@@ -47,11 +48,23 @@ def serve_disk(
             endpoint = nbd_client.describe(socket, cancel=run.cancel)
         except (ToolError, SourceError) as exc:
             raise _explained(exc, disk, run, name) from exc
-        yield endpoint
+        yield replace(endpoint, file=_plain_file(disk))
 
 
 def is_uri(word: str) -> bool:
     return "://" in word
+
+
+def _plain_file(disk: SourceDisk) -> Path | None:
+    """The local file or device whose bytes are those of the endpoint, where there is one."""
+    if disk.format != DiskFormat.RAW or is_uri(disk.location) or "packed" in disk.details:
+        return None
+    return None if _is_padded(disk) else Path(disk.location)
+
+
+def _is_padded(disk: SourceDisk) -> bool:
+    raw = disk.format == DiskFormat.RAW
+    return raw and (disk.size is None or disk.size % SECTOR != 0)
 
 
 def _needs_nbdkit(disk: SourceDisk) -> bool:
@@ -67,7 +80,7 @@ def _serve_bytes(
     plugin, params, filters = _plugin(disk.location, password_file)
     if packed := disk.details.get("packed"):
         filters = [packed, *filters]
-    if disk.format == DiskFormat.RAW and (disk.size is None or disk.size % SECTOR):
+    if _is_padded(disk):
         filters = ["truncate", *filters]
         params = [*params, f"round-up={SECTOR}"]
     with nbdkit.serve(plugin, params, run=run, name=name, filters=filters) as socket:

@@ -85,7 +85,10 @@ class DiskInput(Input):
         if scheme in ("http", "https"):
             split_user(word)
             reader = HttpReader(word, self.options.password_file)
-            return self._checked(read_remote(reader, self.options.format), reader, index, run)
+            image = read_remote(reader, self.options.format)
+            disk = self._checked(image, reader, index, run)
+            told = {"modified": reader.version} if reader.version else {}
+            return replace(disk, details={**disk.details, **told})
         raise UsageError(
             f"{word}: {scheme}:// is not supported",
             id="uri-scheme",

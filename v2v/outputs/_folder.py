@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
-from v2v import nbd_client, qemu_img, qemu_nbd
-from v2v.copy.sinks import FileSink, NbdSink, Sink
+from v2v import qemu_img
+from v2v.copy.sinks import Sink
 from v2v.errors import TargetError, UsageError
 from v2v.hardware import Hardware, target_hardware
 from v2v.journal import sync_folder
 from v2v.options import option
-from v2v.output import Output, is_copied
+from v2v.output import (
+    Output,
+    forget_progress,
+    is_begun,
+    is_copied,
+)
 from v2v.outputs import _files
+from v2v.outputs._sinks import CLUSTER, RAW_REQUEST, qcow2_sink, raw_sink
 from v2v.run import Run
 from v2v.texts import size_text
 from v2v.types import (
@@ -28,24 +33,11 @@ from v2v.types import (
     ConvertedGuest,
     DiskFormat,
     GuestRef,
-    KiB,
-    MiB,
     Source,
     TargetDisk,
 )
 
-CLUSTER = 64 * KiB  # of the qcow2 files that qemu-img makes
 INODES = "final-files"  # journal: the inode that belongs under each final name
-
-# Bytes per write, measured with 1 GiB of data into tmpfs, read from nbdkit's file plugin, seconds:
-#            256 KiB   1 MiB   2 MiB   4 MiB   8 MiB
-# raw           0.78    0.82    1.03    0.93    0.92
-# qcow2         1.92    1.84    1.55    1.53    1.71
-# The same for 256 MiB that compress to half, compressed qcow2 on ext4 (clusters in parallel):
-#               4.49    5.38    3.89    3.09    4.64
-RAW_REQUEST = 1 * MiB
-QCOW2_REQUEST = 2 * MiB
-COMPRESSED_REQUEST = 4 * MiB
 
 
 class ImageFormat(StrEnum):
@@ -126,7 +118,7 @@ class FolderOutput(Output):
 
     @contextmanager
     def connect(self, disks: Sequence[TargetDisk], run: Run) -> Iterator[Sequence[Sink]]:
-        """Disks whose copy this job has not finished are blank: a half copied one starts anew."""
+        """Disks of which nothing counts as copied are made anew, blank."""
         with ExitStack() as stack:
             yield [
                 stack.enter_context(self._sink(index, disk, run))
@@ -243,51 +235,32 @@ class FolderOutput(Output):
         """The size while it is written: compressed, QEMU takes whole clusters only."""
         return -(-disk.size // CLUSTER) * CLUSTER if self.options.compressed else disk.size
 
-    @contextmanager
-    def _sink(self, index: int, disk: TargetDisk, run: Run) -> Iterator[Sink]:
-        blank = not is_copied(run, index)
-        if blank:
+    def _sink(self, index: int, disk: TargetDisk, run: Run) -> AbstractContextManager[Sink]:
+        kept = self._is_kept(index, disk, run)
+        if not kept:
+            forget_progress(run, [index])
             self._make(disk)
-        elif not Path(disk.working).is_file():
+            sync_folder(self.options.storage)
+        sparse = self.options.allocation is Allocation.SPARSE
+        if disk.format is DiskFormat.RAW:
+            return raw_sink(disk, index, run, blank=not kept, sparse=sparse)
+        compressed = self.options.compressed
+        return qcow2_sink(disk, index, run, blank=not kept, sparse=sparse, compressed=compressed)
+
+    def _is_kept(self, index: int, disk: TargetDisk, run: Run) -> bool:
+        """Whether the working file holds something that counts as copied."""
+        if not is_copied(run, index) and not is_begun(run, index):
+            return False
+        if Path(disk.working).is_file():
+            return True
+        if is_copied(run, index):
             raise TargetError(
                 f"{disk.working} is gone, though it was copied",
                 id="target-lost",
                 hint="start the migration again",
             )
-        kind = self._raw_sink if disk.format is DiskFormat.RAW else self._qcow2_sink
-        with kind(index, disk, run, blank=blank) as sink:
-            yield sink
-
-    @contextmanager
-    def _raw_sink(self, index: int, disk: TargetDisk, run: Run, *, blank: bool) -> Iterator[Sink]:
-        sparse = self.options.allocation is Allocation.SPARSE
-        fd = os.open(disk.working, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            yield FileSink(
-                fd, request_size=RAW_REQUEST, is_zero=blank, sparse=sparse, size=disk.size
-            )
-        finally:
-            os.close(fd)
-
-    @contextmanager
-    def _qcow2_sink(self, index: int, disk: TargetDisk, run: Run, *, blank: bool) -> Iterator[Sink]:
-        compressed = self.options.compressed
-        image = qemu_nbd.image_options(Path(disk.working), DiskFormat.QCOW2)
-        if compressed:
-            image = {"driver": "compress", **{f"file.{k}": v for k, v in image.items()}}
-        sparse = self.options.allocation is Allocation.SPARSE
-        with qemu_nbd.serve(
-            image, run=run, name=f"target-{index}", read_only=False, discard=sparse
-        ) as socket:
-            sink = NbdSink(
-                nbd_client.describe(socket, read_only=False),
-                request_size=COMPRESSED_REQUEST if compressed else QCOW2_REQUEST,
-                is_zero=blank,
-                alignment=CLUSTER if compressed else None,  # a cluster is compressed once, whole
-                sparse=sparse,
-                cancel=run.cancel,
-            )
-            try:
-                yield sink
-            finally:
-                sink.hang_up()  # what counts was flushed
+        run.warn(
+            f"{disk.working} is gone, which held a part of disk {index + 1}: it is copied again",
+            id="target-part-lost",
+        )
+        return False

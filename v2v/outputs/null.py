@@ -18,6 +18,7 @@ class NullOutput(Output):
     Options = NoOptions
     request_size = None  # 0.38 s for 1 GiB with 256 KiB as with 1 MiB: no preference
     bootable = False
+    can_verify = False
 
     def create_disks(
         self, source: Source, sizes: Sequence[int], run: Run
