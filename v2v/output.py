@@ -89,7 +89,8 @@ def is_begun(run: Run, index: int) -> bool:
     """Whether parts of disk `index` are safe on the target; `connect` must keep what it holds."""
     from v2v.copy.ledger import Ledger
 
-    return bool(Ledger(ledger_path(run, index)))
+    path = ledger_path(run, index)
+    return path.exists() and bool(Ledger(path))
 
 
 def ledger_path(run: Run, index: int) -> Path:
