@@ -66,7 +66,7 @@ def anchored(job: Job) -> Job:
 
     Jobs are journaled, so a password in an address is refused here.
     """
-    _check_no_password([*job.guests, *job.input.options.values(), *job.output.options.values()])
+    check_no_password([*job.guests, *job.input.options.values(), *job.output.options.values()])
     input_, output = find_input(job.input.mode), find_output(job.output.mode)
     guests = job.guests
     if input_.guests_are_files:
@@ -83,7 +83,8 @@ def anchored(job: Job) -> Job:
     )
 
 
-def _check_no_password(words: Sequence[str]) -> None:
+def check_no_password(words: Sequence[str]) -> None:
+    """Refuse addresses that hold one: they are shown, and kept."""
     for word in words:
         scheme, _, rest = word.partition("://")
         if rest:

@@ -1,0 +1,75 @@
+"""Where one disk image is copied to: a file, a block device, an NBD export, or nowhere."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from v2v.errors import TargetError, UsageError
+from v2v.image_targets._base import Opened, Shape, Target
+from v2v.image_targets.device import DeviceTarget
+from v2v.image_targets.file import FileTarget
+from v2v.image_targets.nbd import SCHEMES, NbdTarget
+from v2v.image_targets.null import NullTarget
+from v2v.options import did_you_mean
+
+__all__ = ["NULL", "FileFormat", "Opened", "Shape", "Target", "anchored", "anchored_uri", "find"]
+
+NULL = "null:"
+DEVICES = Path("/dev")
+FILES_IN_DEV = Path("/dev/shm")  # noqa: S108  a filesystem of its own
+
+
+class FileFormat(StrEnum):
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+def anchored_uri(uri: str) -> str:
+    """An address that does not depend on the current folder."""
+    return NbdTarget.absolute(uri)
+
+
+def anchored(word: str) -> str:
+    """The target as it is known from any folder. Refuses what is no target at all."""
+    if word == NULL:
+        return word
+    if word == "-":
+        raise UsageError(
+            "the target cannot be stdout: the parts of a disk are written in any order",
+            id="usage",
+            hint="name a file, a block device, an NBD address, or null:",
+        )
+    scheme, separator, _ = word.partition("://")
+    if separator:
+        if scheme.lower() not in SCHEMES:
+            raise UsageError(
+                f"{word}: cannot write to {scheme}://",
+                id="uri-scheme",
+                hint=did_you_mean(scheme, SCHEMES)
+                or f"targets are files, block devices, null:, and {', '.join(SCHEMES)}",
+            )
+        return NbdTarget.absolute(word)
+    path = Path(word).expanduser().absolute()
+    if path.is_block_device():
+        return str(path.resolve())
+    return str(path.parent.resolve() / path.name)
+
+
+def find(word: str, shape: Shape, job_id: str) -> Target:
+    """The target that an anchored word means; nothing is opened yet."""
+    if word == NULL:
+        return NullTarget(shape)
+    if urlsplit(word).scheme in SCHEMES:
+        return NbdTarget(word, shape)
+    path = Path(word)
+    if path.is_block_device():
+        return DeviceTarget(path, shape)
+    if path.is_relative_to(DEVICES) and not path.is_relative_to(FILES_IN_DEV):
+        raise TargetError(
+            f"{path}: {'not a block device' if path.exists() else 'no such device'}",
+            id="target-device",
+            hint="`lsblk` lists the block devices; null: throws the data away",
+        )
+    return FileTarget(path, shape, job_id)

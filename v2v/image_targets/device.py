@@ -1,0 +1,141 @@
+"""A block device as a target: nobody else may use it, and what it holds is not lost lightly."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from v2v.copy.sinks import FileSink, Sink
+from v2v.disk_files import drops_cache
+from v2v.errors import TargetError
+from v2v.extents import Extent
+from v2v.image.in_use import process_writing
+from v2v.image_targets._base import Opened, Shape, Target, check_blank, note_size
+from v2v.run import Run
+from v2v.types import Allocation, MiB, Source
+
+REQUEST = 1 * MiB  # bytes per write, as for raw files
+
+WHY_CLOSED = {
+    errno.EACCES: ("target-unwritable", "run v2v as a user that may write to it"),
+    errno.EPERM: ("target-unwritable", "run v2v as a user that may write to it"),
+    errno.EROFS: ("target-read-only", "is its write protection on?"),
+    errno.ENXIO: ("target-device", "is there a medium in it?"),
+    errno.ENOMEDIUM: ("target-device", "is there a medium in it?"),
+}
+
+
+class DeviceTarget(Target):
+    def __init__(self, path: Path, shape: Shape) -> None:
+        super().__init__(str(path), shape)
+        self.path = path
+
+    def check(self, source: Source, *, force: bool, run: Run) -> None:
+        self._only_raw()
+        for file in (Path(name) for disk in source.disks for name in disk.files):
+            if file.is_block_device() and _overlap(file, self.path):
+                raise TargetError(
+                    f"{self.path} is the source, or shares its bytes with {file}",
+                    id="target-is-source",
+                    hint="`lsblk` shows which device is which",
+                )
+        self._check_unused()
+
+    def _check_unused(self) -> None:
+        if user := device_user(self.path) or process_writing(self.path):
+            raise self._in_use(user)
+
+    @contextmanager
+    def open(self, disk: Opened, run: Run) -> Iterator[Sink]:
+        fd = self._open()
+        try:
+            size = os.lseek(fd, 0, os.SEEK_END)
+            note_size(self.shown, disk.size, size, run)
+            if not disk.resumed and not disk.force:
+                whole = [Extent(0, size)]
+                check_blank(self.shown, lambda at, n: os.pread(fd, n, at), size, whole)
+            yield FileSink(
+                fd,
+                request_size=disk.options.request_size or REQUEST,
+                is_zero=False,
+                sparse=self.shape.allocation is Allocation.SPARSE,
+                drop_cache=drops_cache(disk.options.page_cache, disk.size),
+                size=disk.size,
+            )
+        finally:
+            os.close(fd)
+
+    def _open(self) -> int:
+        """O_EXCL keeps everybody out who would mount it, or make it part of something."""
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+        except OSError as exc:
+            if exc.errno == errno.EBUSY:
+                why = "it, or a partition of it, is mounted, or part of an active group or RAID"
+                raise self._in_use(why) from exc
+            id, hint = WHY_CLOSED.get(exc.errno or 0, ("target-unwritable", "see `dmesg`"))
+            raise TargetError(
+                f"{self.path} cannot be written: {exc.strerror}", id=id, hint=hint
+            ) from exc
+
+    def _in_use(self, why: str) -> TargetError:
+        return TargetError(
+            f"{self.path} is in use: {why}",
+            id="target-in-use",
+            hint="not even --force overwrites that; unmount it, or end what uses it",
+        )
+
+
+def device_user(path: Path) -> str | None:
+    """What uses a device or a partition of it, as far as the system tells."""
+    numbers = {_number(path), *(_number(Path("/dev") / name) for name in _partitions(path))}
+    for line in _lines(Path("/proc/self/mounts")):
+        device, place = (_unescaped(word) for word in line.split()[:2])
+        if device.startswith("/") and _number(Path(device)) in numbers:
+            return f"{device} is mounted on {place}"
+    for line in _lines(Path("/proc/swaps"))[1:]:
+        device = _unescaped(line.split()[0])
+        if _number(Path(device)) in numbers:
+            return f"{device} is swap space"
+    holders = sorted(one.name for one in _sysfs(path).glob("holders/*"))
+    return f"{', '.join(holders)} is made of it" if holders else None
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    """The same device, or one is a partition of the other."""
+    if _number(one) == _number(other):
+        return True
+    a, b = _sysfs(one).resolve(), _sysfs(other).resolve()
+    return a.is_relative_to(b) or b.is_relative_to(a)
+
+
+def _partitions(path: Path) -> list[str]:
+    return [file.parent.name for file in _sysfs(path).glob("*/partition")]
+
+
+def _sysfs(path: Path) -> Path:
+    number = path.stat().st_rdev
+    return Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+
+
+def _number(path: Path) -> int | None:
+    """The device's number; None for what is no block device."""
+    with suppress(OSError):
+        if path.is_block_device():
+            return path.stat().st_rdev
+    return None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+
+
+def _unescaped(word: str) -> str:
+    """Spaces and the like are octal in these files: \\040."""
+    return word.encode("utf-8", "surrogateescape").decode("unicode_escape", "replace")

@@ -1,0 +1,201 @@
+"""A file as a target: raw, or qcow2 through qemu-nbd, under a working name until it is complete."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from v2v import disk_files, nbd_client, process, qemu_img, qemu_nbd
+from v2v.copy.sinks import FileSink, NbdSink, Sink
+from v2v.errors import TargetError, UsageError
+from v2v.image_targets._base import Opened, Shape, Target
+from v2v.journal import sync_folder
+from v2v.run import Run
+from v2v.texts import size_text
+from v2v.types import Allocation, DiskFormat, KiB, MiB, Source
+
+RENAME = "choose another name"
+INODES = "final-files"  # journal: the inode that belongs under the final name
+CLUSTER = 64 * KiB  # of the qcow2 files that qemu-img makes
+
+# Bytes per write, as measured for the outputs: see v2v/outputs/_folder.py.
+RAW_REQUEST = 1 * MiB
+QCOW2_REQUEST = 2 * MiB
+COMPRESSED_REQUEST = 4 * MiB
+
+
+class FileTarget(Target):
+    marked = False  # the working file can be removed again
+
+    def __init__(self, final: Path, shape: Shape, job_id: str) -> None:
+        super().__init__(str(final), shape)
+        self.final = final
+        self.working = disk_files.working_path(final, job_id)
+        self._sparse = shape.allocation is Allocation.SPARSE
+
+    def check(self, source: Source, *, force: bool, run: Run) -> None:
+        self._check_shape()
+        if self.final.is_dir() or self.shown.endswith("/"):
+            raise TargetError(
+                f"{self.final} is a folder",
+                id="target-not-a-file",
+                hint=f"name the file: {self.final / Path(source.name).name}.img for example",
+            )
+        self._check_folder()
+        disk_files.check_not_source(self.final, source, rename=RENAME)
+        inodes = run.journal.get(INODES, dict[str, int]) if INODES in run.journal else {}
+        if not disk_files.is_inode(self.final, inodes.get(str(self.final))):
+            disk_files.check_free(self.final, force=force, rename=RENAME)
+
+    @contextmanager
+    def open(self, disk: Opened, run: Run) -> Iterator[Sink]:
+        self._check_space(disk)
+        if not disk.resumed:
+            self._make(disk.size)
+        elif self.shape.format is DiskFormat.QCOW2:
+            self._repair()
+        kind = self._raw if self.shape.format is DiskFormat.RAW else self._qcow2
+        with kind(disk, run) as sink:
+            yield sink
+
+    def finish(self, run: Run, size: int, *, force: bool) -> None:
+        if INODES not in run.journal:
+            if self._written_size(size) != size:
+                qemu_img.shrink(self.working, DiskFormat.QCOW2, size)
+            inode = disk_files.sync_file(self.working)
+            run.journal.put(INODES, {str(self.final): inode})
+        inodes = run.journal.get(INODES, dict[str, int])
+        try:
+            disk_files.publish([(self.working, self.final)], inodes, force=force, rename=RENAME)
+        except OSError as exc:
+            raise TargetError(
+                f"cannot complete {self.final}: {exc.strerror}",
+                id="target-write",
+                hint="repair that, then go on with --resume",
+            ) from exc
+
+    def discard(self) -> None:
+        self.working.unlink(missing_ok=True)
+
+    def is_there(self, size: int) -> bool:
+        """The working file, and not cut short; or all is renamed already."""
+        if self.final.exists() and not self.working.exists():
+            return False
+        raw = self.shape.format is DiskFormat.RAW
+        return self.working.is_file() and (not raw or self.working.stat().st_size == size)
+
+    def _check_shape(self) -> None:
+        compressed = self.shape.compressed
+        if compressed and self.shape.format is DiskFormat.RAW:
+            raise UsageError(
+                "--compressed: the raw format has no compression",
+                id="option-conflict",
+                hint="add -of qcow2",
+            )
+        if compressed and not self._sparse:
+            raise UsageError(
+                "--compressed and -oa preallocated exclude each other",
+                id="option-conflict",
+                hint="leave out one of them",
+            )
+
+    def _check_folder(self) -> None:
+        folder = self.final.parent
+        if not folder.is_dir():
+            what = "is not a folder" if folder.exists() else "no such folder"
+            raise TargetError(
+                f"{folder}: {what}",
+                id="target-folder",
+                hint="choose another place" if folder.exists() else f"mkdir -p {folder}",
+            )
+        try:
+            tempfile.TemporaryFile(dir=folder).close()  # the only test that root can trust
+        except OSError as exc:
+            raise TargetError(
+                f"{folder}: cannot write there: {exc.strerror}",
+                id="target-unwritable",
+                hint="choose another place",
+            ) from exc
+
+    def _check_space(self, disk: Opened) -> None:
+        needed = disk.used if self._sparse else disk.size
+        free = shutil.disk_usage(self.final.parent).free
+        if self.working.exists():
+            free += self.working.stat().st_blocks * 512
+        if needed > free and not self.shape.compressed:
+            raise TargetError(
+                f"{self.final.parent}: the disk needs {size_text(needed)}, "
+                f"{size_text(free)} are free",
+                id="target-space",
+                hint="make room, or choose another place"
+                + ("" if self._sparse else ", or give -oa sparse"),
+            )
+
+    def _make(self, size: int) -> None:
+        """Create the working file anew, blank."""
+        self.discard()
+        if self.shape.format is DiskFormat.RAW:
+            try:
+                disk_files.create_blank(self.working, size, preallocated=not self._sparse)
+            except BaseException:
+                self.discard()
+                raise
+        else:
+            options = None if self._sparse else {"preallocation": "falloc"}
+            qemu_img.create(
+                self.working, DiskFormat.QCOW2, self._written_size(size), options=options
+            )
+            self.working.chmod(disk_files.MODE)
+        sync_folder(self.working.parent)
+
+    def _repair(self) -> None:
+        """Give back clusters that a killed server had taken and not yet used."""
+        argv = ["qemu-img", "check", "-q", "-r", "leaks", "-f", "qcow2", str(self.working)]
+        process.run_tool(argv, check=False)
+
+    def _written_size(self, size: int) -> int:
+        """The size while it is written: compressed, QEMU takes whole clusters only."""
+        return -(-size // CLUSTER) * CLUSTER if self.shape.compressed else size
+
+    @contextmanager
+    def _raw(self, disk: Opened, run: Run) -> Iterator[Sink]:
+        fd = os.open(self.working, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            yield FileSink(
+                fd,
+                request_size=disk.options.request_size or RAW_REQUEST,
+                is_zero=True,
+                sparse=self._sparse,
+                drop_cache=disk_files.drops_cache(disk.options.page_cache, disk.size),
+                size=disk.size,
+            )
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _qcow2(self, disk: Opened, run: Run) -> Iterator[Sink]:
+        compressed = self.shape.compressed
+        image = qemu_nbd.image_options(self.working, DiskFormat.QCOW2)
+        if compressed:
+            image = {"driver": "compress", **{f"file.{k}": v for k, v in image.items()}}
+        with qemu_nbd.serve(
+            image, run=run, name="target", read_only=False, discard=self._sparse
+        ) as socket:
+            sink = NbdSink(
+                nbd_client.describe(socket, read_only=False),
+                request_size=disk.options.request_size
+                or (COMPRESSED_REQUEST if compressed else QCOW2_REQUEST),
+                is_zero=True,
+                alignment=CLUSTER if compressed else None,  # a cluster is compressed once, whole
+                sparse=self._sparse,
+                stall=disk.options.stall_timeout,
+                cancel=run.cancel,
+            )
+            try:
+                yield sink
+            finally:
+                sink.hang_up()  # what counts was flushed

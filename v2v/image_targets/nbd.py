@@ -1,0 +1,118 @@
+"""An NBD export as a target, usually of another host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from v2v import nbd_client
+from v2v.copy.sinks import NbdSink, Sink
+from v2v.endpoint import Endpoint
+from v2v.errors import SourceError, TargetError
+from v2v.image_targets._base import Opened, Shape, Target, check_blank, note_size
+from v2v.run import Run
+from v2v.types import Allocation, Source
+
+SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
+PORT = 10809  # of the NBD protocol
+CONNECT_SECONDS = 30.0
+
+HINTS = (
+    ("refused", "is the server running there, and does a firewall let port {port} through?"),
+    ("No such file", "is the server running, and is that the path of its socket?"),
+    ("Permission denied", "may this user open the server's socket?"),
+    ("ame or service not known", "is the host's name right?"),
+    ("no answer", "is {where} the right host, and does a firewall let port {port} through?"),
+    ("TLS", "does the server speak TLS (nbds://, else nbd://), and does it trust this host's key?"),
+    ("xport", "`nbdinfo --list {server}` lists what the server exports"),
+)
+
+
+class NbdTarget(Target):
+    def __init__(self, uri: str, shape: Shape) -> None:
+        super().__init__(uri, shape)
+        self.uri = uri
+
+    @staticmethod
+    def absolute(uri: str) -> str:
+        """The address with a socket that does not depend on the current folder."""
+        parts = urlsplit(uri)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if query.get("socket", "/").startswith("/"):
+            return uri
+        query["socket"] = str(Path(query["socket"]).absolute())
+        return urlunsplit(parts._replace(query=urlencode(query, safe="/")))
+
+    def check(self, source: Source, *, force: bool, run: Run) -> None:
+        self._only_raw()
+        if any(_export(disk.location) == _export(self.uri) for disk in source.disks):
+            raise TargetError(
+                f"{self.uri} is the source too",
+                id="target-is-source",
+                hint="give the target another address",
+            )
+
+    @contextmanager
+    def open(self, disk: Opened, run: Run) -> Iterator[Sink]:
+        endpoint = self._describe(run)
+        note_size(self.shown, disk.size, endpoint.size, run)
+        extents = list(nbd_client.extents(endpoint, cancel=run.cancel))
+        if not disk.resumed and not disk.force:
+            with nbd_client.ExportReader(endpoint, self.uri) as reader:
+                check_blank(self.shown, reader.read, endpoint.size, extents)
+        sink = NbdSink(
+            endpoint,
+            request_size=disk.options.request_size,
+            is_zero=all(extent.zero for extent in extents),
+            sparse=self.shape.allocation is Allocation.SPARSE,
+            stall=disk.options.stall_timeout,
+            cancel=run.cancel,
+        )
+        try:
+            yield sink
+        except BaseException:
+            sink.hang_up()
+            raise
+        sink.close()
+
+    def _describe(self, run: Run) -> Endpoint:
+        try:
+            endpoint = nbd_client.describe(
+                uri=self.uri, read_only=False, cancel=run.cancel, seconds=CONNECT_SECONDS
+            )
+        except SourceError as exc:
+            raise TargetError(
+                exc.message, id="target-unreachable", hint=self._hint(exc.message)
+            ) from exc
+        if endpoint.read_only:
+            raise TargetError(
+                f"{self.uri} cannot be written: {self._where()} exports it read-only",
+                id="target-read-only",
+                hint="start qemu-nbd there without --read-only, or nbdkit without --readonly "
+                "and without filters that cannot write",
+            )
+        return endpoint
+
+    def _where(self) -> str:
+        parts = urlsplit(self.uri)
+        return parts.hostname or f"the server at {dict(parse_qsl(parts.query)).get('socket', '?')}"
+
+    def _hint(self, cause: str) -> str:
+        parts = urlsplit(self.uri)
+        server = urlunsplit(parts._replace(path="/" if parts.query else ""))
+        for word, hint in HINTS:
+            if word in cause:
+                return hint.format(where=self._where(), port=parts.port or PORT, server=server)
+        return f"is an NBD server running at {self._where()}? docs/copy.md tells how to start one"
+
+
+def _export(uri: str) -> tuple[object, ...] | None:
+    """Which export of which server an address means; None for what is no NBD address."""
+    parts = urlsplit(uri)
+    if parts.scheme.lower() not in SCHEMES:
+        return None
+    socket = dict(parse_qsl(parts.query)).get("socket")
+    place = socket or (parts.hostname, parts.port or PORT)
+    return place, parts.path.removeprefix("/")
