@@ -25,10 +25,7 @@ from v2v import nbd_client
 from v2v.cancel import Cancel
 from v2v.copy.engine import Shared, copy_disk
 from v2v.copy.progress import Progress
-from v2v.copy.sinks import Sink
-from v2v.copy.sinks.file import FileSink
-from v2v.copy.sinks.nbd import NbdSink
-from v2v.copy.sinks.null import NullSink
+from v2v.copy.sinks import FileSink, NbdSink, NullSink, Sink
 from v2v.job import CopyOptions
 from v2v.types import CopyResult
 

@@ -12,7 +12,7 @@ How the comparison is kept fair:
   nothing is ever flushed), cp is followed by `sync TARGET`. v2v flushes always.
 - Every side is told that the target is new and reads as zeroes.
 - Rounds take turns (ABAB, then BABA), so that a machine that grows slower does so for all; the
-  median counts. Memory is touched once before: virtual machines get it from their host only then.
+  median counts. Each round gets memory that this machine has already (see `ballast`).
 - In the first round, what arrived is compared with the source.
 - CPU seconds and peak memory are those of the copier's process alone. Servers are not counted: they
   do the same work for all.
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.bench import servers
+from tests.bench.ballast import Ballast
 from tests.bench.costs import Cost, interleaved
 from tests.bench.rows import ROWS, Bench
 from v2v.types import MiB
@@ -74,6 +76,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--side", default="", help="only those that begin so, as in: v2v")
     parser.add_argument("--no-check", action="store_true", help="do not compare what arrived")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--verbose", action="store_true", help="every round's figures")
     found = parser.parse_args(argv)
     if unknown := [row for row in found.rows if row not in ROWS]:
         parser.error(f"no such row: {', '.join(unknown)}")
@@ -82,15 +85,18 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     asked = arguments(argv)
+    logging.basicConfig(level=logging.DEBUG if asked.verbose else logging.WARNING)
     size = asked.size * MiB
     results = {}
     with (
         tempfile.TemporaryDirectory(prefix="v2v-bench-", dir=asked.dir) as folder,
         tempfile.TemporaryDirectory(prefix="v2v-bench-", dir=asked.disk_dir) as slow,
     ):
-        bench = Bench(Path(folder), Path(slow), size, asked.rounds, check=not asked.no_check)
+        memory = Ballast(Path(folder))
+        bench = Bench(
+            Path(folder), Path(slow), size, asked.rounds, check=not asked.no_check, ballast=memory
+        )
         print(f"{asked.size} MiB, {os.cpu_count()} CPUs, medians of {asked.rounds} rounds")
-        servers.warm_up(bench.folder, 2 * size)
         for name in asked.rows or ROWS:
             if (costs := run_row(name, bench, asked.side)) is not None:
                 results[name] = {side: asdict(cost) for side, cost in costs.items()}

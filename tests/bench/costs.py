@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import statistics
@@ -12,6 +13,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 SAMPLE_MILLISECONDS = 50  # between two looks at a program's memory; it is a high-water mark
 
@@ -82,7 +85,8 @@ def interleaved(sides: Sequence[Side], rounds: int) -> dict[str, Cost]:
     costs: dict[str, list[Cost]] = {side.name: [] for side in sides}
     for number in range(rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
-            costs[side.name].append(side.once())
+            costs[side.name].append(cost := side.once())
+            log.debug("%s: %s", side.name, cost)
     return {name: median(found) for name, found in costs.items()}
 
 

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="v2v-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         image = fixtures.guest(GUEST)
-        slow = ["--filter=rate", "file", image, f"rate={bits(asked.rate)}", "burstiness=0.25"]
+        slow = ["--filter=rate", "file", str(image), f"rate={bits(asked.rate)}", "burstiness=0.25"]
         with servers.nbdkit(folder, *READ_ONLY, *slow) as socket:
             sides = [
                 Side("overlap", lambda: convert(folder, socket)),

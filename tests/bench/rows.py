@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from tests.bench import servers
+from tests.bench.ballast import Ballast
 from tests.bench.costs import Cost, Side, measure
 from tests.bench.orders import Disk, Order
 from v2v.types import GiB, KiB, MiB
@@ -30,6 +32,17 @@ class Bench:
     size: int  # of a dense disk, in bytes
     rounds: int
     check: bool  # compare what arrived with the source, in the first round
+    ballast: Ballast
+
+    def image(
+        self, size: int, *, kind: str = "dense", folder: Path | None = None
+    ) -> AbstractContextManager[Path]:
+        return servers.image(folder or self.folder, size, ballast=self.ballast, kind=kind)
+
+    def target(self, size: int, folder: Path | None = None) -> AbstractContextManager[Path]:
+        """The name of a new file, and memory for so many bytes in it."""
+        self.ballast.release(size)
+        return servers.kept(servers.scratch(folder or self.folder, "target"), self.ballast)
 
 
 Sides: TypeAlias = list[Side]
@@ -55,10 +68,11 @@ class ToFile:
 
     def side(self, name: str, copy: Callable[[Path], Cost]) -> Side:
         compared = not self._bench.check
+        data = self._source.stat().st_blocks * 512
 
         def once() -> Cost:
             nonlocal compared
-            with servers.file(servers.scratch(self._folder, "target")) as target:
+            with self._bench.target(data, self._folder) as target:
                 cost = copy(target)
                 if not compared:
                     same(self._source, target)
@@ -98,7 +112,7 @@ def to_file_plugin(bench: Bench, socket: Path, target: Path) -> Cost:
 @contextmanager
 def _raw(bench: Bench, kind: str) -> Iterator[Sides]:
     with (
-        servers.image(bench.folder, bench.size, kind=kind) as source,
+        bench.image(bench.size, kind=kind) as source,
         servers.nbdkit(bench.folder, *READ_ONLY, "file", source) as socket,
     ):
         to = ToFile(bench, source)
@@ -128,7 +142,7 @@ def checkerboard(bench: Bench) -> AbstractContextManager[Sides]:
 @contextmanager
 def _local(bench: Bench, folder: Path, size: int) -> Iterator[Sides]:
     with (
-        servers.image(folder, size) as source,
+        bench.image(size, folder=folder) as source,
         servers.nbdkit(bench.folder, *READ_ONLY, "file", source) as socket,
     ):
         to = ToFile(bench, source, folder)
@@ -167,7 +181,7 @@ def local_reflink(bench: Bench) -> Iterator[Sides]:
 def _latency(bench: Bench, milliseconds: int) -> Iterator[Sides]:
     delay = ["--filter=delay", "file", f"rdelay={milliseconds}ms"]
     with (
-        servers.image(bench.folder, bench.size // 4) as source,
+        bench.image(bench.size // 4) as source,
         servers.nbdkit(bench.folder, *READ_ONLY, *delay, source) as socket,
     ):
         to = ToFile(bench, source)
@@ -192,7 +206,7 @@ def latency_20ms(bench: Bench) -> AbstractContextManager[Sides]:
 def slow_target(bench: Bench) -> Iterator[Sides]:
     """Each write takes 20 ms, whatever its size; 16 at a time for each connection."""
     with (
-        servers.image(bench.folder, bench.size // 2) as source,
+        bench.image(bench.size // 2) as source,
         servers.nbdkit(bench.folder, *READ_ONLY, "file", source) as socket,
         servers.nbdkit(
             bench.folder, "--filter=delay", "null", f"size={bench.size // 2}", "wdelay=20ms"
@@ -208,8 +222,8 @@ def slow_target(bench: Bench) -> Iterator[Sides]:
         sizes = [256 * KiB, 4 * MiB, 8 * MiB]
         yield [
             Side("v2v", lambda: ours(None)),
-            *(Side(f"v2v, {_size(n)}", lambda n=n: ours(n)) for n in (*sizes, 32 * MiB)),
-            *(Side(f"nbdcopy, {_size(n)}", lambda n=n: theirs(n)) for n in sizes),
+            *(Side(f"v2v, {_size(n)}", partial(ours, n)) for n in (*sizes, 32 * MiB)),
+            *(Side(f"nbdcopy, {_size(n)}", partial(theirs, n)) for n in sizes),
         ]
 
 
@@ -221,7 +235,7 @@ def _size(count: int) -> str:
 def _four(bench: Bench, filters: Sequence[str], parameters: Sequence[str]) -> Iterator[Sides]:
     size = bench.size // 16
     with ExitStack() as stack:
-        source = stack.enter_context(servers.image(bench.folder, size))
+        source = stack.enter_context(bench.image(size))
         sockets = [
             stack.enter_context(
                 servers.nbdkit(bench.folder, *READ_ONLY, *filters, "file", source, *parameters)
@@ -231,10 +245,7 @@ def _four(bench: Bench, filters: Sequence[str], parameters: Sequence[str]) -> It
 
         def ours(*, at_once: bool) -> Cost:
             with ExitStack() as targets:
-                files = [
-                    targets.enter_context(servers.file(servers.scratch(bench.folder, "target")))
-                    for _ in sockets
-                ]
+                files = [targets.enter_context(bench.target(size)) for _ in sockets]
                 disks = (Disk(str(s), str(f)) for s, f in zip(sockets, files, strict=True))
                 return engine(Order(tuple(disks), at_once=at_once))
 
@@ -242,8 +253,7 @@ def _four(bench: Bench, filters: Sequence[str], parameters: Sequence[str]) -> It
             cost = Cost(0, 0, 0)
             with ExitStack() as targets:
                 for socket in sockets:
-                    file = servers.file(servers.scratch(bench.folder, "target"))
-                    cost += nbdcopy(socket, targets.enter_context(file))
+                    cost += nbdcopy(socket, targets.enter_context(bench.target(size)))
             return cost
 
         yield [
@@ -292,19 +302,19 @@ def qcow2(bench: Bench) -> Iterator[Sides]:
     """NBD to a qcow2 image, through qemu-nbd or by qemu-img itself."""
     size = bench.size // 2
     with (
-        servers.image(bench.folder, size, kind="half") as source,
+        bench.image(size, kind="half") as source,
         servers.nbdkit(bench.folder, *READ_ONLY, "file", source) as socket,
     ):
 
         def through(copy: Callable[[Path], Cost]) -> Cost:
-            with servers.file(servers.scratch(bench.folder, "target")) as target:
+            with bench.target(size // 2) as target:
                 make = ["qemu-img", "create", "-q", "-f", "qcow2", str(target), str(size)]
                 subprocess.run(make, check=True)
                 with servers.qemu_nbd(bench.folder, target) as writer:
                     return copy(writer)
 
         def by_qemu_img() -> Cost:
-            with servers.file(servers.scratch(bench.folder, "target")) as target:
+            with bench.target(size // 2) as target:
                 return qemu_img(socket, target, "qcow2")
 
         yield [

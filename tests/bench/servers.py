@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bench.ballast import Ballast
 from v2v.types import KiB, MiB
 
 BLOCK = 64 * MiB  # random bytes made at once
@@ -73,14 +74,25 @@ def file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def image(folder: Path, size: int, *, kind: str = "dense") -> Iterator[Path]:
+def kept(path: Path, ballast: Ballast) -> Iterator[Path]:
+    """A file whose memory is kept at the end of the block."""
+    try:
+        yield path
+    finally:
+        if path.exists():
+            ballast.keep(path)
+
+
+@contextmanager
+def image(folder: Path, size: int, *, ballast: Ballast, kind: str = "dense") -> Iterator[Path]:
     """A raw disk of random data.
 
     `half`: every second 64 MiB is a hole. `checkerboard`: every second 64 KiB is one.
     """
     step = {"dense": size, "half": 64 * MiB, "checkerboard": 64 * KiB}[kind]
     data = random.Random(size).randbytes(min(BLOCK, size))
-    with file(scratch(folder, kind)) as path:
+    ballast.release(size if kind == "dense" else size // 2)
+    with kept(scratch(folder, kind), ballast) as path:
         with path.open("wb", buffering=0) as out:
             out.truncate(size)
             for offset, length in _filled(size, step):
@@ -98,14 +110,6 @@ def _filled(size: int, step: int) -> Iterator[tuple[int, int]]:
         end = min(start + step, size)
         for offset in range(start, end, BLOCK):
             yield offset, min(BLOCK, end - offset)
-
-
-def warm_up(folder: Path, size: int) -> None:
-    """Touch as much memory as will be used: a virtual machine gets it from its host only then."""
-    block = os.urandom(MiB)
-    with file(scratch(folder, "warm")) as path, path.open("wb", buffering=0) as out:
-        for _ in range(0, size, MiB):
-            out.write(block)
 
 
 @contextmanager
