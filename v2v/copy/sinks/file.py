@@ -71,6 +71,7 @@ class FileSink:
         self._can_clone = True
         self._lock = threading.Lock()
         self._flush_error: OSError | None = None
+        self._is_cached = True  # maybe: what was flushed since the last look at the disk
 
     def write(self, offset: int, buffer: memoryview) -> None:
         while buffer:
@@ -104,20 +105,30 @@ class FileSink:
         except OSError as exc:
             self._flush_error = exc
             raise
+        self._is_cached = not self._drop_cache
         if self._drop_cache:
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            self._drop(0, 0)
 
     def read_back(self, offset: int, buffer: memoryview) -> None:
         """Read what was flushed from the disk itself rather than from the page cache."""
-        start, length = offset, len(buffer)
-        os.posix_fadvise(self._fd, start, length, os.POSIX_FADV_DONTNEED)
+        with self._lock:
+            if self._is_cached:  # all of it: Linux keeps large folios that a range only touches
+                self._drop(0, 0)
+                self._is_cached = False
+        self._read(offset, buffer)
+        if self._drop_cache:
+            self._drop(offset, len(buffer))
+
+    def _read(self, offset: int, buffer: memoryview) -> None:
         while buffer:
             count = os.preadv(self._fd, [buffer], offset)
             if count == 0:
                 raise OSError(errno.EIO, f"the file ends at byte {offset}")
             offset, buffer = offset + count, buffer[count:]
-        if self._drop_cache:
-            os.posix_fadvise(self._fd, start, length, os.POSIX_FADV_DONTNEED)
+
+    def _drop(self, offset: int, length: int) -> None:
+        """Out of the page cache; length 0 is up to the end."""
+        os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
 
     def extents(self) -> Iterator[Extent]:
         end = os.lseek(self._fd, 0, os.SEEK_END)
