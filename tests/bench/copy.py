@@ -33,7 +33,8 @@ from pathlib import Path
 from tests.bench import servers
 from tests.bench.ballast import Ballast
 from tests.bench.costs import Cost, interleaved
-from tests.bench.rows import ROWS, Bench
+from tests.bench.rows import ROWS
+from tests.bench.sides import Bench
 from v2v.types import MiB
 
 

@@ -21,7 +21,7 @@ import fixtures
 from tests.bench import servers
 from tests.bench.copy import table
 from tests.bench.costs import Cost, Side, interleaved, measure
-from tests.bench.rows import READ_ONLY, uri
+from tests.bench.sides import READ_ONLY, uri
 
 V2V = str(Path(sys.executable).with_name("v2v"))
 GUEST = "debian-12"
