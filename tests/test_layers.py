@@ -37,6 +37,7 @@ ROWS = {
     "toolbox": (
         "v2v.accel",
         "v2v.disk_files",
+        "v2v.disk_sinks",
         "v2v.image_targets",
         "v2v.image_targets.*",
         "v2v.nbdkit",
@@ -56,6 +57,10 @@ ROWS = {
     "contracts": ("v2v.input", "v2v.output", "v2v.converter"),
     "siblings": (
         "v2v.coordinator",
+        "v2v.copying",
+        "v2v.disk_parts",
+        "v2v.disk_work",
+        "v2v.restart",
         "v2v.inputs",
         "v2v.inputs.*",
         "v2v.outputs",

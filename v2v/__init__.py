@@ -18,6 +18,9 @@ _PUBLIC = {
     "discard": "v2v.api",
     "limit_bandwidth": "v2v.api",
     "list_jobs": "v2v.api",
+    "copy_image": "v2v.image_copy",
+    "checksum": "v2v.image_copy",
+    "CopiedImage": "v2v.image_copy",
     "Result": "v2v.api",
     "JobSummary": "v2v.api",
     "Inspection": "v2v.converter",
@@ -32,6 +35,7 @@ _PUBLIC = {
 __all__ = [
     "Cancel",
     "ConversionOptions",
+    "CopiedImage",
     "CopyOptions",
     "Event",
     "Inspection",
@@ -40,7 +44,9 @@ __all__ = [
     "Result",
     "V2VError",
     "__version__",
+    "checksum",
     "convert",
+    "copy_image",
     "discard",
     "inspect",
     "limit_bandwidth",
@@ -63,6 +69,7 @@ if TYPE_CHECKING:
     from v2v.converter import Inspection
     from v2v.errors import V2VError
     from v2v.events import Event
+    from v2v.image_copy import CopiedImage, checksum, copy_image
     from v2v.job import ConversionOptions, CopyOptions, NicMap
 
 

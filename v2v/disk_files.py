@@ -12,12 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from v2v.errors import TargetError
-from v2v.job import PageCache
 from v2v.journal import sync_folder
 from v2v.types import Source
 
 MODE = 0o600  # disks hold secrets
-LARGE_PART = 4  # a disk larger than this part of the memory would push out what others need
 OTHER_GUEST_NAME = "give the guest another name with -on"
 
 
@@ -148,14 +146,3 @@ def _rename_new(working: Path, final: Path, rename: str) -> None:
         working.rename(final)
         return
     working.unlink()
-
-
-# Page cache ---------------------------------------------------------------------------------------
-
-
-def drops_cache(choice: PageCache, size: int) -> bool:
-    """Whether a target of `size` bytes is to leave nothing in this host's memory."""
-    if choice is PageCache.AUTO:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return size > memory // LARGE_PART
-    return choice is PageCache.DROP

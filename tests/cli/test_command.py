@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 V2V = Path(sys.executable).with_name("v2v")
-COMMANDS = ("convert", "inspect", "doctor", "modes", "jobs", "resume", "completion")
+COMMANDS = (
+    "convert",
+    "inspect",
+    "copy",
+    "checksum",
+    "doctor",
+    "modes",
+    "jobs",
+    "resume",
+    "completion",
+)
 
 
 def v2v(*words: str, jobs: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from v2v import registry
 from v2v.cli.parser import Parser
+from v2v.types import DiskFormat
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -17,7 +18,7 @@ examples:
 
 docs/completion.md tells more."""
 
-FILES = ("guests", "-ip", "-op", "-os")
+FILES = ("guests", "source", "target", "images", "check", "-ip", "-op", "-os")
 FOLDERS = ("jobs_dir",)
 
 
@@ -49,8 +50,10 @@ def _teach(parser: Parser, shtab: Any) -> None:
     choices = {
         "-i": sorted(registry.inputs()),
         "-o": sorted(registry.outputs()),
+        "-if": [str(format) for format in DiskFormat],
         "-of": ["raw", "qcow2"],
         "-oa": ["sparse", "preallocated"],
+        "verify": ["all", "sample:5%"],
         "root": ["single", "first", "ask"],
         "mode": sorted({*registry.inputs(), *registry.outputs()}),
     }

@@ -29,11 +29,11 @@ def add_guests(parser: Parser) -> None:
 
 def add_input(parser: Parser) -> None:
     group = parser.add_argument_group("input")
-    _once(group, "-i", "MODE", "how to read the VM (default: disk); `v2v modes` lists them")
-    _once(group, "-if", "FORMAT", "format of the disks (default: told from their headers)")
-    _once(group, "-ic", "URI", "where the VM is managed, for inputs that connect to something")
-    _once(group, "-it", "TRANSPORT", "how to reach the disks, for inputs that know several ways")
-    _once(group, "-ip", "FILE", "file that holds the password for the input")
+    once(group, "-i", "MODE", "how to read the VM (default: disk); `v2v modes` lists them")
+    once(group, "-if", "FORMAT", "format of the disks (default: told from their headers)")
+    once(group, "-ic", "URI", "where the VM is managed, for inputs that connect to something")
+    once(group, "-it", "TRANSPORT", "how to reach the disks, for inputs that know several ways")
+    once(group, "-ip", "FILE", "file that holds the password for the input")
     group.add_argument(
         "-io",
         action="append",
@@ -45,13 +45,13 @@ def add_input(parser: Parser) -> None:
 
 def add_output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
-    _once(group, "-o", "MODE", "where to put the VM (default: local); `v2v modes` lists them")
-    _once(group, "-os", "STORAGE", "where disks are stored: with -o local, an existing folder")
-    _once(group, "-on", "NAME", "name of the new VM (default: the source's)")
-    _once(group, "-of", "FORMAT", "format of the new disks: raw or qcow2 (default: the output's)")
-    _once(group, "-oa", "ALLOCATION", "sparse (default) or preallocated")
-    _once(group, "-oc", "URI", "where to connect, for outputs that connect to something")
-    _once(group, "-op", "FILE", "file that holds the password for the output")
+    once(group, "-o", "MODE", "where to put the VM (default: local); `v2v modes` lists them")
+    once(group, "-os", "STORAGE", "where disks are stored: with -o local, an existing folder")
+    once(group, "-on", "NAME", "name of the new VM (default: the source's)")
+    once(group, "-of", "FORMAT", "format of the new disks: raw or qcow2 (default: the output's)")
+    once(group, "-oa", "ALLOCATION", "sparse (default) or preallocated")
+    once(group, "-oc", "URI", "where to connect, for outputs that connect to something")
+    once(group, "-op", "FILE", "file that holds the password for the output")
     group.add_argument(
         "-oo",
         action="append",
@@ -64,8 +64,35 @@ def add_output(parser: Parser) -> None:
     )
 
 
-def _once(group: Any, flag: str, metavar: str, help: str) -> None:
-    group.add_argument(flag, dest=flag, action=Once, metavar=metavar, help=help)
+def once(group: Any, flag: str, metavar: str, help: str, *, alias: str | None = None) -> None:
+    flags = (flag, alias) if alias else (flag,)
+    group.add_argument(*flags, dest=flag, action=Once, metavar=metavar, help=help)
+
+
+def add_image(parser: Parser) -> None:
+    """How one image is read, for the commands that know of no VM."""
+    group = parser.add_argument_group("source")
+    once(
+        group,
+        "-if",
+        "FORMAT",
+        "format of the image (default: told from its header)",
+        alias="--source-format",
+    )
+    once(group, "-ip", "FILE", "file that holds the password for http://USER@HOST/...")
+    group.add_argument(
+        "-io",
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="allow-backing=PATH: a file or folder elsewhere that the image may refer to",
+    )
+
+
+def image_words(args: argparse.Namespace) -> dict[str, str]:
+    """The words of `add_image`, as the disk input takes them."""
+    words = {flag: vars(args)[flag] for flag in ("-if", "-ip") if vars(args)[flag] is not None}
+    return words | _module_words("-io", args.io)
 
 
 def add_network(parser: Parser) -> None:

@@ -60,15 +60,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from v2v import api
+    from v2v import api, copy_state
 
-    found = api.list_jobs(job_options.jobs_folder(args))
+    jobs = job_options.jobs_folder(args)
+    found = api.list_jobs(jobs)
     if args.json:
         print(json_text([_plain(job) for job in found]))
-    elif not found:
-        print("no jobs")
-    else:
-        print("\n".join(_table(found)))
+        return 0
+    print("\n".join(_table(found)) if found else "no jobs")
+    if copies := copy_state.unfinished(jobs):
+        print("unfinished copies; --force instead of --resume begins again:")
+        for copy in copies:
+            print(f"  {clean(copy_state.command(copy, '--resume', jobs))}")
     return 0
 
 

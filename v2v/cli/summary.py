@@ -54,7 +54,21 @@ def text(result: Result, steps: Iterable[TimedStep]) -> str:
     ):
         if value:
             lines.append(f"  {label:<9} {clean(value)}")
-    return "\n".join([*lines, *_changes(result.converted), *timings(steps)])
+    return "\n".join([*lines, *_copied(result), *_changes(result.converted), *timings(steps)])
+
+
+def _copied(result: Result) -> list[str]:
+    """How much was moved and how fast; details of a disk only where there are any."""
+    from v2v.report import copy_facts
+
+    lines = []
+    for copy in result.copies:
+        label = "copied" if copy.disk == 0 else ""
+        rate = f", {size_text(int(copy.data / copy.seconds))}/s" if copy.seconds else ""
+        moved = f"{size_text(copy.data)} in {time_text(copy.seconds)}{rate}"
+        lines.append(f"  {label:<9} {moved}")
+        lines += [f"    {clean(fact)}" for fact in copy_facts(copy)]
+    return lines
 
 
 def _changes(guest: ConvertedGuest) -> list[str]:

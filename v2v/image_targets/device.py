@@ -9,15 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from v2v.copy.sinks import FileSink, Sink
-from v2v.disk_files import drops_cache
+from v2v.disk_sinks import RAW_REQUEST, drops_cache
 from v2v.errors import TargetError
 from v2v.extents import Extent
 from v2v.image.in_use import process_writing
 from v2v.image_targets._base import Opened, Shape, Target, check_blank, note_size
 from v2v.run import Run
-from v2v.types import Allocation, MiB, Source
-
-REQUEST = 1 * MiB  # bytes per write, as for raw files
+from v2v.types import Allocation, Source
 
 WHY_CLOSED = {
     errno.EACCES: ("target-unwritable", "run v2v as a user that may write to it"),
@@ -59,10 +57,10 @@ class DeviceTarget(Target):
                 check_blank(self.shown, lambda at, n: os.pread(fd, n, at), size, whole)
             yield FileSink(
                 fd,
-                request_size=disk.options.request_size or REQUEST,
+                request_size=RAW_REQUEST,
                 is_zero=False,
                 sparse=self.shape.allocation is Allocation.SPARSE,
-                drop_cache=drops_cache(disk.options.page_cache, disk.size),
+                drop_cache=drops_cache(disk.options.page_cache, disk.used),
                 size=disk.size,
             )
         finally:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from v2v import disk_files, nbd_client, process, qemu_img, qemu_nbd
-from v2v.copy.sinks import FileSink, NbdSink, Sink
+from v2v import disk_files, disk_sinks, process, qemu_img
+from v2v.copy.sinks import Sink
+from v2v.disk_sinks import CLUSTER
 from v2v.errors import TargetError, UsageError
 from v2v.image_targets._base import Opened, Shape, Target
 from v2v.journal import sync_folder
 from v2v.run import Run
 from v2v.texts import size_text
-from v2v.types import Allocation, DiskFormat, KiB, MiB, Source
+from v2v.types import Allocation, DiskFormat, Source
 
 RENAME = "choose another name"
 INODES = "final-files"  # journal: the inode that belongs under the final name
-CLUSTER = 64 * KiB  # of the qcow2 files that qemu-img makes
-
-# Bytes per write, as measured for the outputs: see v2v/outputs/_folder.py.
-RAW_REQUEST = 1 * MiB
-QCOW2_REQUEST = 2 * MiB
-COMPRESSED_REQUEST = 4 * MiB
 
 
 class FileTarget(Target):
@@ -58,9 +52,25 @@ class FileTarget(Target):
             self._make(disk.size)
         elif self.shape.format is DiskFormat.QCOW2:
             self._repair()
-        kind = self._raw if self.shape.format is DiskFormat.RAW else self._qcow2
-        with kind(disk, run) as sink:
+        with self._sink(disk, run) as sink:
             yield sink
+
+    def _sink(self, disk: Opened, run: Run) -> AbstractContextManager[Sink]:
+        blank = not disk.resumed
+        if self.shape.format is DiskFormat.RAW:
+            drop_cache = disk_sinks.drops_cache(disk.options.page_cache, disk.used)
+            return disk_sinks.raw_sink(
+                self.working, disk.size, blank=blank, sparse=self._sparse, drop_cache=drop_cache
+            )
+        return disk_sinks.qcow2_sink(
+            self.working,
+            run,
+            name="target",
+            blank=blank,
+            sparse=self._sparse,
+            compressed=self.shape.compressed,
+            stall=disk.options.stall_timeout,
+        )
 
     def finish(self, run: Run, size: int, *, force: bool) -> None:
         if INODES not in run.journal:
@@ -160,42 +170,3 @@ class FileTarget(Target):
     def _written_size(self, size: int) -> int:
         """The size while it is written: compressed, QEMU takes whole clusters only."""
         return -(-size // CLUSTER) * CLUSTER if self.shape.compressed else size
-
-    @contextmanager
-    def _raw(self, disk: Opened, run: Run) -> Iterator[Sink]:
-        fd = os.open(self.working, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            yield FileSink(
-                fd,
-                request_size=disk.options.request_size or RAW_REQUEST,
-                is_zero=True,
-                sparse=self._sparse,
-                drop_cache=disk_files.drops_cache(disk.options.page_cache, disk.size),
-                size=disk.size,
-            )
-        finally:
-            os.close(fd)
-
-    @contextmanager
-    def _qcow2(self, disk: Opened, run: Run) -> Iterator[Sink]:
-        compressed = self.shape.compressed
-        image = qemu_nbd.image_options(self.working, DiskFormat.QCOW2)
-        if compressed:
-            image = {"driver": "compress", **{f"file.{k}": v for k, v in image.items()}}
-        with qemu_nbd.serve(
-            image, run=run, name="target", read_only=False, discard=self._sparse
-        ) as socket:
-            sink = NbdSink(
-                nbd_client.describe(socket, read_only=False),
-                request_size=disk.options.request_size
-                or (COMPRESSED_REQUEST if compressed else QCOW2_REQUEST),
-                is_zero=True,
-                alignment=CLUSTER if compressed else None,  # a cluster is compressed once, whole
-                sparse=self._sparse,
-                stall=disk.options.stall_timeout,
-                cancel=run.cancel,
-            )
-            try:
-                yield sink
-            finally:
-                sink.hang_up()  # what counts was flushed

@@ -64,7 +64,7 @@ class NbdTarget(Target):
                 check_blank(self.shown, reader.read, endpoint.size, extents)
         sink = NbdSink(
             endpoint,
-            request_size=disk.options.request_size,
+            request_size=None,
             is_zero=all(extent.zero for extent in extents),
             sparse=self.shape.allocation is Allocation.SPARSE,
             stall=disk.options.stall_timeout,

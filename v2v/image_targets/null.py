@@ -30,4 +30,4 @@ class NullTarget(Target):
                 id="option-conflict",
                 hint="`v2v checksum` gives the checksum of an image",
             )
-        yield NullSink(request_size=disk.options.request_size, size=disk.size)
+        yield NullSink(size=disk.size)

@@ -1,113 +1,41 @@
-"""The sinks of disks in files: raw, or qcow2 through qemu-nbd."""
+"""The sinks of a job's disks in files, as its options ask."""
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from v2v import nbd_client, qemu_nbd
-from v2v.copy.sinks import FileSink, NbdSink, SinkLost
-from v2v.job import PageCache
+from v2v import disk_sinks
+from v2v.copy.sinks import FileSink, NbdSink
+from v2v.disk_sinks import CLUSTER, RAW_REQUEST
 from v2v.output import copy_options, data_size
 from v2v.run import Run
-from v2v.types import DiskFormat, GiB, KiB, MiB, TargetDisk
+from v2v.types import TargetDisk
 
-CLUSTER = 64 * KiB  # of the qcow2 files that qemu-img makes
-
-# Bytes per write, measured with 1 GiB of data into tmpfs, read from nbdkit's file plugin, seconds:
-#            256 KiB   1 MiB   2 MiB   4 MiB   8 MiB
-# raw           0.78    0.82    1.03    0.93    0.92
-# qcow2         1.92    1.84    1.55    1.53    1.71
-# The same for 256 MiB that compress to half, compressed qcow2 on ext4 (clusters in parallel):
-#               4.49    5.38    3.89    3.09    4.64
-RAW_REQUEST = 1 * MiB
-QCOW2_REQUEST = 2 * MiB
-COMPRESSED_REQUEST = 4 * MiB
-
-# What the host has cached is worth more to its running guests than an image that may be started
-# tomorrow. A small image may stay: it is likely to be booted or looked at soon, and it pushes out
-# little. Small is what takes neither a quarter of the memory that is free for such use, nor this:
-CACHED_IMAGE = 4 * GiB
+__all__ = ["CLUSTER", "RAW_REQUEST", "qcow2_sink", "raw_sink"]
 
 
-@contextmanager
 def raw_sink(
     disk: TargetDisk, index: int, run: Run, *, blank: bool, sparse: bool
-) -> Iterator[FileSink]:
+) -> AbstractContextManager[FileSink]:
     """`blank`: the file is known to read as zeroes."""
-    fd = os.open(disk.working, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        yield FileSink(
-            fd,
-            request_size=RAW_REQUEST,
-            is_zero=blank,
-            sparse=sparse,
-            drop_cache=_drops_cache(disk, index, run),
-            size=disk.size,
-        )
-    finally:
-        os.close(fd)
+    data = data_size(disk, index, run)
+    drop_cache = disk_sinks.drops_cache(copy_options(run).page_cache, data)
+    return disk_sinks.raw_sink(
+        Path(disk.working), disk.size, blank=blank, sparse=sparse, drop_cache=drop_cache
+    )
 
 
-@contextmanager
 def qcow2_sink(
     disk: TargetDisk, index: int, run: Run, *, blank: bool, sparse: bool, compressed: bool
-) -> Iterator[NbdSink]:
+) -> AbstractContextManager[NbdSink]:
     """`blank`: the image is known to read as zeroes."""
-    image = qemu_nbd.image_options(Path(disk.working), DiskFormat.QCOW2)
-    if compressed:
-        image = {"driver": "compress", **{f"file.{k}": v for k, v in image.items()}}
-    with qemu_nbd.serve(
-        image, run=run, name=f"target-{index}", read_only=False, discard=sparse
-    ) as socket:
-        kind = CompressedSink if compressed else NbdSink
-        sink = kind(
-            nbd_client.describe(socket, read_only=False),
-            request_size=COMPRESSED_REQUEST if compressed else QCOW2_REQUEST,
-            is_zero=blank,
-            alignment=CLUSTER if compressed else None,  # a cluster is compressed once, whole
-            sparse=sparse,
-            stall=copy_options(run).stall_timeout,
-            cancel=run.cancel,
-        )
-        try:
-            yield sink
-        finally:
-            sink.hang_up()  # what counts was flushed
-
-
-class CompressedSink(NbdSink):
-    """A qcow2 image whose clusters QEMU compresses.
-
-    QEMU refuses to compress a cluster that holds something already, as after a copy that was
-    interrupted; once it is zeroed it does.
-    """
-
-    def write(self, offset: int, buffer: memoryview) -> None:
-        try:
-            super().write(offset, buffer)
-        except SinkLost:
-            raise
-        except OSError as exc:
-            if exc.errno != errno.EIO:
-                raise
-            self.zero(offset, len(buffer))
-            super().write(offset, buffer)
-
-
-def _drops_cache(disk: TargetDisk, index: int, run: Run) -> bool:
-    """Whether what is written to the disk should not stay in the page cache."""
-    wanted = copy_options(run).page_cache
-    if wanted is not PageCache.AUTO:
-        return wanted is PageCache.DROP
-    return data_size(disk, index, run) > min(_available_memory() // 4, CACHED_IMAGE)
-
-
-def _available_memory() -> int:
-    """Bytes that could be used without swapping, as Linux estimates them."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    (kilobytes,) = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(kilobytes) * KiB
+    return disk_sinks.qcow2_sink(
+        Path(disk.working),
+        run,
+        name=f"target-{index}",
+        blank=blank,
+        sparse=sparse,
+        compressed=compressed,
+        stall=copy_options(run).stall_timeout,
+    )
