@@ -1,204 +1,283 @@
-"""Copies one disk: reads data from an endpoint, many requests in flight, and writes it to a sink.
+"""The copy engine: brings what an endpoint holds onto a sink, pass by pass.
 
-Holes and ranges known to be zero are never read; they are zeroed on the target only when it is not
-known to be zero already.
+docs/copy-engine.md explains it with a picture.
 """
 
 from __future__ import annotations
 
-import errno
+import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from heapq import merge as merge_sorted
 from typing import TypeAlias
 
 from v2v import nbd_client
 from v2v.cancel import Cancel
-from v2v.copy.plan import Step, Write, plan, request_size
-from v2v.copy.reader import Reader, open_reader
-from v2v.copy.sinks import Sink
+from v2v.copy.bandwidth import Bandwidth
+from v2v.copy.clone import clone
+from v2v.copy.crew import Crew
+from v2v.copy.digests import CHUNK, Digests
+from v2v.copy.failures import failure
+from v2v.copy.fetch import RETRY_SECONDS
+from v2v.copy.ledger import Ledger
+from v2v.copy.memory import Memory
+from v2v.copy.plan import plan, request_size
+from v2v.copy.progress import Progress
+from v2v.copy.sinks import Sink, SinkLost
+from v2v.copy.target import Target
+from v2v.copy.verify import verify
 from v2v.endpoint import Endpoint
-from v2v.errors import CopyError
-from v2v.extents import data_bytes
+from v2v.errors import CopyError, SourceError
+from v2v.extents import Extent, ExtentMap, data_bytes, intersect, subtract, widen
+from v2v.job import CopyOptions
 from v2v.types import CopyResult, MiB
 
-MEMORY = 64 * MiB  # for the data of one disk's requests in flight
-IN_FLIGHT = 16  # writes being filled at once; qemu-nbd works on as many requests of a client
+log = logging.getLogger(__name__)
+
+MEMORY = 64 * MiB  # for the data of all disks in flight
 REQUEST = 1 * MiB  # bytes per write where the sink has no preference
-POLL_SECONDS = 0.2  # the longest a cancelled copy waits for a silent source
-PROGRESS_SECONDS = 0.2
 
-Progress: TypeAlias = Callable[[int, int], None]  # bytes done, bytes that hold data
+Extents: TypeAlias = "ExtentMap | tuple[Extent, ...]"
 
 
-def measure(endpoint: Endpoint, cancel: Cancel | None = None) -> int:
-    """How many bytes of the disk hold data."""
-    return data_bytes(nbd_client.extents(endpoint, cancel=cancel))
+class Shared:
+    """What all disks of a run have in common: the options, one budget, one limit, one display."""
+
+    def __init__(
+        self,
+        options: CopyOptions,
+        *,
+        cancel: Cancel,
+        progress: Progress,
+        bandwidth: Bandwidth | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        self.options = options
+        self.cancel = cancel
+        self.progress = progress
+        self.bandwidth = bandwidth or Bandwidth(options.bandwidth)
+        self.memory = memory or Memory(MEMORY)
+
+
+def measure(endpoint: Endpoint, cancel: Cancel | None = None) -> ExtentMap:
+    """Where the disk holds data. Raises SourceError when the server is gone for long."""
+    cancel = cancel or Cancel()
+    for pause in RETRY_SECONDS:
+        try:
+            return ExtentMap(nbd_client.extents(endpoint, cancel=cancel))
+        except SourceError:
+            cancel.wait(pause)
+    return ExtentMap(nbd_client.extents(endpoint, cancel=cancel))
 
 
 def copy_disk(
-    disk: int, endpoint: Endpoint, sink: Sink, *, cancel: Cancel, progress: Progress
+    disk: int,
+    endpoint: Endpoint,
+    sink: Sink,
+    shared: Shared,
+    *,
+    ledger: Ledger | None = None,
+    digests: Digests | None = None,
 ) -> CopyResult:
-    """Copy disk number `disk` (from 0) and flush the target.
+    """Copy a whole disk in one pass. Raises as DiskCopy does."""
+    job = DiskCopy(disk, endpoint.size, sink, shared, ledger=ledger, digests=digests)
+    job.copy(endpoint, measure(endpoint, shared.cancel))
+    return job.finish()
 
-    `progress` is called a few times a second and once at the end. Raises CopyError, naming the
-    disk and the range, and Cancelled.
+
+class DiskCopy:
+    """One disk, `disk` counted from 0. Calls come from one thread at a time.
+
+    `ledger` knows what an earlier run has brought onto the target, and learns what this one does.
+    With `digests` the whole content is hashed as it passes. Errors name disk and range: CopyError,
+    and Cancelled.
     """
-    started = time.monotonic()
-    meter = _Meter(measure(endpoint, cancel), progress)
-    with open_reader(endpoint) as reader:
-        copier = _Copier(disk, reader, sink, cancel, meter)
-        copier.copy(endpoint.size)
-    with _naming(disk, "flush", 0, endpoint.size):
-        sink.flush()
-    meter.finish()
-    return CopyResult(
-        disk=disk,
-        size=endpoint.size,
-        data=meter.done,
-        zero=endpoint.size - meter.done,
-        seconds=time.monotonic() - started,
-    )
-
-
-class _Meter:
-    """Counts bytes and tells of them, not too often."""
-
-    def __init__(self, total: int, progress: Progress) -> None:
-        self.done = 0
-        self._total = total
-        self._progress = progress
-        self._told = time.monotonic()
-
-    def add(self, length: int) -> None:
-        self.done += length
-        now = time.monotonic()
-        if now - self._told >= PROGRESS_SECONDS:
-            self._told = now
-            self._progress(self.done, self._total)
-
-    def finish(self) -> None:
-        self._progress(self.done, self._total)
-
-
-class _Filling:
-    """A write whose reads are under way, and the memory that they fill."""
-
-    def __init__(self, write: Write, buffer: memoryview) -> None:
-        self.write = write
-        self.buffer = buffer
-        self.missing = len(write.reads)
-
-    def view(self, offset: int, length: int) -> memoryview:
-        start = offset - self.write.offset
-        return self.buffer[start : start + length]
-
-
-class _Copier:
-    """The requests in flight of one disk. Writes happen in whatever order their reads end."""
 
     def __init__(
-        self, disk: int, reader: Reader, sink: Sink, cancel: Cancel, meter: _Meter
+        self,
+        disk: int,
+        size: int,
+        sink: Sink,
+        shared: Shared,
+        *,
+        ledger: Ledger | None = None,
+        digests: Digests | None = None,
     ) -> None:
         self._disk = disk
-        self._reader = reader
+        self._size = size
         self._sink = sink
-        self._cancel = cancel
-        self._meter = meter
-        maximum = min(sink.max_request, MEMORY // 2)
-        self._request = request_size(
-            sink.request_size, REQUEST, maximum=maximum, alignment=sink.alignment
+        self._shared = shared
+        self._ledger = ledger if ledger is not None else Ledger(None)
+        self._digests = digests
+        self._resumed = self._ledger.touched().length
+        self._meter = shared.progress.meter(disk)
+        self._began = time.monotonic()
+        self._done = self._total = 0  # bytes of data, over all passes
+        self._passes: list[tuple[Endpoint, Extents, str]] = []
+        request = request_size(
+            shared.options.request_size or sink.request_size,
+            REQUEST,
+            maximum=min(sink.max_request, shared.memory.total // 4),
+            alignment=sink.alignment,
         )
-        count = min(max(MEMORY // self._request, 1), IN_FLIGHT)
-        self._free = [memoryview(bytearray(self._request)) for _ in range(count)]
-        self._count = count
-        self._full: deque[_Filling] = deque()
-        self._error: CopyError | None = None
-
-    def copy(self, size: int) -> None:
-        steps = plan(
-            self._reader.extents(self._cancel),
-            size,
-            request=self._request,
-            maximum_read=self._reader.maximum,
-            alignment=self._sink.alignment,
+        self._unit = _round_up(request, CHUNK) if digests is not None else request
+        self._target = Target(
+            disk, size, sink, self._ledger, digests, request=request, stop=shared.cancel
         )
-        for step in steps:
-            self._cancel.check()
-            self._do(step)
-        self._drain(self._count)
 
-    def _do(self, step: Step) -> None:
-        if isinstance(step, Write):
-            self._drain(1)
-            self._start(_Filling(step, self._free.pop()))
-        elif not self._sink.is_zero:
-            with _naming(self._disk, "zero", step.offset, step.length):
-                self._sink.zero(step.offset, step.length)
+    def copy(self, endpoint: Endpoint, extents: Iterable[Extent], *, phase: str = "source") -> None:
+        """One pass: everything that belongs there, of which the ledger may have some already.
 
-    def _start(self, filling: _Filling) -> None:
-        for gap in filling.write.gaps():
-            filling.view(gap.offset, gap.length)[:] = bytes(gap.length)
-        for read in filling.write.reads:
-            with _naming(self._disk, "read", read.offset, read.length):
-                view = filling.view(read.offset, read.length)
-                self._reader.read(
-                    read.offset, view, self._when_read(filling, read.offset, len(view))
-                )
+        `extents` may leave ranges out: what they hold on the target stays. Where it does, its edges
+        are multiples of the sink's alignment, and of CHUNK with digests. When this returns all of
+        it is durable.
+        """
+        known = extents if isinstance(extents, ExtentMap) else tuple(extents)
+        self._passes.append((endpoint, known, phase))
+        self._complete(partial(self._copy, endpoint, known, phase))
 
-    def _when_read(
-        self, filling: _Filling, offset: int, length: int
-    ) -> Callable[[OSError | None], None]:
-        def done(error: OSError | None) -> None:
-            filling.missing -= 1
-            if error is not None:
-                self._error = self._error or _failure(self._disk, "read", offset, length, error)
-            elif filling.missing == 0:
-                self._full.append(filling)
+    def finish(self) -> CopyResult:
+        """Compare the target with what was read, as far as the options ask. Gives what it took."""
+        options = self._shared.options
+        if options.verify and self._digests is not None:
+            self._verify(self._digests, options.verify)
+        tally = self._target.tally
+        zero = max(self._size - tally.data - self._resumed, 0)
+        return CopyResult(
+            disk=self._disk,
+            size=self._size,
+            data=tally.data,
+            zero=zero,
+            seconds=time.monotonic() - self._began,
+            found_zero=tally.found_zero,
+            by_kernel=tally.by_kernel,
+            resumed=self._resumed,
+            retries=tally.retries,
+            connections=tally.connections,
+            read_size=tally.read_size,
+            write_size=tally.write_size,
+            checksum=self._digests.root() if self._digests is not None else None,
+            verified=options.verify,
+            notes=tuple(getattr(self._sink, "notes", ())),
+        )
 
-        return done
+    # A pass --------------------------------------------------------------------------------------
 
-    def _drain(self, free: int) -> None:
-        """Write what is full, and wait for more to be, until `free` buffers are free."""
+    def _complete(self, attempt: Callable[[], None]) -> None:
+        """Do it again from the last flush whenever the target was lost in between."""
+        losses, durable = 0, -1
         while True:
-            if self._error is not None:
-                raise self._error
-            while self._full:
-                self._cancel.check()
-                self._finish(self._full.popleft())
-            if len(self._free) >= free:
+            try:
+                attempt()
                 return
-            self._cancel.check()
-            self._reader.wait(POLL_SECONDS)
+            except SinkLost as exc:
+                self._target.lost()
+                self._target.tally.add(retries=1)
+                reached = self._ledger.touched().length
+                losses = losses + 1 if reached == durable else 1
+                durable = reached
+                if losses > len(RETRY_SECONDS):
+                    raise failure(self._disk, "write", 0, self._size, exc) from exc
+                self._reopen(exc, RETRY_SECONDS[losses - 1 :])
 
-    def _finish(self, filling: _Filling) -> None:
-        write = filling.write
-        with _naming(self._disk, "write", write.offset, write.length):
-            self._sink.write(write.offset, filling.buffer[: write.length])
-        self._free.append(filling.buffer)
-        self._meter.add(data_bytes(write.reads))
+    def _reopen(self, error: OSError, pauses: tuple[float, ...]) -> None:
+        for pause in pauses:
+            self._shared.cancel.wait(pause)
+            try:
+                self._sink.reopen()
+                return
+            except SinkLost as exc:
+                error = exc
+        raise failure(self._disk, "write", 0, self._size, error) from error
 
+    def _copy(
+        self, endpoint: Endpoint, extents: Extents, phase: str, *, redo: bool = False
+    ) -> None:
+        """Copy what the ledger does not have yet, or all of it to `redo` it."""
+        self._target.begin(phase)
+        alignment = self._target.alignment(endpoint.minimum_block)
+        done = [] if redo else list(self._narrow(phase, alignment))
+        todo = list(subtract(_in_blocks(extents, endpoint.minimum_block, self._size), done))
+        self._total = self._done + data_bytes(todo)
+        self._meter.begin("copy", self._total, done=self._done)
+        stop = Cancel()
+        with self._shared.cancel.calling(stop.cancel):
+            if endpoint.file is not None and self._digests is None:
+                todo = clone(
+                    endpoint.file,
+                    todo,
+                    self._target,
+                    bandwidth=self._shared.bandwidth,
+                    meter=self._meter,
+                    stop=stop,
+                )
+            self._crew(endpoint, stop).run(
+                plan(todo, unit=self._unit, alignment=alignment, size=self._size)
+            )
+        self._target.checkpoint()
+        self._done = self._total
+        self._meter.finish()
 
-@contextmanager
-def _naming(disk: int, verb: str, offset: int, length: int) -> Iterator[None]:
-    """Turn a system error into one that names the disk and the range."""
-    try:
-        yield
-    except OSError as exc:
-        raise _failure(disk, verb, offset, length, exc) from exc
-
-
-def _failure(disk: int, verb: str, offset: int, length: int, error: OSError) -> CopyError:
-    cause = error.strerror or str(error)
-    where = f"bytes {offset} to {offset + length - 1}"
-    message = f"disk {disk + 1}: cannot {verb} {where}: {cause}"
-    if verb != "read" and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return CopyError(
-            message, id="target-full", hint="make room on the target, then `v2v resume` the job"
+    def _crew(self, endpoint: Endpoint, stop: Cancel) -> Crew:
+        return Crew(
+            self._disk,
+            endpoint,
+            self._target,
+            options=self._shared.options,
+            memory=self._shared.memory,
+            bandwidth=self._shared.bandwidth,
+            meter=self._meter,
+            stop=stop,
+            unit=self._unit,
         )
-    return CopyError(
-        message,
-        id="copy-read" if verb == "read" else "copy-write",
-        hint="the job can be continued with `v2v resume` when that is repaired",
-    )
+
+    def _narrow(self, phase: str, alignment: int) -> Iterator[Extent]:
+        """What the ledger has, in whole blocks: a part of one is copied again."""
+        for extent in self._ledger.done(phase):
+            start = _round_up(extent.offset, alignment)
+            end = extent.end if extent.end == self._size else extent.end // alignment * alignment
+            if start < end:
+                yield Extent(start, end - start)
+
+    # Verification --------------------------------------------------------------------------------
+
+    def _verify(self, digests: Digests, fraction: float) -> None:
+        compare = partial(
+            verify,
+            self._sink,
+            digests,
+            self._size,
+            disk=self._disk,
+            cancel=self._shared.cancel,
+            meter=self._meter,
+        )
+        wrong = compare(fraction=fraction)
+        if not wrong:
+            return
+        log.warning("disk %d: the target differs at %s; written again", self._disk + 1, wrong)
+        self._target.tally.add(retries=1)
+        for endpoint, extents, phase in self._passes:
+            again = tuple(intersect(extents, wrong))
+            self._complete(partial(self._copy, endpoint, again, phase, redo=True))
+        if wrong := compare(fraction=1.0):
+            raise CopyError(
+                f"disk {self._disk + 1}: bytes {wrong[0].offset} to {wrong[0].end - 1} of the "
+                "target are not what was written, nor after they were written again; "
+                f"{data_bytes(wrong)} bytes differ in all",
+                id="verify-mismatch",
+                hint="suspect the target's storage or memory; do not use this copy",
+            )
+
+
+def _in_blocks(extents: Extents, block: int, size: int) -> Iterable[Extent]:
+    """The extents with their data in whole blocks, which is all that some servers read."""
+    if block == 1:
+        return extents
+    data = list(widen((extent for extent in extents if not extent.zero), block, size))
+    zeroes = subtract((extent for extent in extents if extent.zero), data)
+    return merge_sorted(data, zeroes, key=lambda extent: extent.offset)
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

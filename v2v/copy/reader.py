@@ -1,75 +1,113 @@
-"""Reading an endpoint with several requests in flight."""
+"""Reading one disk, with many reads in flight: from an NBD server, or from a local raw file."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 from v2v import nbd_client
 from v2v.cancel import Cancel
 from v2v.endpoint import Endpoint
-from v2v.extents import Extent
+from v2v.types import MiB
 
-LIBNBD_MAXIMUM = 32 * 1024 * 1024  # bytes per read that every server takes
+LIBNBD_MAXIMUM = 32 * MiB  # bytes per read that every server takes
+HANDSHAKE_TRIPS = 5  # round trips of connecting and negotiating, about
+
+Done: TypeAlias = Callable[[OSError | None], None]
 
 
-class Reader:
-    """One connection. Reads are asynchronous and may end in any order.
+class Reader(Protocol):
+    """One connection. For one thread; what `read` fills must stay where it is until `done`."""
 
-    What they read into must stay where it is until `done` is called, which happens inside `wait`.
-    """
+    latency: float  # seconds of a small request, as seen when it was opened
+    maximum: int  # the largest read
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def read(self, offset: int, view: memoryview, done: Done) -> None:
+        """Fill `view` from `offset`, then call `done` with None or what went wrong."""
+
+    def wait(self, seconds: float) -> bool:
+        """Handle what came, waiting for it at most so long. False: nothing came."""
+
+    def close(self) -> None:
+        """Nothing is filled or called any more after this."""
+
+
+class NbdReader:
+    """`done` is called inside `wait`, in whatever order the server answers."""
+
+    def __init__(self, endpoint: Endpoint, *, stall: float, cancel: Cancel) -> None:
         import nbd
 
         self._nbd = nbd
-        self._endpoint = endpoint
-        self._handle = nbd_client.connect(endpoint)
+        began = time.monotonic()
+        self._handle = nbd_client.connect(endpoint, cancel=cancel, seconds=stall)
+        self._handle.set_pread_initialize(False)  # an error is an error; no buffer is used then
+        self.latency = (time.monotonic() - began) / HANDSHAKE_TRIPS
         self.maximum = min(endpoint.maximum_block, LIBNBD_MAXIMUM)
-        self.in_flight = 0
 
-    def extents(self, cancel: Cancel) -> Iterator[Extent]:
-        """The disk's data and zeroes, asked for as they are needed."""
-        return nbd_client.extents(self._endpoint, self._handle, cancel=cancel)
-
-    def read(self, offset: int, view: memoryview, done: Callable[[OSError | None], None]) -> None:
-        """Fill `view` from `offset`, then call `done` with None or what went wrong."""
-
+    def read(self, offset: int, view: memoryview, done: Done) -> None:
         def completed(error: Any) -> int:
-            self.in_flight -= 1
             done(OSError(error.value, os.strerror(error.value)) if error.value else None)
             return 1  # nothing else asks for this command's outcome
 
-        buffer = self._nbd.Buffer.from_buffer(view)
         try:
-            self._handle.aio_pread(buffer, offset, completed)
+            self._handle.aio_pread(self._nbd.Buffer.from_buffer(view), offset, completed)
         except self._nbd.Error as exc:
-            raise OSError(exc.errnum or 0, exc.string) from exc
-        self.in_flight += 1
+            raise _error(exc) from exc
 
-    def wait(self, seconds: float) -> None:
-        """Handle what the server sent, waiting for it at most `seconds`."""
+    def wait(self, seconds: float) -> bool:
         try:
-            self._handle.poll(int(seconds * 1000))
+            return bool(self._handle.poll(int(seconds * 1000)))
         except self._nbd.Error as exc:
-            raise OSError(exc.errnum or 0, exc.string) from exc
+            raise _error(exc) from exc
 
     def close(self) -> None:
-        self._handle.shutdown()
+        """Say goodbye, without waiting for an answer."""
+        try:
+            self._handle.aio_disconnect()
+        except self._nbd.Error:
+            nbd_client.hang_up(self._handle)
+        del self._handle  # closes the socket: what is still under way fills nothing
 
-    def hang_up(self) -> None:
-        nbd_client.hang_up(self._handle)
+
+class FileReader:
+    """A raw file or block device. `done` is called inside `read`."""
+
+    latency = 0.0
+    maximum = LIBNBD_MAXIMUM
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        assert endpoint.file is not None  # noqa: S101  the caller's mistake
+        self._fd = os.open(endpoint.file, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, view: memoryview, done: Done) -> None:
+        try:
+            while view:
+                count = os.preadv(self._fd, [view], offset)
+                if count == 0:
+                    raise OSError(errno.EIO, f"the file ends at byte {offset}")
+                offset, view = offset + count, view[count:]
+        except OSError as exc:
+            done(exc)
+        else:
+            done(None)
+
+    def wait(self, seconds: float) -> bool:
+        return True
+
+    def close(self) -> None:
+        os.close(self._fd)
 
 
-@contextmanager
-def open_reader(endpoint: Endpoint) -> Iterator[Reader]:
-    """A reader that says goodbye to the server when all went well, and just hangs up otherwise."""
-    reader = Reader(endpoint)
-    try:
-        yield reader
-    except BaseException:
-        reader.hang_up()
-        raise
-    reader.close()
+def open_reader(endpoint: Endpoint, *, stall: float, cancel: Cancel) -> Reader:
+    """Raises SourceError or OSError when there is no connection within `stall` seconds."""
+    if endpoint.file is not None:
+        return FileReader(endpoint)
+    return NbdReader(endpoint, stall=stall, cancel=cancel)
+
+
+def _error(exc: Any) -> OSError:
+    return OSError(exc.errnum or errno.EIO, exc.string)

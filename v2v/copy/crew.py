@@ -1,0 +1,273 @@
+"""The threads of one pass: readers that fill units and write them, and writers that help them.
+
+A reader has a connection of its own. It writes what it has filled by itself, which keeps the data
+in its processor's cache; only where writing is slow does it hand units to writers, so that the
+connection does not wait. How many of both are worth while is found out as the copy goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from v2v.cancel import Cancel
+from v2v.copy.bandwidth import Bandwidth
+from v2v.copy.fetch import POLL_SECONDS, Fetcher, Filling
+from v2v.copy.memory import Memory
+from v2v.copy.plan import Step, Unit, Zero
+from v2v.copy.progress import Meter
+from v2v.copy.target import Target
+from v2v.endpoint import Endpoint
+from v2v.errors import Cancelled
+from v2v.extents import Extent, data_bytes
+from v2v.job import CopyOptions
+
+FIRST_READERS = min(max(os.cpu_count() or 1, 2), 4)  # more do not help where nothing is far away
+MOST_READERS = 8
+MOST_WRITERS = 8  # more have not made any server faster
+LOOK_SECONDS = 0.25  # between two looks at how it goes
+GAIN = 1.1  # what one more reader must bring
+SLOW_READ = 0.004  # seconds: below, one connection is as good as several
+SLOW_WRITE = 0.004
+
+
+class Crew:
+    """Does the steps of one pass. `run` returns when all are done, or raises what stopped them."""
+
+    def __init__(
+        self,
+        disk: int,
+        endpoint: Endpoint,
+        target: Target,
+        *,
+        options: CopyOptions,
+        memory: Memory,
+        bandwidth: Bandwidth,
+        meter: Meter,
+        stop: Cancel,
+        unit: int,
+    ) -> None:
+        self._disk = disk
+        self._endpoint = endpoint
+        self._target = target
+        self._options = options
+        self._memory = memory
+        self._bandwidth = bandwidth
+        self._meter = meter
+        self._stop = stop
+        self._unit = unit
+        self._lock = threading.Lock()
+        self._steps: Iterator[Step] = iter(())
+        self._full: queue.SimpleQueue[Filling | None] = queue.SimpleQueue()
+        self._readers: list[threading.Thread] = []
+        self._writers: list[threading.Thread] = []
+        self._idle_writers = 0
+        self._errors: list[BaseException] = []
+        self._moved = 0  # bytes
+        self._writes, self._write_seconds = 0, 0.0
+        self._latency = 0.0  # of a read, lately
+
+    def run(self, steps: Iterator[Step]) -> None:
+        self._steps = steps
+        try:
+            for _ in range(self._first_readers()):
+                self._start(self._read, self._readers)
+            self._watch()
+        except BaseException:
+            self._stop.cancel()
+            raise
+        finally:
+            for thread in self._readers:
+                thread.join()
+            for _ in self._writers:
+                self._full.put(None)
+            for thread in self._writers:
+                thread.join()
+            self._target.tally.raise_to(connections=len(self._readers))
+        for error in sorted(self._errors, key=lambda error: isinstance(error, Cancelled)):
+            raise error
+
+    # How many ------------------------------------------------------------------------------------
+
+    def _first_readers(self) -> int:
+        if self._target.sink.ordered or not self._may_connect_again():
+            return 1
+        return self._options.connections or FIRST_READERS
+
+    def _may_connect_again(self) -> bool:
+        return self._endpoint.multi_conn or self._endpoint.file is not None
+
+    def _watch(self) -> None:
+        """Add threads while it helps, until the readers are done."""
+        rate = 0.0  # before the last reader came
+        moved, since = 0, time.monotonic()
+        growing = self._may_grow()
+        for thread in self._readers:  # grows meanwhile
+            while thread.is_alive():
+                thread.join(LOOK_SECONDS)
+                self._add_writers()
+                now = time.monotonic()
+                if not growing or now - since < LOOK_SECONDS:
+                    continue
+                now_rate = (self._moved - moved) / (now - since)
+                moved, since = self._moved, now
+                growing = now_rate >= rate * GAIN and len(self._readers) < MOST_READERS
+                if growing and self._latency > SLOW_READ:
+                    rate = now_rate
+                    self._start(self._read, self._readers)
+
+    def _may_grow(self) -> bool:
+        return self._options.connections is None and self._first_readers() > 1
+
+    def _add_writers(self) -> None:
+        with self._lock:
+            seconds = self._write_seconds / self._writes if self._writes else 0.0
+            self._writes, self._write_seconds = 0, 0.0
+        most = min(self._target.sink.workers, MOST_WRITERS)
+        if seconds > SLOW_WRITE and not self._target.sink.ordered and not self._stop.cancelled:
+            while len(self._readers) + len(self._writers) < most:
+                self._start(self._write, self._writers)
+
+    def _start(self, work: Callable[[], None], threads: list[threading.Thread]) -> None:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as exc:  # noqa: BLE001 - raised again by `run`
+                with self._lock:
+                    self._errors.append(exc)
+                self._stop.cancel()
+
+        name = f"disk {self._disk + 1} {work.__name__.strip('_')} {len(threads) + 1}"
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        threads.append(thread)
+
+    # Readers -------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        fetcher = Fetcher(
+            self._disk,
+            self._endpoint,
+            requests=self._options.requests,
+            largest=self._memory.total,
+            stall=self._options.stall_timeout,
+            stop=self._stop,
+        )
+        ordered: deque[Filling | Zero] | None = deque() if self._target.sink.ordered else None
+        more = True
+        try:
+            while more or fetcher.flying or fetcher.full or ordered:
+                self._stop.check()
+                if more:
+                    more = self._top_up(fetcher, ordered)
+                if not self._hand_on(fetcher, ordered):
+                    self._wait(fetcher, more, POLL_SECONDS)
+        finally:
+            fetcher.close()
+            self._target.tally.add(retries=fetcher.retries)
+            self._target.tally.raise_to(read_size=min(fetcher.read_size, self._unit))
+
+    def _top_up(self, fetcher: Fetcher, ordered: deque[Filling | Zero] | None) -> bool:
+        """Ask for as much as should be in flight. False: there is no more to ask for."""
+        while fetcher.has_room and not fetcher.full:
+            buffer = self._memory.take(self._unit, owner=self._disk)
+            if buffer is None:
+                return True
+            step = self._next()
+            if not isinstance(step, Unit):
+                self._memory.give_back(buffer)
+                if step is None:
+                    return False
+                if ordered:
+                    ordered.append(step)
+                else:
+                    self._zero(step)
+                continue
+            filling = Filling(step, buffer)
+            self._target.fill(step, buffer)
+            self._pace(fetcher, data_bytes(step.extents))
+            if ordered is not None:
+                ordered.append(filling)
+            fetcher.fetch(filling)
+        return True
+
+    def _next(self) -> Step | None:
+        with self._lock:
+            return next(self._steps, None)
+
+    def _pace(self, fetcher: Fetcher, length: int) -> None:
+        """Wait as the limit on the bandwidth demands, unless it is changed."""
+        changes = self._bandwidth.changes
+        end = time.monotonic() + self._bandwidth.take(length)
+        while (left := end - time.monotonic()) > 0 and self._bandwidth.changes == changes:
+            self._stop.check()
+            self._wait(fetcher, True, min(left, POLL_SECONDS))
+
+    def _wait(self, fetcher: Fetcher, more: bool, seconds: float) -> None:
+        if fetcher.flying:
+            fetcher.wait(seconds)
+            self._latency = fetcher.latency
+        elif more:
+            self._memory.wait(seconds)
+
+    def _hand_on(self, fetcher: Fetcher, ordered: deque[Filling | Zero] | None) -> bool:
+        """Write one unit, or have it written. False: none is due."""
+        if ordered is not None:
+            return self._hand_on_first(fetcher, ordered)
+        if not fetcher.full:
+            return False
+        filling = fetcher.full.popleft()
+        with self._lock:
+            give = self._idle_writers > 0
+            self._idle_writers -= give
+        if give:
+            self._full.put(filling)
+        else:
+            self._put(filling)
+        return True
+
+    def _hand_on_first(self, fetcher: Fetcher, ordered: deque[Filling | Zero]) -> bool:
+        """The same in disk order."""
+        if not ordered:
+            return False
+        first = ordered[0]
+        if isinstance(first, Zero):
+            self._zero(first)
+        elif first in fetcher.full:
+            fetcher.full.remove(first)
+            self._put(first)
+        else:
+            return False
+        ordered.popleft()
+        return True
+
+    # Writing -------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                self._idle_writers += 1
+            filling = self._full.get()
+            if filling is None:
+                return
+            self._stop.check()
+            self._put(filling)
+
+    def _put(self, filling: Filling) -> None:
+        began = time.monotonic()
+        unit = filling.unit
+        self._target.put(unit, filling.view)
+        self._memory.give_back(filling.buffer)
+        data = data_bytes(unit.extents)
+        with self._lock:
+            self._moved += data
+            self._writes += 1
+            self._write_seconds += time.monotonic() - began
+        self._meter.add(data)
+
+    def _zero(self, step: Zero) -> None:
+        self._target.zero(Extent(step.offset, step.length, zero=True))

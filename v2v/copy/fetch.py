@@ -1,0 +1,212 @@
+"""Filling buffers from one connection to the source, and filling them again when it fails.
+
+A read that fails, a connection that breaks and one that is silent for too long are all repaired in
+the same way: the connection is given up, and after a pause everything that was under way is asked
+for again on a fresh one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from v2v.cancel import Cancel
+from v2v.copy.failures import failure
+from v2v.copy.plan import Unit
+from v2v.copy.reader import Reader, open_reader
+from v2v.copy.window import Window
+from v2v.endpoint import Endpoint
+from v2v.errors import SourceError
+from v2v.types import MiB
+
+log = logging.getLogger(__name__)
+
+READ_REQUEST = 1 * MiB  # bytes per read where the input has no preference
+SMALLEST_WINDOW = 2 * MiB  # two reads: one is on its way while the other is worked on
+RETRY_SECONDS = (0.2, 1.0, 3.0, 6.0, 10.0)  # pauses before a read is tried again, then it failed
+POLL_SECONDS = 0.2  # the longest a cancelled copy waits for a silent source
+
+
+class Filling:
+    """A unit, the buffer that its data is read into, and how far that is."""
+
+    __slots__ = ("attempts", "buffer", "missing", "unit")
+
+    def __init__(self, unit: Unit, buffer: memoryview) -> None:
+        self.unit = unit
+        self.buffer = buffer
+        self.missing = 0  # reads under way
+        self.attempts = 0  # that failed
+
+    @property
+    def view(self) -> memoryview:
+        return self.buffer[: self.unit.length]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why the connection is given up; which read failed, when it was not the connection itself."""
+
+    error: OSError | SourceError
+    filling: Filling | None = None
+    offset: int = 0
+    length: int = 0
+
+
+class Fetcher:
+    """One connection at a time, for one thread. What is complete is put into `full`."""
+
+    def __init__(
+        self,
+        disk: int,
+        endpoint: Endpoint,
+        *,
+        requests: int | None,
+        largest: int,
+        stall: float,
+        stop: Cancel,
+    ) -> None:
+        """`requests`: reads in flight, None to find out. `largest`: bytes in flight at most."""
+        self.full: deque[Filling] = deque()
+        self.retries = 0
+        self.read_size = min(endpoint.request_size or READ_REQUEST, endpoint.maximum_block)
+        self.latency = 0.0  # of the last read, in seconds
+        self._disk = disk
+        self._endpoint = endpoint
+        self._requests = requests
+        self._largest = largest
+        self._stall = stall
+        self._stop = stop
+        self._flying: dict[int, Filling] = {}
+        self._in_flight = 0  # bytes
+        self._idle = 0.0  # seconds that we waited in vain
+        self._reader: Reader | None = None
+        self._window: Window | None = None
+        self._broken: _Trouble | None = None
+
+    @property
+    def flying(self) -> int:
+        """Units that are being filled."""
+        return len(self._flying)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more should be asked for."""
+        if self._requests is not None:
+            return self._in_flight < self._requests * self.read_size
+        return self._window is None or self._in_flight < self._window.size
+
+    def fetch(self, filling: Filling) -> None:
+        """Ask for the data of a unit."""
+        self._flying[id(filling)] = filling
+        if self._broken is None:
+            self._ask(filling)
+
+    def wait(self, seconds: float) -> None:
+        """Handle what came, waiting at most `seconds`, and repair what broke.
+
+        Raises CopyError (copy-read, copy-stalled) when that was tried often enough.
+        """
+        if self._broken is None and self._flying:
+            self._poll(seconds)
+        if self._broken is not None:
+            self._repair()
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _poll(self, seconds: float) -> None:
+        assert self._reader is not None  # noqa: S101  something is flying
+        try:
+            if self._reader.wait(seconds):
+                self._idle = 0.0
+                return
+        except OSError as exc:
+            self._broken = self._broken or _Trouble(exc)
+            return
+        self._idle += seconds
+        if self._idle >= self._stall:
+            silence = OSError(errno.ETIMEDOUT, f"no answer for {self._stall:g} s")
+            self._broken = _Trouble(silence)
+
+    def _ask(self, filling: Filling) -> None:
+        try:
+            reader = self._reader or self._connect()
+            reads = list(self._reads(filling.unit, min(self.read_size, reader.maximum)))
+            filling.missing = len(reads)
+            for offset, length in reads:
+                start = offset - filling.unit.offset
+                self._in_flight += length
+                reader.read(
+                    offset,
+                    filling.buffer[start : start + length],
+                    self._when_done(reader, filling, offset, length),
+                )
+        except (OSError, SourceError) as exc:
+            self._broken = self._broken or _Trouble(exc)
+
+    def _connect(self) -> Reader:
+        reader = open_reader(self._endpoint, stall=self._stall, cancel=self._stop)
+        self._idle = 0.0
+        self._in_flight = 0
+        self._reader = reader
+        self._window = Window(reader.latency, smallest=SMALLEST_WINDOW, largest=self._largest)
+        return reader
+
+    @staticmethod
+    def _reads(unit: Unit, size: int) -> list[tuple[int, int]]:
+        return [
+            (offset, min(size, extent.end - offset))
+            for extent in unit.extents
+            if not extent.zero
+            for offset in range(extent.offset, extent.end, size)
+        ]
+
+    def _when_done(
+        self, reader: Reader, filling: Filling, offset: int, length: int
+    ) -> Callable[[OSError | None], None]:
+        sent = time.monotonic()
+
+        def done(error: OSError | None) -> None:
+            if reader is not self._reader:
+                return  # it was given up
+            self._in_flight -= length
+            if error is not None:
+                self._broken = self._broken or _Trouble(error, filling, offset, length)
+                return
+            now = time.monotonic()
+            self.latency = now - sent
+            if self._window is not None:
+                self._window.done(length, sent, now)
+            filling.missing -= 1
+            if filling.missing == 0 and self._broken is None:
+                del self._flying[id(filling)]
+                self.full.append(filling)
+
+        return done
+
+    def _repair(self) -> None:
+        """Pause, connect again, ask again. What failed too often is what the error names."""
+        assert self._broken is not None  # noqa: S101
+        trouble, self._broken = self._broken, None
+        self.close()
+        self.retries += 1
+        for filling in [trouble.filling] if trouble.filling else self._flying.values():
+            filling.attempts += 1
+        worst = max(self._flying.values(), key=lambda filling: filling.attempts)
+        if worst.attempts > len(RETRY_SECONDS):
+            offset, length = worst.unit.offset, worst.unit.length
+            if trouble.filling is worst:
+                offset, length = trouble.offset, trouble.length
+            raise failure(self._disk, "read", offset, length, trouble.error)
+        log.info("disk %d: reading again: %s", self._disk + 1, trouble.error)
+        self._stop.wait(RETRY_SECONDS[worst.attempts - 1])
+        for filling in tuple(self._flying.values()):
+            if self._broken is None:
+                self._ask(filling)
