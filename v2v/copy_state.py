@@ -64,11 +64,10 @@ class Request:
             known.allocation or Allocation.SPARSE,
         )
 
-    @property
-    def id(self) -> str:
-        """Of the pair of source and target."""
-        pair = json.dumps([self.source, self.target]).encode("utf-8", "backslashreplace")
-        return hashlib.sha256(pair).hexdigest()[:16]
+    def id(self, jobs: Path) -> str:
+        """Of the pair of source and target, where jobs are kept in `jobs`."""
+        words = json.dumps([self.source, self.target, str(jobs.resolve())])
+        return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
 E = TypeVar("E", bound=StrEnum)
@@ -134,7 +133,8 @@ def opened(
     request: Request, jobs: Path | None, emit: Emit, cancel: Cancel | None
 ) -> Iterator[State]:
     """The state of this pair, new or kept. Removed at the end if nothing was begun."""
-    folder = (jobs or default_jobs_folder()) / COPIES / request.id
+    jobs = jobs or default_jobs_folder()
+    folder = jobs / COPIES / request.id(jobs)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
