@@ -1,134 +1,155 @@
-"""The arithmetic of copying, by table and against a model that keeps every byte."""
+"""The steps of a copy, by table and against a model that keeps every byte."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from v2v.copy.plan import Step, Write, Zero, plan, request_size
-from v2v.extents import Extent
-from v2v.types import GiB
-
-DATA, HOLE = False, True
-
-
-def extents_of(*spans: tuple[int, bool]) -> list[Extent]:
-    found, offset = [], 0
-    for length, zero in spans:
-        found.append(Extent(offset, length, zero))
-        offset += length
-    return found
+from tests.copy.drawings import drawings, drawn, extents
+from v2v.copy.plan import Step, Unit, Zero, plan, request_size
+from v2v.extents import Extent, intersect, merge, widen
+from v2v.types import GiB, KiB, MiB
 
 
-def W(offset: int, length: int, *reads: tuple[int, int]) -> Write:
-    return Write(offset, length, tuple(Extent(at, size) for at, size in reads))
+def U(offset: int, drawing: str) -> Unit:
+    return Unit(offset, len(drawing), tuple(extents(drawing, at=offset)))
 
 
 @pytest.mark.parametrize(
-    ("spans", "limits", "expected"),
+    ("listed", "unit", "alignment", "steps"),
     [
-        pytest.param([], (8, 8, 1), [], id="an empty disk"),
-        pytest.param([(20, HOLE)], (8, 8, 1), [Zero(0, 20)], id="only a hole"),
-        pytest.param([(8, DATA)], (8, 8, 1), [W(0, 8, (0, 8))], id="one request"),
+        pytest.param("", 8, 1, [], id="an empty disk"),
+        pytest.param("........", 8, 1, [], id="nothing to do"),
+        pytest.param("dddddddd", 8, 1, [U(0, "dddddddd")], id="one unit"),
+        pytest.param("ddd", 8, 1, [U(0, "ddd")], id="a small disk"),
         pytest.param(
-            [(20, DATA)],
-            (8, 8, 1),
-            [W(0, 8, (0, 8)), W(8, 8, (8, 8)), W(16, 4, (16, 4))],
-            id="the last request is short",
+            "dddddddddd",
+            4,
+            1,
+            [U(0, "dddd"), U(4, "dddd"), U(8, "dd")],
+            id="data is cut at the grid, the last unit is short",
         ),
-        pytest.param([(8, DATA)], (8, 3, 1), [W(0, 8, (0, 3), (3, 3), (6, 2))], id="small reads"),
+        pytest.param("dd|ddd", 4, 1, [U(0, "dddd"), U(4, "d")], id="neighbours are one extent"),
+        pytest.param("0d00", 4, 1, [U(0, "0d00")], id="holes of a cell with data are in its unit"),
+        pytest.param("000000000", 4, 1, [Zero(0, 9)], id="a hole is one step, however long"),
         pytest.param(
-            [(3, HOLE), (10, DATA), (3, HOLE)],
-            (8, 8, 1),
-            [Zero(0, 3), W(3, 5, (3, 5)), W(8, 5, (8, 5)), Zero(13, 3)],
-            id="data across a request's border",
-        ),
-        pytest.param(
-            [(1, HOLE), (1, DATA), (14, HOLE)],
-            (8, 8, 4),
-            [W(0, 4, (1, 1)), Zero(4, 12)],
-            id="a write is widened to the alignment",
-        ),
-        pytest.param(
-            [(1, DATA), (1, HOLE), (1, DATA), (5, HOLE)],
-            (8, 8, 4),
-            [W(0, 4, (0, 1), (2, 1)), Zero(4, 4)],
-            id="two extents in one block become one write",
+            "00000000000d",
+            4,
+            1,
+            [Zero(0, 8), U(8, "000d")],
+            id="a hole ends where the cell of data begins",
         ),
         pytest.param(
-            [(4, HOLE), (2, DATA)], (8, 8, 4), [Zero(0, 4), W(4, 2, (4, 2))], id="odd disk end"
+            "d0000000000d",
+            4,
+            1,
+            [U(0, "d000"), Zero(4, 4), U(8, "000d")],
+            id="whole cells within a hole need no buffer",
         ),
         pytest.param(
-            [(3 * GiB, HOLE)],
-            (8, 8, 1),
-            [Zero(0, GiB), Zero(GiB, GiB), Zero(2 * GiB, GiB)],
-            id="zeroing fits into 32 bits",
+            "..dd..0d....",
+            8,
+            2,
+            [U(2, "dd..0d")],
+            id="a unit goes from the first to the last listed byte, with gaps between",
         ),
+        pytest.param(
+            "00..00....00",
+            4,
+            2,
+            [Zero(0, 2), Zero(4, 2), Zero(10, 2)],
+            id="holes are not joined over a gap",
+        ),
+        pytest.param("00..dd", 8, 2, [U(0, "00..dd")], id="a gap between a hole and data"),
+        pytest.param("d0000ddd", 8, 4, [U(0, "d0000ddd")], id="data and holes may change anywhere"),
+        pytest.param("....d", 4, 4, [U(4, "d")], id="the disk's end counts as aligned"),
     ],
 )
-def test_plan(
-    spans: list[tuple[int, bool]], limits: tuple[int, int, int], expected: list[Step]
-) -> None:
-    extents = extents_of(*spans)
-    size = extents[-1].end if extents else 0
-    request, maximum, alignment = limits
-    steps = plan(extents, size, request=request, maximum_read=maximum, alignment=alignment)
-    assert list(steps) == expected
+def test_plan(listed: str, unit: int, alignment: int, steps: list[Step]) -> None:
+    assert list(plan(extents(listed), unit=unit, alignment=alignment, size=len(listed))) == steps
 
 
-def test_gaps_are_what_no_read_covers() -> None:
-    assert list(W(8, 8, (9, 2), (11, 1), (14, 1)).gaps()) == [
-        Extent(8, 1, zero=True),
-        Extent(12, 2, zero=True),
-        Extent(15, 1, zero=True),
+def test_zeroing_fits_into_32_bits() -> None:
+    hole = [Extent(0, 2 * GiB + 5, zero=True)]
+    assert list(plan(hole, unit=MiB, alignment=1, size=2 * GiB + 5)) == [
+        Zero(0, GiB),
+        Zero(GiB, GiB),
+        Zero(2 * GiB, 5),
     ]
 
 
-@given(
-    spans=st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=20),
-    blocks=st.integers(1, 6),
-    maximum=st.integers(1, 20),
-    alignment=st.integers(1, 8),
+def test_a_long_hole_is_cut_at_whole_blocks() -> None:
+    block = 7 * KiB  # 1 GiB is no multiple of it
+    steps = list(plan([Extent(0, 3 * GiB, zero=True)], unit=block, alignment=block, size=3 * GiB))
+    assert all(step.offset % block == 0 and step.length <= GiB for step in steps)
+    assert steps[-1].offset + steps[-1].length == 3 * GiB
+
+
+@pytest.mark.parametrize(
+    ("listed", "size", "fault"),
+    [
+        ("..dd....", 8, "edge at 2"),
+        ("dddddd..", 8, "edge at 6"),
+        ("dddd.ddd", 8, "edge at 5"),
+        ("dddddddd", 6, "reach 8, beyond the disk's end at 6"),
+    ],
 )
-def test_the_steps_copy_each_byte_once(
-    spans: list[tuple[int, bool]], blocks: int, maximum: int, alignment: int
-) -> None:
-    extents = extents_of(*spans)
-    size = extents[-1].end if extents else 0
-    source = bytearray(size)
-    for extent in extents:
-        if not extent.zero:
-            source[extent.offset : extent.end] = bytes(
-                1 + i % 255 for i in range(extent.offset, extent.end)
-            )
-    target: list[int | None] = [None] * size
-    read: list[int] = [0] * size
-    request = blocks * alignment
-    position = 0
-    for step in plan(extents, size, request=request, maximum_read=maximum, alignment=alignment):
-        assert step.offset == position
-        position += step.length
-        assert position <= size
-        if isinstance(step, Zero):
-            target[step.offset : position] = bytes(step.length)
-            continue
+def test_a_list_that_the_target_cannot_take_is_refused(listed: str, size: int, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        list(plan(extents(listed), unit=8, alignment=4, size=size))
+
+
+def test_extents_that_overlap_are_refused() -> None:
+    with pytest.raises(ValueError, match="overlap from 3 to 4"):
+        list(plan([Extent(0, 4), Extent(3, 4, zero=True)], unit=8, alignment=1, size=7))
+
+
+def test_a_unit_is_whole_blocks() -> None:
+    with pytest.raises(ValueError, match="not a multiple"):
+        plan([], unit=10, alignment=4, size=0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    disk=drawings("d0"),
+    kept=drawings("d."),
+    cells=st.integers(1, 6),
+    alignment=st.integers(1, 9),
+)
+def test_each_listed_byte_is_in_one_step(disk: str, kept: str, cells: int, alignment: int) -> None:
+    size, unit = len(disk.replace("|", "")), cells * alignment
+    wide = list(widen((e for e in extents(kept) if e.end <= size), alignment, size))
+    listed = list(intersect(extents(disk), wide))
+    steps = list(plan(listed, unit=unit, alignment=alignment, size=size))
+
+    assert drawn(_done(steps), size) == drawn(listed, size)
+    for step in steps:
         assert step.offset % alignment == 0
-        assert position % alignment == 0 or position == size
-        assert step.offset // request == (position - 1) // request
-        content = bytearray(b"\xff" * step.length)
-        for gap in step.gaps():
-            content[gap.offset - step.offset : gap.end - step.offset] = bytes(gap.length)
-        for part in step.reads:
-            assert 0 < part.length <= maximum
-            content[part.offset - step.offset : part.end - step.offset] = source[
-                part.offset : part.end
-            ]
-            for i in range(part.offset, part.end):
-                read[i] += 1
-        target[step.offset : position] = content
-    assert target == list(source)
-    assert read == [1 if byte else 0 for byte in source]
+        assert step.end % alignment == 0 or step.end == size
+    for step in steps:
+        if isinstance(step, Unit):
+            assert step.offset // unit == (step.end - 1) // unit
+            assert (step.offset, step.end) == (step.extents[0].offset, step.extents[-1].end)
+            assert list(merge(step.extents)) == list(step.extents)
+            assert any(not extent.zero for extent in step.extents)
+    assert sum(isinstance(step, Zero) for step in steps) == _holes(drawn(listed, size), unit)
+
+
+def _done(steps: list[Step]) -> list[Extent]:
+    done: list[Extent] = []
+    for step in steps:
+        hole = (Extent(step.offset, step.length, zero=True),)
+        done += step.extents if isinstance(step, Unit) else hole
+    return done
+
+
+def _holes(listed: str, unit: int) -> int:
+    """How many holes there are in the cells without data: those that touch are one."""
+    cells = [listed[start : start + unit] for start in range(0, len(listed), unit)]
+    return len(re.findall("0+", "".join("d" if "d" in cell else cell for cell in cells)))
 
 
 @pytest.mark.parametrize(
@@ -143,8 +164,3 @@ def test_the_steps_copy_each_byte_once(
 )
 def test_request_size(preferred: int | None, maximum: int, alignment: int, expected: int) -> None:
     assert request_size(preferred, 64, maximum=maximum, alignment=alignment) == expected
-
-
-def test_a_request_is_whole_blocks() -> None:
-    with pytest.raises(ValueError, match="not a multiple"):
-        list(plan([], 0, request=10, maximum_read=1, alignment=4))
