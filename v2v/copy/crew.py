@@ -20,6 +20,8 @@ from v2v.copy.fetch import POLL_SECONDS, Fetcher, Filling
 from v2v.copy.memory import Memory
 from v2v.copy.plan import Step, Unit, Zero
 from v2v.copy.progress import Meter
+from v2v.copy.sinks import StreamingSink, is_streaming
+from v2v.copy.stream import Feed, requests
 from v2v.copy.target import Target
 from v2v.endpoint import Endpoint
 from v2v.errors import Cancelled
@@ -157,19 +159,49 @@ class Crew:
             stall=self._options.stall_timeout,
             stop=self._stop,
         )
-        ordered: deque[Filling | Zero] | None = deque() if self._target.sink.ordered else None
-        more = True
         try:
-            while more or fetcher.flying or fetcher.full or ordered:
-                self._stop.check()
-                if more:
-                    more = self._top_up(fetcher, ordered)
-                if not self._hand_on(fetcher, ordered):
-                    self._wait(fetcher, more, POLL_SECONDS)
+            if is_streaming(self._target.sink):
+                self._stream(self._target.sink, fetcher)
+            else:
+                self._fill(fetcher)
         finally:
             fetcher.close()
             self._target.tally.add(retries=fetcher.retries)
             self._target.tally.raise_to(read_size=min(fetcher.read_size, self._unit))
+
+    def _fill(self, fetcher: Fetcher) -> None:
+        ordered: deque[Filling | Zero] | None = deque() if self._target.sink.ordered else None
+        more = True
+        while more or fetcher.flying or fetcher.full or ordered:
+            self._stop.check()
+            if more:
+                more = self._top_up(fetcher, ordered)
+            if not self._hand_on(fetcher, ordered):
+                self._wait(fetcher, more, POLL_SECONDS)
+
+    def _stream(self, sink: StreamingSink, fetcher: Fetcher) -> None:
+        alignment = self._target.alignment(self._endpoint.minimum_block)
+        while (step := self._next()) is not None:
+            self._stop.check()
+            if isinstance(step, Zero):
+                self._zero(step)
+                continue
+            for part in requests(
+                step, grain=sink.zero_grain, alignment=alignment, size=self._endpoint.size
+            ):
+                if isinstance(part, Zero):
+                    self._zero(part)
+                    continue
+                feed = Feed(
+                    part,
+                    fetcher,
+                    self._target,
+                    self._memory,
+                    owner=self._disk,
+                    pace=self._pace,
+                )
+                self._target.stream(sink, part, feed)
+                self._meter.add(data_bytes(part.extents))
 
     def _top_up(self, fetcher: Fetcher, ordered: deque[Filling | Zero] | None) -> bool:
         """Ask for as much as should be in flight. False: there is no more to ask for."""

@@ -6,6 +6,7 @@ docs/copy-engine.md explains it with a picture.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -24,7 +25,7 @@ from v2v.copy.ledger import Ledger
 from v2v.copy.memory import Memory
 from v2v.copy.plan import plan, request_size
 from v2v.copy.progress import Progress
-from v2v.copy.sinks import Sink, SinkLost
+from v2v.copy.sinks import Sink, SinkLost, is_streaming
 from v2v.copy.target import Target
 from v2v.copy.verify import verify
 from v2v.endpoint import Endpoint
@@ -115,10 +116,11 @@ class DiskCopy:
         self._began = time.monotonic()
         self._done = self._total = 0  # bytes of data, over all passes
         self._passes: list[tuple[Endpoint, Extents, str]] = []
+        most = shared.memory.total // 4  # of a buffer: some are filled while others are written
         request = request_size(
             shared.options.request_size or sink.request_size,
             REQUEST,
-            maximum=min(sink.max_request, shared.memory.total // 4),
+            maximum=min(sink.max_request, sys.maxsize if is_streaming(sink) else most),
             alignment=sink.alignment,
         )
         self._unit = _round_up(request, CHUNK) if digests is not None else request

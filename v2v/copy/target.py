@@ -13,7 +13,7 @@ from v2v.copy.failures import failure, naming
 from v2v.copy.fetch import RETRY_SECONDS
 from v2v.copy.ledger import Ledger
 from v2v.copy.plan import Unit
-from v2v.copy.sinks import FileSink, Sink, SinkLost
+from v2v.copy.sinks import Feed, FileSink, Sink, SinkLost, StreamingSink
 from v2v.copy.zeroes import pieces
 from v2v.extents import Extent, Ranges, data_bytes, intersect, split
 from v2v.types import MiB
@@ -103,8 +103,7 @@ class Target:
 
     def put(self, unit: Unit, buffer: memoryview) -> None:
         """Write a unit that was read."""
-        if self.digests is not None:
-            self.digests.put(unit.offset, buffer)
+        self.hash(unit, buffer)
         sink = self.sink
         found = pieces(
             unit, buffer, grain=sink.zero_grain, alignment=sink.alignment, size=self._size
@@ -117,6 +116,25 @@ class Target:
         data = data_bytes(unit.extents)
         self.tally.add(data=data, found_zero=max(data - data_bytes(found), 0))
         self.done(unit.extents, data)
+
+    def hash(self, unit: Unit, buffer: memoryview) -> None:
+        """Note the digests of whole chunks that were read."""
+        if self.digests is not None:
+            self.digests.put(unit.offset, buffer)
+
+    def hash_zero(self, extent: Extent) -> None:
+        """The same of whole chunks that are known to be zeroes."""
+        if self.digests is not None:
+            self.digests.put_zero(extent.offset, extent.length)
+
+    def stream(self, sink: StreamingSink, request: Unit, feed: Feed) -> None:
+        """One long request."""
+        with naming(self._disk, "write", request.offset, request.length):
+            sink.write_from(feed, request.offset, request.length)
+        self.tally.raise_to(write_size=request.length)
+        data = data_bytes(request.extents)
+        self.tally.add(data=data)
+        self.done(request.extents, data)
 
     def clone(self, fd: int, extent: Extent) -> bool:
         """Have the kernel copy data from a raw file; False: it cannot."""
@@ -131,8 +149,7 @@ class Target:
 
     def zero(self, extent: Extent) -> None:
         """Make a hole of the source read as zeroes."""
-        if self.digests is not None:
-            self.digests.put_zero(extent.offset, extent.length)
+        self.hash_zero(extent)
         self._zero(extent)
         self.done([extent], 0)
 

@@ -1,8 +1,17 @@
 """What the copy engine writes to."""
 
-from v2v.copy.sinks._base import Feed, Sink, SinkLost, StreamingSink
+from v2v.copy.sinks._base import Feed, Sink, SinkLost, StreamingSink, is_streaming
 from v2v.copy.sinks.file import FileSink
 from v2v.copy.sinks.nbd import NbdSink
 from v2v.copy.sinks.null import NullSink
 
-__all__ = ["Feed", "FileSink", "NbdSink", "NullSink", "Sink", "SinkLost", "StreamingSink"]
+__all__ = [
+    "Feed",
+    "FileSink",
+    "NbdSink",
+    "NullSink",
+    "Sink",
+    "SinkLost",
+    "StreamingSink",
+    "is_streaming",
+]

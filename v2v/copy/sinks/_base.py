@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from v2v.extents import Extent
 
@@ -58,6 +58,11 @@ class Feed(Protocol):
 
 
 class StreamingSink(Sink, Protocol):
-    """A sink that takes one long request better than many."""
+    """A sink that takes one long request better than many: `request_size` may exceed memory."""
 
-    def write_from(self, reader: Feed, offset: int, length: int) -> None: ...
+    def write_from(self, reader: Feed, offset: int, length: int) -> None:
+        """Write `length` bytes, which `reader` gives in order."""
+
+
+def is_streaming(sink: Sink) -> TypeGuard[StreamingSink]:
+    return hasattr(sink, "write_from")

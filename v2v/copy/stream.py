@@ -1,0 +1,141 @@
+"""One long request to the target, fed by many small reads: for sinks that have `write_from`.
+
+Where each request costs the same whatever its size, as an HTTP upload does, a request should be
+longer than memory. Its bytes are asked for ahead and handed over in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from v2v.copy.fetch import POLL_SECONDS, Fetcher, Filling
+from v2v.copy.memory import Memory
+from v2v.copy.plan import Step, Unit, Zero, plan
+from v2v.copy.target import Target
+from v2v.extents import Extent, data_bytes
+from v2v.types import MiB
+
+PIECE = 1 * MiB  # bytes that are read, hashed and handed over together; v2v.copy.digests.CHUNK
+
+
+def requests(unit: Unit, *, grain: int, alignment: int, size: int) -> Iterator[Unit | Zero]:
+    """A unit as requests: cut where it has gaps, and at holes of `grain` bytes and more.
+
+    Holes are narrowed to multiples of `alignment`; shorter ones are sent as zeroes.
+    """
+    parts: list[Extent] = []
+    for extent in unit.extents:
+        if parts and parts[-1].end != extent.offset:
+            yield _request(parts)
+            parts = []
+        hole = _hole(extent, alignment, size) if extent.zero else None
+        if hole is None or hole.length < max(grain, 1):
+            parts.append(extent)
+            continue
+        if before := hole.offset - extent.offset:
+            parts.append(Extent(extent.offset, before, zero=True))
+        if parts:
+            yield _request(parts)
+        yield Zero(hole.offset, hole.length)
+        parts = (
+            [Extent(hole.end, extent.end - hole.end, zero=True)] if extent.end > hole.end else []
+        )
+    if parts:
+        yield _request(parts)
+
+
+def _request(parts: list[Extent]) -> Unit:
+    return Unit(parts[0].offset, parts[-1].end - parts[0].offset, tuple(parts))
+
+
+def _hole(extent: Extent, alignment: int, size: int) -> Extent | None:
+    low = -(-extent.offset // alignment) * alignment
+    high = extent.end if extent.end == size else extent.end // alignment * alignment
+    return Extent(low, high - low, zero=True) if low < high else None
+
+
+class Feed:
+    """The bytes of one request, in order: v2v.copy.sinks.Feed."""
+
+    def __init__(
+        self,
+        request: Unit,
+        fetcher: Fetcher,
+        target: Target,
+        memory: Memory,
+        *,
+        owner: object,
+        pace: Callable[[Fetcher, int], None],
+    ) -> None:
+        self._fetcher = fetcher
+        self._target = target
+        self._memory = memory
+        self._owner = owner
+        self._pace = pace
+        end = request.offset + request.length
+        self._steps: Iterator[Step] = plan(request.extents, unit=PIECE, alignment=1, size=end)
+        self._queue: deque[Filling | Zero] = deque()  # in disk order
+        self._position = request.offset
+        self._end = end
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Put the next bytes into `buffer`; gives how many, 0 at the end."""
+        if self._position == self._end or not buffer:
+            return 0
+        self._top_up()
+        head = self._queue[0]
+        while isinstance(head, Filling) and head not in self._fetcher.full:
+            self._fetcher.wait(POLL_SECONDS)
+            self._top_up()
+        return self._zeroes(head, buffer) if isinstance(head, Zero) else self._data(head, buffer)
+
+    def _data(self, head: Filling, buffer: memoryview) -> int:
+        start = self._position - head.unit.offset
+        count = min(head.unit.length - start, len(buffer))
+        if start == 0:
+            self._target.hash(head.unit, head.view)
+        buffer[:count] = head.buffer[start : start + count]
+        if start + count == head.unit.length:
+            self._fetcher.full.remove(head)
+            self._memory.give_back(head.buffer)
+        self._advance(head, count)
+        return count
+
+    def _zeroes(self, head: Zero, buffer: memoryview) -> int:
+        count = min(head.end - self._position, len(buffer), PIECE)
+        buffer[:count] = bytes(count)
+        self._advance(head, count)
+        return count
+
+    def _advance(self, head: Filling | Zero, count: int) -> None:
+        self._position += count
+        end = head.end if isinstance(head, Zero) else head.unit.end
+        if self._position == end:
+            self._queue.popleft()
+
+    def _top_up(self) -> None:
+        """Ask for what comes next, as far as the window and the memory allow."""
+        while self._fetcher.has_room or not self._queue:
+            buffer = self._memory.take(PIECE, owner=self._owner)
+            if buffer is None:
+                if self._queue:
+                    return
+                self._memory.wait(POLL_SECONDS)
+                continue
+            step = next(self._steps, None)
+            if not isinstance(step, Unit):
+                self._memory.give_back(buffer)
+                if step is None:
+                    return
+                self._target.hash_zero(Extent(step.offset, step.length, zero=True))
+                self._queue.append(step)
+                continue
+            for extent in step.extents:
+                if extent.zero:
+                    start = extent.offset - step.offset
+                    buffer[start : start + extent.length] = bytes(extent.length)
+            self._pace(self._fetcher, data_bytes(step.extents))
+            filling = Filling(step, buffer)
+            self._queue.append(filling)
+            self._fetcher.fetch(filling)
