@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from v2v.job import Job, ModuleChoice
-from v2v.report import Report, chart, headline, write
+from v2v.report import Report, chart, copy_facts, headline, write
 from v2v.run import Run
 from v2v.types import (
     BlockBus,
@@ -142,6 +142,28 @@ def test_page_tells_everything(folder):
     assert "svg" in page.tags
     pictures = [value for name, value in page.attributes if name == "src"]
     assert pictures == ["data:image/png;base64," + base64.b64encode(PNG).decode()]
+
+
+def test_how_a_disk_was_copied_is_told_where_there_is_something_to_tell(folder):
+    plain = REPORT.copies[0]
+    assert copy_facts(plain) == []
+    copy = replace(
+        plain,
+        found_zero=3 * MiB,
+        by_kernel=5 * MiB,
+        resumed=7 * MiB,
+        retries=2,
+        checksum="abc123",
+        verified=0.25,
+        notes=("the kernel cannot copy between these",),
+    )
+    page = page_of(replace(REPORT, copies=(copy,)), folder)
+    for text in (
+        *("214 MiB/s", "3 MiB of data turned out to be zeroes", "5 MiB were moved or shared"),
+        *("7 MiB were there already", "2 reads or connections", "checksum abc123", "25% of it"),
+        "the kernel cannot copy between these",
+    ):
+        assert text in page.text, text
 
 
 def test_page_needs_nothing_from_elsewhere(folder):

@@ -27,6 +27,7 @@ from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Emit
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap
 from v2v.logs import LogFile, logged_to
+from v2v.output import forget_progress
 from v2v.run import BANDWIDTH, Run, default_jobs_folder, unknown_job
 from v2v.types import (
     BootEvidence,
@@ -53,6 +54,7 @@ class Result:
     converted: ConvertedGuest
     report: Path  # report.html
     boot: BootEvidence | None
+    copies: tuple[CopyResult, ...] = ()  # one per disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,8 @@ def inspect_guest(
     with _scratch_run(jobs, emit, cancel) as run:
         source = coordinator.read_source(job, input_, run)
         with coordinator.open_disks(source, input_, run) as disks:
-            return converter_for(job.conversion).inspect(source, disks, job.conversion, run)
+            overlays = [disk.overlay for disk in disks]
+            return converter_for(job.conversion).inspect(source, overlays, job.conversion, run)
 
 
 def list_jobs(jobs: Path | None = None) -> list[JobSummary]:
@@ -256,7 +259,15 @@ def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) 
             _end(run, job, began, _State("failed", "unexpected", f"{type(exc).__name__}: {exc}"))
             raise
         page = _end(run, job, began, _State("finished"))
-    return Result(run.job_id, run.folder, outcome.ref, outcome.guest, page, outcome.boot)
+    return Result(
+        run.job_id,
+        run.folder,
+        outcome.ref,
+        outcome.guest,
+        page,
+        outcome.boot,
+        outcome.copies,
+    )
 
 
 def _end(run: Run, job: Job, began: float, state: _State, *, kept: bool = True) -> Path:
@@ -293,6 +304,7 @@ def _undo(output: Any, run: Run) -> None:
     """
     disks = run.journal.get("disks", tuple[TargetDisk, ...]) if "disks" in run.journal else ()
     overlay.discard_overlays(run)
+    forget_progress(run)
     run.journal.forget(keep=IDENTITY)
     output.discard(disks, run)
 

@@ -7,25 +7,21 @@ lines again. Servers and connections live on `with` blocks and are simply entere
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeVar
 
-from v2v import events, network, overlay
+from v2v import events, network, overlay, restart
 from v2v.boot_check import boot_check
-from v2v.cancel import Cancel
 from v2v.converter import Converter
-from v2v.copy.engine import copy_disk, measure
-from v2v.copy.sinks import Sink
+from v2v.copying import Copying, copying
+from v2v.disk_parts import OpenDisk
 from v2v.endpoint import Endpoint
-from v2v.errors import BootCheckError, Cancelled, HostError, JobError, UsageError
+from v2v.errors import BootCheckError, HostError, SourceError, UsageError, V2VError
 from v2v.hardware import target_hardware
 from v2v.input import Input
 from v2v.job import Job
-from v2v.output import Output, is_copied
+from v2v.output import Output
 from v2v.run import Run
 from v2v.types import (
     BootEvidence,
@@ -37,8 +33,6 @@ from v2v.types import (
     Source,
     TargetDisk,
 )
-
-T = TypeVar("T")
 
 OVERLAY_SPACE = 1 * GiB  # what a conversion may write before it is copied; the field's own minimum
 
@@ -61,10 +55,12 @@ def migrate(job: Job, input_: Input, output: Output, converter: Converter, run: 
     if "copied" not in run.journal:
         with open_disks(source, input_, run) as disks:
             check_space(disks, output, run)
-            guest = convert(job, source, disks, converter, run)
-            output.check_guest(guest, run)
-            targets = create_targets(source, disks, output, run)
-            copy_disks(disks, targets, output, run, parallel=job.copy.parallel)
+            with copying(job, source, disks, output, run) as copy:
+                guest = convert(job, source, disks, converter, copy)
+                check_guest(guest, output, copy)
+                copies = copy.finish()
+        check_unchanged(source, input_, run)
+        run.journal.put("copied", copies)
     guest = run.journal.get("guest", ConvertedGuest)
     targets = run.journal.get("disks", tuple[TargetDisk, ...])
     ref = finalize(source, guest, targets, output, run)
@@ -74,7 +70,10 @@ def migrate(job: Job, input_: Input, output: Output, converter: Converter, run: 
 
 
 def read_source(job: Job, input_: Input, run: Run) -> Source:
-    """Describe the VM, renamed and with its NICs mapped as the user asked."""
+    """Describe the VM, renamed and with its NICs mapped as the user asked.
+
+    A job that is resumed looks again: what changed since is converted and copied again.
+    """
 
     def read() -> Source:
         source = input_.read_source(run)
@@ -87,13 +86,8 @@ def read_source(job: Job, input_: Input, run: Run) -> Source:
     source = run.once("source", "Reading the source", Source, read)
     if not resumed or "copied" in run.journal or (current := read()) == source:
         return source
-    if "guest" in run.journal:
-        raise JobError(
-            f"{source.name}: the source changed since job {run.job_id} was started",
-            id="source-changed",
-            hint=f"its copy is of no use: `v2v jobs discard {run.job_id}`, then start again",
-        )
-    run.journal.put("source", current)  # repaired, perhaps; nothing was made of it yet
+    restart.start_again(source, current, run)
+    run.journal.put("source", current)
     return current
 
 
@@ -114,6 +108,12 @@ def check_before(job: Job, source: Source, output: Output, run: Run) -> None:
             id="boot-check-impossible",
             hint="leave out --boot-check, or choose -o local or -o qemu",
         )
+    if job.copy.verify and not output.can_verify:
+        raise UsageError(
+            f"-o {output.mode} keeps nothing that --verify could read back",
+            id="verify-impossible",
+            hint="leave out --verify, or choose another output",
+        )
     if "finalize" not in run.journal:
         output.check_source(source, run)
     free = shutil.disk_usage(run.folder).free
@@ -126,7 +126,7 @@ def check_before(job: Job, source: Source, output: Output, run: Run) -> None:
 
 
 @contextmanager
-def open_disks(source: Source, input_: Input, run: Run) -> Iterator[Sequence[Endpoint]]:
+def open_disks(source: Source, input_: Input, run: Run) -> Iterator[Sequence[OpenDisk]]:
     """Serve the source read-only and put a writable overlay over each disk."""
     if "guest" in run.journal:
         overlay.check_overlays(len(source.disks), run)
@@ -136,25 +136,29 @@ def open_disks(source: Source, input_: Input, run: Run) -> Iterator[Sequence[End
         with run.step("open", "Opening the source"):
             served = stack.enter_context(input_.serve(source, run))
             disks = [
-                stack.enter_context(overlay.open_overlay(endpoint, index, run))
-                for index, endpoint in enumerate(served)
+                OpenDisk(one, stack.enter_context(overlay.open_overlay(one, index, run)))
+                for index, one in enumerate(served)
             ]
         yield disks
 
 
-def check_space(disks: Sequence[Endpoint], output: Output, run: Run) -> None:
+def check_space(disks: Sequence[OpenDisk], output: Output, run: Run) -> None:
     """Refuse what cannot fit even after trimming."""
     if "disks" not in run.journal:
-        output.check_sizes([disk.size for disk in disks], [0] * len(disks), run)
+        output.check_sizes([disk.source.size for disk in disks], [0] * len(disks), run)
 
 
 def convert(
-    job: Job, source: Source, disks: Sequence[Endpoint], converter: Converter, run: Run
+    job: Job, source: Source, disks: Sequence[OpenDisk], converter: Converter, copy: Copying
 ) -> ConvertedGuest:
+    """Convert the guest in its overlays, and copy meanwhile what it will not write any more."""
+    run = copy.run
+    overlays = [disk.overlay for disk in disks]
+
     def action() -> ConvertedGuest:
-        guest = converter.convert(source, disks, job.conversion, run)
-        for index, disk in enumerate(disks):
-            overlay.settle(disk, index, run)
+        guest = converter.convert(source, overlays, job.conversion, run, copy.begin)
+        for index, one in enumerate(overlays):
+            overlay.settle(one, index, run)
         return guest
 
     title = "Converting the guest" if job.conversion.convert else "Taking the guest as it is"
@@ -165,74 +169,28 @@ def convert(
     return guest
 
 
-def create_targets(
-    source: Source, disks: Sequence[Endpoint], output: Output, run: Run
-) -> tuple[TargetDisk, ...]:
-    sizes = [disk.size for disk in disks]
-
-    def action() -> tuple[TargetDisk, ...]:
-        output.check_sizes(sizes, [measure(disk, run.cancel) for disk in disks], run)
-        return output.create_disks(source, sizes, run)
-
-    return run.once("disks", "Creating the target disks", tuple[TargetDisk, ...], action)
+def check_guest(guest: ConvertedGuest, output: Output, copy: Copying) -> None:
+    """Whether the target can run it is known only now; a part of it may be there already."""
+    try:
+        output.check_guest(guest, copy.run)
+    except V2VError:
+        copy.refused = True
+        raise
 
 
-def copy_disks(
-    disks: Sequence[Endpoint],
-    targets: Sequence[TargetDisk],
-    output: Output,
-    run: Run,
-    *,
-    parallel: int,
-) -> None:
-    """Copy every disk that is not copied yet; each is journaled when it is safe on the target."""
-    stop = Cancel()  # by the user, or because a disk failed: then the others need not go on
-    with ExitStack() as stack:
-        sinks = _connect(targets, output, run, stack)
-
-        def copy(index: int) -> CopyResult:
-            progress = partial(_tell_progress, run, index)
-            return run.once(
-                f"copied:{index}",
-                f"Copying disk {index + 1}/{len(disks)}",
-                CopyResult,
-                lambda: copy_disk(
-                    index, disks[index], sinks[index], cancel=stop, progress=progress
-                ),
-            )
-
-        stack.enter_context(run.cancel.calling(stop.cancel))
-        run.journal.put("copied", all_done(copy, range(len(disks)), stop, parallel=parallel))
-
-
-def _connect(
-    targets: Sequence[TargetDisk], output: Output, run: Run, stack: ExitStack
-) -> Sequence[Sink]:
-    if all(is_copied(run, index) for index in range(len(targets))):
-        return ()
-    return stack.enter_context(output.connect(targets, run))
-
-
-def all_done(
-    action: Callable[[int], T], numbers: Sequence[int], stop: Cancel, *, parallel: int
-) -> list[T]:
-    """What `action` gives for each number, `parallel` at a time. The first error stops the rest."""
-    with ThreadPoolExecutor(parallel, thread_name_prefix="copy") as pool:
-        tasks = [pool.submit(action, number) for number in numbers]
-        try:
-            wait(tasks, return_when=FIRST_EXCEPTION)
-        finally:
-            if not all(task.done() for task in tasks):
-                stop.cancel()
-                pool.shutdown(wait=False, cancel_futures=True)
-    errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
-    for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
-        raise error
-    return [task.result() for task in tasks]
-
-
-def _tell_progress(run: Run, disk: int, done: int, total: int) -> None:
-    run.emit(events.CopyProgress, disk=disk, done=done, total=total)
+def check_unchanged(source: Source, input_: Input, run: Run) -> None:
+    """A VM that ran while it was copied is torn: parts of it are older than others."""
+    with run.step("check-source", "Checking that the source did not change"):
+        current = input_.read_source(run.part(emit=events.ignore))
+    changed = restart.changed_disks(source, current)
+    if changed:
+        names = restart.names_of(changed, source)
+        raise SourceError(
+            f"{names} changed while being copied",
+            id="source-changed-while-copied",
+            hint="shut the VM down, or use a snapshot of it; "
+            f"then `v2v resume {run.job_id}` copies again what changed",
+        )
 
 
 def finalize(

@@ -106,7 +106,9 @@ def html(report: Report, folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(size=size_text, time=time_text, clock=clock_text)
+    environment.filters.update(
+        size=size_text, time=time_text, clock=clock_text, facts=copy_facts, rate=rate_text
+    )
     return environment.get_template("report.html.j2").render(
         r=report,
         name=_name(report),
@@ -119,6 +121,30 @@ def html(report: Report, folder: Path) -> str:
         findings=[*report.warnings, *(report.guest.findings if report.guest else ())],
         logs=_logs(folder),
     )
+
+
+def copy_facts(copy: CopyResult) -> list[str]:
+    """What there is to say of how a disk was copied, beyond its sizes and its time."""
+    facts = []
+    if copy.resumed:
+        facts.append(f"{size_text(copy.resumed)} were there already, from an earlier run")
+    if copy.by_kernel:
+        facts.append(f"{size_text(copy.by_kernel)} were moved or shared by the kernel")
+    if copy.found_zero:
+        facts.append(f"{size_text(copy.found_zero)} of data turned out to be zeroes")
+    if copy.retries:
+        facts.append(f"{copy.retries} reads or connections had to be repeated")
+    if copy.verified:
+        part = "all of it" if copy.verified >= 1 else f"{copy.verified:.0%} of it"
+        facts.append(f"read back and compared: {part}")
+    if copy.checksum:
+        facts.append(f"checksum {copy.checksum}")
+    return [*facts, *copy.notes]
+
+
+def rate_text(copy: CopyResult) -> str:
+    """The data that was moved, per second; empty when none was."""
+    return f"{size_text(int(copy.data / copy.seconds))}/s" if copy.seconds and copy.data else ""
 
 
 def _name(report: Report) -> str:

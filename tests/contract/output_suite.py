@@ -9,17 +9,22 @@ import os
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from v2v import nbd_client, nbdkit, process
 from v2v.cancel import Cancel
-from v2v.copy.engine import copy_disk, measure
+from v2v.copy.digests import Digests
+from v2v.copy.engine import DiskCopy, Shared, copy_disk, measure
+from v2v.copy.ledger import Ledger
+from v2v.copy.progress import Progress
 from v2v.endpoint import Endpoint
 from v2v.errors import Cancelled
-from v2v.output import Output
+from v2v.extents import clip, data_bytes
+from v2v.job import CopyOptions
+from v2v.output import Output, ledger_path
 from v2v.run import Run
 from v2v.types import (
     BlockBus,
@@ -128,7 +133,7 @@ class OutputSuite:
             assert len(sinks) == len(disks)
             results = []
             for i, (endpoint, sink) in enumerate(zip(endpoints, sinks, strict=True)):
-                result = copy_disk(i, endpoint, sink, cancel=Cancel(), progress=lambda *_: None)
+                result = copy_disk(i, endpoint, sink, shared())
                 run.journal.put(f"copied:{i}", result)
                 results.append(result)
             return results
@@ -179,7 +184,7 @@ class OutputSuite:
     def test_the_copy_is_the_source(self, output, source, images, run) -> None:
         disks = self.create(output, source, run)
         with self.served(source, run) as endpoints:
-            data = [measure(endpoint) for endpoint in endpoints]
+            data = [measure(endpoint).data for endpoint in endpoints]
         results = self.copy(output, source, disks, run)
         assert [result.data for result in results] == data
         assert all(0 < result.zero < result.size for result in results)
@@ -227,7 +232,8 @@ class OutputSuite:
             output.connect(disks, run) as sinks,
         ):
             sink = CancelAfter(sinks[0], 2, cancel)
-            copy_disk(0, endpoints[0], sink, cancel=cancel, progress=_quiet)
+            options = CopyOptions(request_size=64 * KiB)
+            copy_disk(0, endpoints[0], sink, shared(cancel, options=options))
         assert time.monotonic() - began < process.STOP_SECONDS, "a server waited for its client"
         assert all(path.name.endswith(f".{run.job_id}.part") for path in folder.iterdir())
         output.discard(disks, run)
@@ -236,7 +242,7 @@ class OutputSuite:
     def test_a_half_copied_disk_is_copied_anew(self, output, source, images, folder, run) -> None:
         disks = self.create(output, source, run)
         with self.served(source, run) as endpoints, output.connect(disks, run) as sinks:
-            result = copy_disk(0, endpoints[0], sinks[0], cancel=Cancel(), progress=_quiet)
+            result = copy_disk(0, endpoints[0], sinks[0], shared())
             run.journal.put("copied:0", result)
             garbage = memoryview(os.urandom(64 * KiB))
             sinks[1].write(1 * MiB, garbage)
@@ -244,10 +250,47 @@ class OutputSuite:
         again = self.make(folder)
         again.check_source(source, run)
         with self.served(source, run) as endpoints, again.connect(disks, run) as sinks:
-            copy_disk(1, endpoints[1], sinks[1], cancel=Cancel(), progress=_quiet)
+            copy_disk(1, endpoints[1], sinks[1], shared())
         ref = again.finalize(source, GUEST, disks, run)
         if self.keeps:
             assert [self.content(disk) for disk in ref.disks] == images
+
+    def test_what_a_ledger_tells_of_is_kept(self, output, source, images, run) -> None:
+        """Of disk 1 a part is safe on the target, and another part was written by a killed job."""
+        disks = self.create(output, source, run)
+        ledger = Ledger(ledger_path(run, 0))
+        with self.served(source, run) as endpoints, output.connect(disks, run) as sinks:
+            whole = measure(endpoints[0])
+            begun = DiskCopy(0, SIZES[0], sinks[0], shared(), ledger=ledger)
+            begun.copy(endpoints[0], list(clip(whole, 0, 2 * MiB)))
+            sinks[0].write(3 * MiB, memoryview(os.urandom(MiB)))
+        again = self.make(folder_of(output))
+        with self.served(source, run) as endpoints, again.connect(disks, run) as sinks:
+            assert not sinks[0].is_zero or not self.keeps
+            assert sinks[1].is_zero
+            ledger = Ledger(ledger_path(run, 0))
+            result = copy_disk(0, endpoints[0], sinks[0], shared(), ledger=ledger)
+            assert result.resumed == 2 * MiB
+            assert result.data == whole.data - data_bytes(clip(whole, 0, 2 * MiB))
+            copy_disk(1, endpoints[1], sinks[1], shared())
+        ref = again.finalize(source, GUEST, disks, run)
+        if self.keeps:
+            assert [self.content(disk) for disk in ref.disks] == images
+
+    def test_what_was_copied_can_be_read_back(self, output, source, images, run) -> None:
+        if not output.can_verify:
+            return
+        disks = self.create(output, source, run)
+        with self.served(source, run) as endpoints, output.connect(disks, run) as sinks:
+            options = CopyOptions(verify=1.0)
+            with closing(Digests(None, SIZES[0])) as digests:
+                result = copy_disk(
+                    0, endpoints[0], sinks[0], shared(options=options), digests=digests
+                )
+            assert result.verified == 1.0 and result.checksum
+            back = bytearray(MiB)
+            sinks[0].read_back(2 * MiB, memoryview(back))
+            assert back == images[0][2 * MiB : 3 * MiB]
 
 
 class CancelAfter:
@@ -268,5 +311,11 @@ class CancelAfter:
             self._cancel.cancel()
 
 
-def _quiet(done: int, total: int) -> None:
-    """Progress that nobody watches."""
+def shared(cancel: Cancel | None = None, *, options: CopyOptions | None = None) -> Shared:
+    """What the disks of a copy share, when nobody watches."""
+    progress = Progress(lambda standing: None)
+    return Shared(options or CopyOptions(), cancel=cancel or Cancel(), progress=progress)
+
+
+def folder_of(output: Output) -> Path:
+    return getattr(output.options, "storage", Path())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.output_suite import shared
 from v2v import options, registry
-from v2v.cancel import Cancel
 from v2v.copy.engine import copy_disk
 from v2v.errors import CopyError, TargetError, UsageError, V2VError
 from v2v.output import Output
@@ -152,9 +152,7 @@ def test_space_that_runs_out_is_told(small, run, need_tool, format) -> None:
         output.connect(disks, run) as sinks,
         pytest.raises(CopyError) as error,
     ):
-        copy_disk(
-            0, nbd_client.describe(socket), sinks[0], cancel=Cancel(), progress=lambda *_: None
-        )
+        copy_disk(0, nbd_client.describe(socket), sinks[0], shared())
     assert error.value.id == "target-full"
     output.discard(disks, run)
     assert list(small.iterdir()) == []

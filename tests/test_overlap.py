@@ -1,0 +1,494 @@
+"""Copying while the guest is converted, and what is left when either of them fails.
+
+The converter here is one that a test scripts: it writes to real overlays, over real sources.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.input_suite import children, read_all
+from tests.contract.output_suite import GUEST, write_random_disk
+from v2v import coordinator, nbd_client, qemu_img, registry
+from v2v.cancel import Cancel
+from v2v.copy import target
+from v2v.endpoint import Endpoint
+from v2v.errors import Cancelled, CopyError, GuestError, HostError, UsageError, V2VError
+from v2v.events import CopyProgress, Event, StepFinished, StepStarted, Warned
+from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice
+from v2v.run import Run
+from v2v.types import ConvertedGuest, Firmware, KiB, MiB, Source
+
+SIZE = 24 * MiB + 4 * KiB
+SECONDS = 60.0  # the longest that anything here may take
+
+Script = Callable[[Sequence[Endpoint], Run, Callable[[], None]], None]
+Watch = Callable[[Event], None]
+
+
+@dataclass
+class Scripted:
+    """A Converter that does what a test says."""
+
+    script: Script
+    guest: ConvertedGuest = GUEST
+
+    def convert(
+        self,
+        source: Source,
+        endpoints: Sequence[Endpoint],
+        options: ConversionOptions,
+        run: Run,
+        trimmed: Callable[[], None] = lambda: None,
+    ) -> ConvertedGuest:
+        self.script(endpoints, run, trimmed)
+        return self.guest
+
+    def inspect(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+    def add_serial_console(self, *_: Any) -> None:
+        raise NotImplementedError
+
+
+class Moments:
+    """Events as they come, and waiting for one of them."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+        self._change = threading.Condition()
+
+    def __call__(self, event: Event) -> None:
+        with self._change:
+            self.seen.append(event)
+            self._change.notify_all()
+
+    def wait(self, kind: type[Event], step: str = "") -> None:
+        with self._change:
+            assert self._change.wait_for(lambda: self.steps(kind, step), SECONDS), step
+
+    def steps(self, kind: type[Event], step: str = "") -> list[int]:
+        """At which places of `seen` there is such an event."""
+        return [
+            place
+            for place, event in enumerate(self.seen)
+            if isinstance(event, kind) and step in ("", getattr(event, "step", ""))
+        ]
+
+
+class Bench:
+    """A source, a target, and a job that can be run and resumed."""
+
+    def __init__(self, folder: Path, words: dict[str, str], copy: CopyOptions) -> None:
+        self.disk = folder / "disk.img"
+        self.target = folder / "target"
+        self.target.mkdir()
+        self.jobs = folder / "jobs"
+        self.moments = Moments()
+        self.cancel = Cancel()
+        write_random_disk(self.disk, SIZE, 7)
+        with self.disk.open("r+b") as file:
+            file.write(bytes(510) + b"\x55\xaa")
+        self.job = Job(
+            input=ModuleChoice("disk"),
+            output=ModuleChoice("local", {"-os": str(self.target), **words}),
+            guests=(str(self.disk),),
+            name="guest",
+            copy=copy,
+        )
+        self.folder: Path | None = None
+
+    def run(self, converter: Scripted, *, watch: Watch = lambda event: None) -> coordinator.Outcome:
+        """Start the job, or go on with it."""
+
+        def emit(event: Event) -> None:
+            self.moments(event)
+            watch(event)
+
+        opened = (
+            Run.create(self.jobs, "test", emit=emit, cancel=self.cancel)
+            if self.folder is None
+            else Run.open(self.folder, emit=emit, cancel=self.cancel)
+        )
+        with opened as run:
+            if self.folder is None:
+                run.journal.put("job", self.job)
+            self.folder = run.folder
+            input_ = registry.make_input(self.job.input, self.job.guests)
+            output = registry.make_output(self.job)
+            return coordinator.migrate(self.job, input_, output, converter, run)
+
+    def failed(self, converter: Scripted, **more: Any) -> BaseException:
+        """Run it to its error; nothing goes on after that."""
+        with pytest.raises(BaseException) as caught:
+            self.run(converter, **more)
+        assert [t.name for t in threading.enumerate() if t.name.startswith("cop")] == []
+        assert children() == set()
+        return caught.value
+
+    def content(self) -> bytes:
+        disk = self.target / "guest-sda"
+        if self.job.output.options.get("-of") != "qcow2":
+            return disk.read_bytes()
+        raw = disk.with_suffix(".raw")
+        argv = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(disk), str(raw)]
+        qemu_img.process.run_tool(argv)
+        return raw.read_bytes()
+
+    def kept(self) -> list[str]:
+        """What counts as copied, and what there is at the target."""
+        assert self.folder is not None
+        state = [*self.folder.glob("copied-*"), *self.folder.glob("digests-*")]
+        return sorted(path.name for path in [*state, *self.target.iterdir()])
+
+
+@pytest.fixture(autouse=True)
+def tools(need_tool) -> None:
+    for tool in ("nbdkit", "qemu-nbd", "qemu-img"):
+        need_tool(tool)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, {}, CopyOptions())
+
+
+def change(endpoint: Endpoint, seed: int, count: int = 12) -> None:
+    """Write, trim and zero here and there, on and off the edges of clusters and chunks."""
+    chance = random.Random(seed)
+    handle = nbd_client.connect(endpoint)
+    for _ in range(count):
+        offset = 512 * chance.randrange(endpoint.size // 512 - 1)
+        length = min(512 * chance.choice([1, 7, 128, 200, 2100]), endpoint.size - offset)
+        kind = chance.choice([handle.pwrite, handle.zero, handle.trim])
+        if kind == handle.pwrite:
+            handle.pwrite(chance.randbytes(length), offset)
+        else:
+            kind(length, offset)
+    handle.shutdown()
+
+
+def expected_after(bench: Bench, results: list[bytes], *, wait: bool = True) -> Scripted:
+    """Changes the guest before and after the copy has begun; notes how the guest ends."""
+
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        change(endpoints[0], 1)
+        trimmed()
+        change(endpoints[0], 2)
+        if wait:
+            bench.moments.wait(StepFinished, "ahead:0")
+        change(endpoints[0], 3)
+        results.append(read_all(endpoints[0]))
+
+    return Scripted(script)
+
+
+QCOW2 = {"-of": "qcow2"}
+
+
+@pytest.mark.parametrize("verify", [0.0, 1.0], ids=["", "verified"])
+@pytest.mark.parametrize(
+    "words",
+    [{}, {"-oa": "preallocated"}, QCOW2, {**QCOW2, "-oo compressed": ""}],
+    ids=["raw", "preallocated", "qcow2", "compressed"],
+)
+def test_the_target_is_the_converted_guest(
+    tmp_path: Path, words: dict[str, str], verify: float
+) -> None:
+    bench = Bench(tmp_path, words, CopyOptions(verify=verify))
+    before, results = bench.disk.read_bytes(), []
+    (copy,) = bench.run(expected_after(bench, results)).copies
+    assert bench.content() == results[0]
+    assert results[0] != before == bench.disk.read_bytes()
+    assert copy.verified == verify
+    started = bench.moments.steps(StepStarted, "ahead:0")[0]
+    assert started < bench.moments.steps(StepFinished, "guest")[0]
+    totals = [event for event in bench.moments.seen if isinstance(event, CopyProgress)]
+    assert totals[-1].done == totals[-1].total
+
+
+def test_several_disks_are_copied_meanwhile(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {}, CopyOptions(parallel=2))
+    second = tmp_path / "second.img"
+    write_random_disk(second, 5 * MiB, 9)
+    bench.job = replace(bench.job, guests=(str(bench.disk), str(second)))
+    results: list[bytes] = []
+
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        trimmed()
+        bench.moments.wait(StepFinished, "ahead:0")
+        bench.moments.wait(StepFinished, "ahead:1")
+        change(endpoints[0], 3)
+        results.extend(map(read_all, endpoints))
+
+    bench.run(Scripted(script))
+    assert bench.content() == results[0]
+    assert (bench.target / "guest-sdb").read_bytes() == second.read_bytes() == results[1]
+
+
+def test_a_conversion_may_end_before_the_copy(bench: Bench) -> None:
+    results: list[bytes] = []
+    bench.run(expected_after(bench, results, wait=False))
+    assert bench.content() == results[0]
+
+
+def test_without_overlap_nothing_is_copied_before_the_conversion_ended(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {}, CopyOptions(overlap=False))
+    results: list[bytes] = []
+    bench.run(expected_after(bench, results, wait=False))
+    assert bench.content() == results[0]
+    assert bench.moments.steps(StepStarted, "ahead:0") == []
+    converted = bench.moments.steps(StepFinished, "guest")[0]
+    assert bench.moments.steps(StepStarted, "disks")[0] > converted
+
+
+def test_what_the_conversion_did_not_touch_is_copied_once(bench: Bench) -> None:
+    results: list[bytes] = []
+    (copy,) = bench.run(expected_after(bench, results)).copies
+    again = 12 * 2 * (2100 * 512 + 128 * KiB)  # what the later changes may touch, at most
+    assert copy.data + copy.by_kernel <= SIZE + again
+    sources = [e for e in bench.moments.seen if isinstance(e, CopyProgress)]
+    assert sources
+
+
+# Failures -----------------------------------------------------------------------------------------
+
+
+def fails(bench: Bench, error: BaseException) -> Scripted:
+    """A conversion that ends with an error when a part of the disk is at the target."""
+
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        trimmed()
+        bench.moments.wait(StepFinished, "ahead:0")
+        raise error
+
+    return Scripted(script)
+
+
+def test_a_refused_guest_leaves_nothing_at_the_target(bench: Bench) -> None:
+    refusal = GuestError("a guest of no known kind", id="guest-unsupported")
+    assert bench.failed(fails(bench, refusal)) is refusal
+    assert bench.kept() == []
+    results: list[bytes] = []
+    (copy,) = bench.run(expected_after(bench, results)).copies
+    assert copy.resumed == 0
+    assert bench.content() == results[0]
+
+
+def test_a_conversion_that_failed_otherwise_is_resumed_with_what_was_copied(bench: Bench) -> None:
+    failure = HostError("the appliance died", id="appliance-died")
+    assert bench.failed(fails(bench, failure)) is failure
+    assert "copied-0" in bench.kept()
+    results: list[bytes] = []
+    (copy,) = bench.run(expected_after(bench, results)).copies
+    assert copy.resumed > SIZE // 2
+    assert bench.content() == results[0]
+
+
+def test_a_guest_that_the_target_refuses_leaves_nothing_there(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {}, CopyOptions())
+    bench.job = replace(bench.job, output=replace(bench.job.output, mode="qemu"))
+    caps = replace(GUEST.caps, arch="s390x")
+    guest = replace(GUEST, firmware=Firmware.UEFI, caps=caps)
+    converter = replace(expected_after(bench, []), guest=guest)
+    error = bench.failed(converter)
+    assert isinstance(error, V2VError) and error.id == "target-firmware"
+    assert bench.moments.steps(StepFinished, "ahead:0")
+    assert bench.kept() == []
+
+
+def test_a_full_target_ends_the_conversion_at_once(small: Path, tmp_path: Path) -> None:
+    """Somebody else takes the room, after it was found to be enough."""
+    bench = Bench(tmp_path, {}, CopyOptions())
+    with bench.disk.open("r+b") as file:
+        file.truncate(6 * MiB)
+    output = replace(bench.job.output, options={"-os": str(small)})
+    bench.job = replace(bench.job, output=output)
+    bench.target = small
+
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        trimmed()
+        run.cancel.wait(SECONDS)
+        pytest.fail("the conversion went on")
+
+    def take_the_room(event: Event) -> None:
+        if isinstance(event, StepFinished) and event.step == "disks":
+            (small / "other").write_bytes(bytes(7 * MiB))
+
+    error = bench.failed(Scripted(script), watch=take_the_room)
+    assert isinstance(error, CopyError) and error.id == "target-full"
+    (small / "other").unlink()
+    results: list[bytes] = []
+    bench.run(Scripted(lambda endpoints, run, trimmed: results.append(read_all(endpoints[0]))))
+    assert bench.content() == results[0]
+
+
+def test_the_users_cancel_stops_both(bench: Bench) -> None:
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        trimmed()
+        bench.moments.wait(StepStarted, "ahead:0")
+        bench.cancel.cancel()
+        run.cancel.wait(SECONDS)
+
+    assert isinstance(bench.failed(Scripted(script)), Cancelled)
+
+
+def test_a_bug_in_a_step_stops_the_copy(bench: Bench) -> None:
+    assert isinstance(bench.failed(fails(bench, ZeroDivisionError())), ZeroDivisionError)
+
+
+def test_the_copys_error_is_told_when_the_conversion_ended_well(bench: Bench) -> None:
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        bench.target.rename(bench.target.with_name("gone"))
+        trimmed()
+
+    error = bench.failed(Scripted(script))
+    bench.target.with_name("gone").rename(bench.target)
+    assert not isinstance(error, Cancelled)
+    assert isinstance(error, V2VError | OSError)
+
+
+# Resuming inside a disk ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [{}, QCOW2], ids=["by the kernel", "by v2v"])
+def test_a_disk_is_resumed_where_its_ledger_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: dict[str, str]
+) -> None:
+    bench = Bench(tmp_path, words, CopyOptions())
+    interval = 2 * MiB
+    monkeypatch.setattr(target, "CHECKPOINT", interval)
+    monkeypatch.setattr(target, "UNRECORDED", 2 * interval)
+    bench.disk.write_bytes(bytes(510) + b"\x55\xaa" + os.urandom(SIZE - 512))
+    bench.job = replace(bench.job, copy=CopyOptions(overlap=False, request_size=MiB))
+    nothing = Scripted(lambda *_: None)
+
+    class Stop(BaseException):
+        """The machine stops here."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, CopyProgress) and event.done >= SIZE // 2:
+            raise Stop
+
+    monkeypatch.setattr("v2v.copy.progress.TELL_SECONDS", 0.0)
+    bench.failed(nothing, watch=stop)
+    (copy,) = bench.run(nothing).copies
+    assert copy.resumed >= SIZE // 2 - 2 * interval
+    assert copy.data + copy.by_kernel + copy.resumed <= SIZE + interval
+    assert bench.content() == bench.disk.read_bytes()
+
+
+def test_a_working_file_that_is_gone_is_made_again(bench: Bench) -> None:
+    bench.failed(fails(bench, HostError("the appliance died", id="appliance-died")))
+    (working,) = bench.target.iterdir()
+    working.unlink()
+    results: list[bytes] = []
+    (copy,) = bench.run(expected_after(bench, results)).copies
+    assert copy.resumed == 0
+    assert bench.content() == results[0]
+    warned = [event.id for event in bench.moments.seen if isinstance(event, Warned)]
+    assert warned == ["target-part-lost"]
+
+
+def test_digests_that_are_lost_are_made_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {}, CopyOptions(verify=1.0))
+    bench.failed(fails(bench, HostError("the appliance died", id="appliance-died")))
+    assert bench.folder is not None
+    (bench.folder / "digests-0").unlink()
+    results: list[bytes] = []
+    (copy,) = bench.run(expected_after(bench, results)).copies
+    assert bench.content() == results[0]
+    assert copy.checksum
+
+
+# A source that changes ----------------------------------------------------------------------------
+
+
+def edit(disk: Path) -> None:
+    """As somebody who does not care whether it is being copied."""
+    with disk.open("r+b") as file:
+        file.seek(3 * MiB)
+        file.write(os.urandom(MiB))
+    os.utime(disk, ns=(0, disk.stat().st_mtime_ns + 1))
+
+
+def test_a_source_that_changes_while_it_is_copied_is_told(bench: Bench) -> None:
+    def edit_at_copy(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "copied:0":
+            edit(bench.disk)
+
+    error = bench.failed(expected_after(bench, []), watch=edit_at_copy)
+    assert isinstance(error, V2VError) and error.id == "source-changed-while-copied"
+    assert str(bench.disk) in error.message
+    assert not (bench.target / "guest-sda").exists()
+    results: list[bytes] = []
+    (copy,) = bench.run(expected_after(bench, results)).copies
+    assert copy.resumed == 0
+    assert bench.content() == results[0]
+    assert results[0][:512] == bench.disk.read_bytes()[:512]
+
+
+def test_only_the_disk_that_changed_is_copied_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {}, CopyOptions())
+    second = tmp_path / "second.img"
+    write_random_disk(second, 5 * MiB, 9)
+    bench.job = replace(bench.job, guests=(str(bench.disk), str(second)))
+
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        trimmed()
+        bench.moments.wait(StepFinished, "ahead:1")
+        raise HostError("the appliance died", id="appliance-died")
+
+    bench.failed(Scripted(script))
+    edit(bench.disk)
+    copies = bench.run(Scripted(lambda *_: None)).copies
+    assert [copy.resumed > 0 for copy in copies] == [False, True]
+    warnings = [event for event in bench.moments.seen if isinstance(event, Warned)]
+    assert [(event.id, str(bench.disk) in event.text) for event in warnings] == [
+        ("source-changed", True)
+    ]
+    assert bench.content() == bench.disk.read_bytes()
+    assert (bench.target / "guest-sdb").read_bytes() == second.read_bytes()
+
+
+def test_a_disk_that_grew_gets_a_new_target(bench: Bench) -> None:
+    bench.failed(fails(bench, HostError("the appliance died", id="appliance-died")))
+    with bench.disk.open("ab") as file:
+        file.write(os.urandom(MiB))
+    bench.run(Scripted(lambda *_: None))
+    assert bench.content() == bench.disk.read_bytes()
+
+
+def test_an_old_conversion_does_not_stay_in_a_disk_that_did_not_change(tmp_path: Path) -> None:
+    """Disk 1 was copied with the changes of a conversion that is done again, otherwise."""
+    bench = Bench(tmp_path, {}, CopyOptions())
+    second = tmp_path / "second.img"
+    write_random_disk(second, 5 * MiB, 9)
+    bench.job = replace(bench.job, guests=(str(bench.disk), str(second)))
+
+    def edit_at_copy(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "copied:1":
+            edit(second)
+
+    error = bench.failed(
+        Scripted(lambda endpoints, *_: change(endpoints[0], 5)), watch=edit_at_copy
+    )
+    assert isinstance(error, V2VError) and error.id == "source-changed-while-copied"
+    bench.run(Scripted(lambda endpoints, *_: change(endpoints[1], 6)))
+    assert bench.content() == bench.disk.read_bytes()
+
+
+def test_verify_is_refused_where_nothing_is_kept(bench: Bench) -> None:
+    bench.job = replace(
+        bench.job, output=ModuleChoice("null"), copy=replace(bench.job.copy, verify=1.0)
+    )
+    error = bench.failed(Scripted(lambda *_: None))
+    assert isinstance(error, UsageError) and error.id == "verify-impossible"
