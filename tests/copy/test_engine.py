@@ -12,13 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.copy.copying import copied, shared
 from v2v import nbd_client, nbdkit, qemu_img, qemu_nbd
 from v2v.cancel import Cancel
 from v2v.copy import engine
-from v2v.copy.engine import copy_disk, measure
+from v2v.copy.digests import CHUNK, Digests
+from v2v.copy.engine import DiskCopy, Shared, copy_disk, measure
+from v2v.copy.ledger import Ledger
+from v2v.copy.progress import Progress, Standing
 from v2v.copy.sinks import FileSink, NbdSink, NullSink
 from v2v.endpoint import Endpoint
 from v2v.errors import Cancelled, CopyError
+from v2v.extents import Extent
+from v2v.job import CopyOptions
 from v2v.run import Run
 from v2v.types import DiskFormat, KiB, MiB
 
@@ -71,8 +77,8 @@ class Recorder(NullSink):
         self.flushes += 1
 
 
-def copy(endpoint: Endpoint, sink, cancel: Cancel | None = None, progress=lambda *_: None):
-    return copy_disk(0, endpoint, sink, cancel=cancel or Cancel(), progress=progress)
+def copy(endpoint: Endpoint, sink, **options):
+    return copied(endpoint, sink, **options)[0]
 
 
 def test_data_arrives_and_holes_are_not_read(run, image) -> None:
@@ -83,6 +89,7 @@ def test_data_arrives_and_holes_are_not_read(run, image) -> None:
     assert any(e.zero and e.offset <= hole < e.end for e in extents)
     log = run.folder / "requests"
     sink = Recorder(request_size=256 * KiB)
+    sink.zero_grain = 4 * KiB
     with serving(run, "file", str(image), f"logfile={log}", filters=("log",)) as endpoint:
         result = copy(endpoint, sink)
     assert bytes(sink.content) == image.read_bytes()
@@ -123,7 +130,6 @@ def test_what_no_read_covers_is_zero_though_memory_is_used_again(run, tmp_path) 
         for offset in range(SIZE // 2, SIZE, block):
             file.seek(offset + 8 * KiB)
             file.write(b"\xee" * 4 * KiB)
-    assert SIZE // 2 // block > engine.IN_FLIGHT
     sink = Recorder(request_size=block)
     sink.alignment = block
     with serving(run, "file", str(image)) as endpoint:
@@ -131,6 +137,33 @@ def test_what_no_read_covers_is_zero_though_memory_is_used_again(run, tmp_path) 
     assert bytes(sink.content) == image.read_bytes()
     assert set(sink.writes) == {(offset, block) for offset in range(0, SIZE, block)}
     assert result.data < SIZE * 3 // 4
+
+
+def test_zeroes_that_were_read_are_not_written(run, tmp_path) -> None:
+    image = tmp_path / "source"
+    image.write_bytes(b"\x01" * MiB + bytes(2 * MiB) + b"\x02" * MiB)
+    sink = Recorder(request_size=4 * MiB)
+    with serving(run, "file", str(image), filters=("noextents",)) as endpoint:
+        result = copy(endpoint, sink)
+    assert sorted(sink.writes) == [(0, MiB), (3 * MiB, MiB)]
+    assert (result.data, result.found_zero) == (4 * MiB, 2 * MiB)
+
+
+def test_an_ordered_sink_is_written_from_start_to_end_by_one_thread(run, image) -> None:
+    class Ordered(Recorder):
+        ordered = True
+        threads: set[int] = set()  # noqa: RUF012
+
+        def write(self, offset: int, buffer: memoryview) -> None:
+            self.threads.add(threading.get_ident())
+            super().write(offset, buffer)
+
+    sink = Ordered(request_size=64 * KiB)
+    with serving(run, "file", str(image)) as endpoint:
+        copy(endpoint, sink)
+    assert bytes(sink.content) == image.read_bytes()
+    assert sink.writes == sorted(sink.writes)
+    assert len(sink.threads) == 1
 
 
 def test_a_target_that_is_not_zero_is_zeroed(run, image, tmp_path) -> None:
@@ -161,36 +194,6 @@ def test_from_nbd_to_nbd(run, image, tmp_path) -> None:
     assert bytes(back.content) == image.read_bytes()
 
 
-def test_a_read_error_names_disk_and_range(run) -> None:
-    words = ("pattern", str(SIZE), "error-pread-rate=100%", "error-pread=EIO")
-    with serving(run, *words, filters=("error",)) as endpoint, pytest.raises(CopyError) as error:
-        copy_disk(
-            2, endpoint, NullSink(request_size=SIZE), cancel=Cancel(), progress=lambda *_: None
-        )
-    assert error.value.id == "copy-read"
-    assert error.value.message == (f"disk 3: cannot read bytes 0 to {SIZE - 1}: Input/output error")
-
-
-def test_a_server_that_dies_is_a_read_error(run, tmp_path) -> None:
-    """The first write ends the server under the reads that follow."""
-    from v2v import process
-
-    pid_file, socket = run.tmp / "pid", run.tmp / "dying"
-    argv = ["nbdkit", "-f", "-P", str(pid_file), "-U", str(socket), "pattern", "1G"]
-    log = tmp_path / "log"
-    with process.server(argv, log_file=log) as server:
-        process.wait_until_ready(pid_file, server, log, cancel=run.cancel)
-
-        class Killer(NullSink):
-            def write(self, offset: int, buffer: memoryview) -> None:
-                server.kill()
-                server.wait()
-
-        with pytest.raises(CopyError) as error:
-            copy(nbd_client.describe(socket), Killer())
-    assert error.value.id == "copy-read"
-
-
 def test_a_write_error_names_disk_and_range(run) -> None:
     with (
         serving(run, "pattern", str(SIZE)) as endpoint,
@@ -203,64 +206,137 @@ def test_a_write_error_names_disk_and_range(run) -> None:
     assert "v2v resume" in (error.value.hint or "")
 
 
-def test_cancel_interrupts_a_source_that_does_not_answer(run) -> None:
-    """The reads would take an hour; the copy is cancelled once it has begun."""
-    words = ("pattern", str(SIZE), "delay-read=3600", "logfile=" + str(run.folder / "requests"))
-    cancel = Cancel()
-
-    def cancel_when_reading() -> None:
-        log = run.folder / "requests"
-        while not (log.exists() and " Read " in log.read_text()):
-            threading.Event().wait(0.01)
-        cancel.cancel()
-
-    thread = threading.Thread(target=cancel_when_reading)
-    with nbdkit.serve(
-        words[0], words[1:], run=run, name="source", filters=("log", "delay")
-    ) as socket:
-        endpoint = nbd_client.describe(socket)
-        thread.start()
-        with pytest.raises(Cancelled):
-            copy(endpoint, NullSink(), cancel)
-        thread.join()
-
-
 def test_cancelled_before_it_began(run, image) -> None:
     cancel = Cancel()
     cancel.cancel()
     sink = Recorder()
     with serving(run, "file", str(image)) as endpoint, pytest.raises(Cancelled):
-        copy(endpoint, sink, cancel)
+        copy(endpoint, sink, cancel=cancel)
     assert sink.writes == []
 
 
-def test_progress_ends_with_everything(run, image, monkeypatch) -> None:
-    told: list[tuple[int, int]] = []
+def test_progress_knows_the_total_and_ends_with_everything(run, image) -> None:
+    told: list[Standing] = []
     with serving(run, "file", str(image)) as endpoint:
-        result = copy(endpoint, NullSink(), progress=lambda *words: told.append(words))
-        assert measure(endpoint) == result.data
-        assert told[-1] == (result.data, result.data)
-        assert len(told) <= 2 + result.seconds / engine.PROGRESS_SECONDS
-        monkeypatch.setattr(engine, "PROGRESS_SECONDS", 0.0)
-        told.clear()
-        copy(endpoint, NullSink(request_size=64 * KiB), progress=lambda *words: told.append(words))
-    assert len(told) > 5
-    assert told == sorted(told)
+        sharing = Shared(CopyOptions(), cancel=Cancel(), progress=Progress(told.append))
+        result = copy_disk(0, endpoint, NullSink(), sharing)
+        assert measure(endpoint).data == result.data
+    assert {standing.total for standing in told} == {result.data}
+    assert told[-1].done == result.data
 
 
 def test_memory_is_bounded(run) -> None:
     class Sizes(NullSink):
-        buffers: set[int] = set()  # noqa: RUF012
+        buffers: dict[int, int] = {}  # noqa: RUF012
 
         def write(self, offset: int, buffer: memoryview) -> None:
-            self.buffers.add(id(buffer.obj))
+            self.buffers[id(buffer.obj)] = len(buffer.obj)
 
     sink = Sizes(request_size=1024 * MiB)
     with serving(run, "memory", "1G") as endpoint:
         assert copy(endpoint, sink).data == 0
     with serving(run, "pattern", "256M") as endpoint:
         copy(endpoint, sink)
-    assert len(sink.buffers) * (engine.MEMORY // 2) <= engine.MEMORY
+    assert 0 < sum(sink.buffers.values()) <= engine.MEMORY
+
+
+def test_a_file_is_copied_by_the_kernel(run, image, tmp_path) -> None:
+    target = tmp_path / "target"
+    with target.open("w+b") as file, serving(run, "file", str(image)) as endpoint:
+        file.truncate(SIZE)
+        sink = FileSink(file.fileno(), request_size=None, is_zero=True)
+        result = copy(replace(endpoint, file=image), sink)
+    assert target.read_bytes() == image.read_bytes()
+    assert result.by_kernel == result.data
+    assert target.stat().st_blocks <= image.stat().st_blocks + 64
+
+
+def test_what_the_kernel_cannot_copy_is_read_and_written_and_told(run, image, tmp_path) -> None:
+    """A file on another kind of filesystem."""
+    fd = os.memfd_create("v2v-test")
+    try:
+        os.truncate(fd, SIZE)
+        with serving(run, "file", str(image)) as endpoint:
+            sink = FileSink(fd, request_size=None, is_zero=True)
+            result = copy(replace(endpoint, file=image), sink)
+        assert os.pread(fd, SIZE, 0) == image.read_bytes()
+    finally:
+        os.close(fd)
+    assert result.by_kernel == 0
+    assert any("copy_file_range" in note for note in result.notes)
+
+
+def test_a_pass_leaves_alone_what_it_is_not_told_of(run, image, tmp_path) -> None:
+    before = os.urandom(SIZE)
+    target = tmp_path / "target"
+    target.write_bytes(before)
+    with serving(run, "file", str(image)) as endpoint, target.open("r+b") as file:
+        sink = FileSink(file.fileno(), request_size=128 * KiB, is_zero=False)
+        job = DiskCopy(0, SIZE, sink, shared())
+        job.copy(endpoint, [Extent(MiB, MiB), Extent(5 * MiB, MiB, zero=True)])
+        job.finish()
+    expected = bytearray(before)
+    expected[MiB : 2 * MiB] = image.read_bytes()[MiB : 2 * MiB]
+    expected[5 * MiB : 6 * MiB] = bytes(MiB)
+    assert target.read_bytes() == expected
+
+
+def test_a_later_pass_zeroes_what_an_earlier_one_wrote(run, image) -> None:
+    """The target was blank, so that nothing else needs zeroing."""
+    sink = Recorder(request_size=128 * KiB)
+    with serving(run, "file", str(image)) as endpoint:
+        job = DiskCopy(0, SIZE, sink, shared())
+        job.copy(endpoint, [Extent(0, 2 * MiB)])
+        job.copy(endpoint, [Extent(MiB, 2 * MiB, zero=True)], phase="overlay")
+        result = job.finish()
+    assert sink.zeroes == [(MiB, MiB)]
+    assert result.data == 2 * MiB
+
+
+def test_what_the_ledger_has_is_not_copied_again(run, image, tmp_path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    ledger.record("source", [Extent(0, 3 * MiB)])
+    sink = Recorder(is_zero=False)
+    with serving(run, "file", str(image)) as endpoint:
+        result = copy(endpoint, sink, ledger=ledger)
+    assert min(offset for offset, _ in sink.writes + sink.zeroes) >= 3 * MiB
+    assert result.resumed == 3 * MiB
+    assert Ledger(tmp_path / "ledger").done("source").covers(0, SIZE)
+
+
+@pytest.mark.parametrize("heals", [True, False])
+def test_a_target_that_spoils_what_it_is_given(run, image, heals) -> None:
+    """What differs is written once more; when that does not help the copy fails."""
+
+    class Spoiling(Recorder):
+        spoils = True
+
+        def write(self, offset: int, buffer: memoryview) -> None:
+            super().write(offset, buffer)
+            if offset == MiB and self.spoils:
+                self.content[offset + 5] ^= 1
+                self.spoils = not heals
+
+        def read_back(self, offset: int, buffer: memoryview) -> None:
+            buffer[:] = self.content[offset : offset + len(buffer)]
+
+        def extents(self):
+            return iter([Extent(0, SIZE)])
+
+    sink = Spoiling(request_size=MiB)
+    digests = Digests(None, SIZE)
+    with serving(run, "file", str(image)) as endpoint:
+        if heals:
+            result = copy(endpoint, sink, digests=digests, verify=1.0)
+            assert bytes(sink.content) == image.read_bytes()
+            assert result.verified == 1.0
+            assert result.retries == 1
+        else:
+            with pytest.raises(CopyError) as error:
+                copy(endpoint, sink, digests=digests, verify=1.0)
+            assert error.value.id == "verify-mismatch"
+            assert f"bytes {CHUNK} to {2 * CHUNK - 1}" in error.value.message
+    digests.close()
 
 
 def test_an_empty_disk(run) -> None:
