@@ -6,9 +6,11 @@ import errno
 import os
 import random
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -39,9 +41,9 @@ def noise(seed: int, length: int) -> memoryview:
 
 
 @contextmanager
-def sink_at(socket: Path, **options) -> Iterator[NbdSink]:
+def sink_at(server: Path, **options) -> Iterator[NbdSink]:
     sink = NbdSink(
-        nbd_client.describe(socket, read_only=False), request_size=None, is_zero=False, **options
+        nbd_client.describe(server, read_only=False), request_size=None, is_zero=False, **options
     )
     try:
         yield sink
@@ -54,8 +56,8 @@ def nbdkit_sink(
     run: Run, params: Sequence[str], filters: Sequence[str] = (), plugin: str = "memory", **options
 ) -> Iterator[NbdSink]:
     with (
-        nbdkit.serve(plugin, params, run=run, name="t", filters=filters, read_only=False) as socket,
-        sink_at(socket, **options) as sink,
+        nbdkit.serve(plugin, params, run=run, name="t", filters=filters, read_only=False) as server,
+        sink_at(server, **options) as sink,
     ):
         yield sink
 
@@ -121,8 +123,8 @@ def test_many_threads_write_to_qemu(run: Run, tmp_path: Path) -> None:
     qemu_img.create(path, DiskFormat.QCOW2, SIZE)
     image = qemu_nbd.image_options(path, DiskFormat.QCOW2)
     with (
-        qemu_nbd.serve(image, run=run, name="q", read_only=False, discard=True) as socket,
-        sink_at(socket) as sink,
+        qemu_nbd.serve(image, run=run, name="q", read_only=False, discard=True) as server,
+        sink_at(server) as sink,
     ):
         assert sink.workers == 8
         check_threads(sink, 8)
@@ -263,18 +265,18 @@ def test_a_server_that_says_it_ends_is_lost(run: Run) -> None:
 # Lost
 
 
-def pid_of(socket: Path) -> int:
-    return int((socket.parent / "pid").read_text())
+def pid_of(server: Path) -> int:
+    return int((server.parent / "pid").read_text())
 
 
 @contextmanager
-def another_server(run: Run, socket: Path) -> Iterator[None]:
+def another_server(run: Run, server: Path) -> Iterator[None]:
     """On the socket of one that was killed."""
-    socket.unlink()
-    pid_file, log_file = socket.parent / "pid2", run.folder / "log" / "another.log"
-    argv = ["nbdkit", "--foreground", "--pidfile", str(pid_file), "--unix", str(socket)]
-    with process.server([*argv, "memory", "3M"], log_file=log_file) as server:
-        process.wait_until_ready(pid_file, server, log_file, cancel=run.cancel)
+    server.unlink()
+    pid_file, log_file = server.parent / "pid2", run.folder / "log" / "another.log"
+    argv = ["nbdkit", "--foreground", "--pidfile", str(pid_file), "--unix", str(server)]
+    with process.server([*argv, "memory", "3M"], log_file=log_file) as program:
+        process.wait_until_ready(pid_file, program, log_file, cancel=run.cancel)
         yield
 
 
@@ -286,15 +288,15 @@ def test_a_server_that_dies_in_a_write_is_lost_until_reopened(run: Run) -> None:
         "can_multi_conn=exit 0",
     ]
     with (
-        nbdkit.serve("eval", params, run=run, name="t", read_only=False) as socket,
-        sink_at(socket) as sink,
+        nbdkit.serve("eval", params, run=run, name="t", read_only=False) as server,
+        sink_at(server) as sink,
     ):
         assert sink.workers == 8
         with pytest.raises(SinkLost, match="went away"):
             sink.write(0, noise(1, MiB))
         with pytest.raises(SinkLost):
             sink.reopen()
-        with another_server(run, socket):
+        with another_server(run, server):
             for call in (lambda: sink.write(0, noise(1, MiB)), sink.flush, lambda: found(sink)):
                 with pytest.raises(SinkLost):  # nobody may take the new server for the old one
                     call()
@@ -348,7 +350,9 @@ def test_nobody_to_connect_to_is_lost(fake: NbdServer) -> None:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
+    """A child of ours whose threads have all stopped."""
     os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
     try:
         yield
     finally:
@@ -367,11 +371,11 @@ CALLS: list[Callable[[NbdSink], object]] = [
 @pytest.mark.parametrize("call", CALLS, ids=["write", "zero", "flush", "read_back", "extents"])
 def test_a_silent_server_is_lost_and_found_again(run: Run, call) -> None:
     with (
-        nbdkit.serve("memory", ["3M"], run=run, name="t", read_only=False) as socket,
-        sink_at(socket, stall=0.5) as sink,
+        nbdkit.serve("memory", ["3M"], run=run, name="t", read_only=False) as server,
+        sink_at(server, stall=0.5) as sink,
     ):
         fill(sink)
-        with stopped(pid_of(socket)):
+        with stopped(pid_of(server)):
             with pytest.raises(SinkLost, match=r"silent for|no answer within"):
                 call(sink)
             with pytest.raises(SinkLost, match="no answer within"):
@@ -381,11 +385,53 @@ def test_a_silent_server_is_lost_and_found_again(run: Run, call) -> None:
         sink.flush()
 
 
-def test_a_slow_server_is_not_a_silent_one(run: Run) -> None:
-    """It takes far longer than `stall` for it all, but never so long for one."""
-    with nbdkit_sink(run, ["3M", "rate=48M"], ["rate"], stall=0.4) as sink:
-        sink.write(0, noise(1, SIZE))
-        assert found(sink) == noise(1, SIZE)
+@contextmanager
+def trickling(server: Path, client: Path, slow: threading.Event) -> Iterator[None]:
+    """A socket on the way to another; once `slow`, answers come in drops."""
+
+    def forward(source: socket.socket, target: socket.socket, *, answers: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(CELL):
+                if answers and slow.is_set():
+                    never.wait(PAUSE)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                near, far = listener.accept()[0], socket.socket(socket.AF_UNIX)
+                far.connect(str(server))
+                for ends, answers in (((near, far), False), ((far, near), True)):
+                    threading.Thread(
+                        target=forward, args=ends, kwargs={"answers": answers}, daemon=True
+                    ).start()
+
+    never = threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(client))
+        listener.listen()
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+
+
+PAUSE = 0.1
+
+
+def test_a_slow_server_is_not_a_silent_one(run: Run, tmp_path: Path) -> None:
+    """It takes longer than `stall` for all of an answer, but never so long for a part."""
+    slow, length = threading.Event(), 20 * CELL
+    with (
+        nbdkit.serve("memory", ["3M"], run=run, name="t", read_only=False) as server,
+        trickling(server, tmp_path / "slow", slow),
+        sink_at(tmp_path / "slow", stall=10 * PAUSE) as sink,
+    ):
+        sink.write(0, noise(1, length))
+        slow.set()
+        assert found(sink, 0, length) == noise(1, length)
 
 
 def test_extents_that_stall_are_lost(fake: NbdServer) -> None:
