@@ -99,14 +99,47 @@ def test_failed_job_tells_its_error_and_can_be_resumed(disk: Path, tmp_path: Pat
     assert list_jobs(jobs)[0].state == "finished"
 
 
-def test_source_that_changed_is_not_resumed(disk: Path, target: Path, tmp_path: Path) -> None:
+def test_source_that_changed_is_copied_again(disk: Path, target: Path, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
     job_id = _interrupted(disk, target, jobs, "step-started:copied:0")
     with disk.open("r+b") as stream:
         stream.write(b"changed")
+    seen: list[Event] = []
+    v2v.resume(job_id, jobs=jobs, emit=seen.append)
+    assert [event.id for event in seen if isinstance(event, Warned)] == ["source-changed"]
+    assert (target / "guest-sda").read_bytes() == disk.read_bytes()
+
+
+@pytest.mark.parametrize(("rate", "said"), [("50M", 50 * MiB), (1000, 1000), (None, "none")])
+def test_bandwidth_of_a_job_is_changed(
+    disk: Path, target: Path, tmp_path: Path, rate: int | str | None, said: object
+) -> None:
+    result = v2v.convert(disk, storage=target, conversion=AS_IT_IS, jobs=tmp_path / "jobs")
+    v2v.limit_bandwidth(result.job_id, rate, jobs=tmp_path / "jobs")
+    assert (result.folder / "bandwidth").read_text() == f"{said}\n"
+    assert not list(result.folder.glob(".bandwidth*"))
+
+
+def test_bandwidth_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(V2VError) as caught:
-        v2v.resume(job_id, jobs=jobs)
-    assert caught.value.id == "source-changed"
+        v2v.limit_bandwidth("x", "50 apples", jobs=tmp_path)
+    assert caught.value.id == "option-value"
+    with pytest.raises(V2VError) as caught:
+        v2v.limit_bandwidth("x", "50M", jobs=tmp_path)
+    assert caught.value.id == "job-unknown"
+
+
+def test_result_tells_of_the_copies(disk: Path, target: Path, tmp_path: Path) -> None:
+    result = v2v.convert(
+        disk,
+        storage=target,
+        conversion=AS_IT_IS,
+        jobs=tmp_path / "jobs",
+        copy=CopyOptions(verify=1.0),
+    )
+    (copy,) = result.copies
+    assert (copy.size, copy.verified) == (8 * MiB, 1.0)
+    assert copy.checksum and copy.checksum in result.report.read_text()
 
 
 def test_source_may_change_before_it_was_converted(
