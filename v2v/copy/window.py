@@ -4,40 +4,39 @@ A link of latency L and rate B is full when L x B bytes are on their way (the ba
 product). More than that only waits in queues, uses memory and falls out of the CPU's caches.
 Neither L nor B is known beforehand, and a server that works on requests side by side looks like a
 longer link. So the window is found by trying, in *rounds*: a round ends when a read that was sent
-after its beginning has come back, so it is at least one round trip, and gives a rate.
+after its beginning has come back, so it is at least one round trip, and gives a rate and the mean
+latency. What a change brings shows one round late, so the round right after it is not looked at.
 
-- Grow: double the window as long as that brings at least GAIN. A change shows one round late: the
-  round right after it delivers what was asked for before, and is not looked at.
-- Shrink: have only a quarter of the window in flight for a round. No queue of our own is left then,
-  so the latency that the reads see is that of the link and the server, and the window needs no
-  more than HEADROOM times the rate times that latency. Repeated while it shrinks much.
-- Hold: change nothing until the next multiple of PROBE_SECONDS of the clock, then begin again.
-  Connections that share a link do so at the same time, or one would measure the other's queue.
+1. Shrink: have a quarter of the window in flight for a round. There is no queue of our own then,
+   and the reads see the latency of the link and the server. Keep at most HEADROOM times the product
+   of that and the rate. Repeat while it shrinks much.
+2. Grow: double the window as long as that brings GAIN, up to MOST times the product. There is an
+   end because connections that share a link gain from each other when they grow.
+3. Hold, until the clock shows a multiple of a few seconds. The clock, because connections that
+   share a link must shrink at the same time, or one would measure the queue of the other.
+
+Servers give each connection its turn. Where one gave more to the connection that has asked for
+more, several would outbid each other, up to `largest`: that costs memory, but no rate.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 FIRST_RATE = 1.25e9  # bytes per second: the first window would fill a link of 10 Gbit/s
 GAIN = 1.1  # what doubling must bring: less is not worth the memory
 HEADROOM = 2  # answers come in bursts, and the reader is busy with other things now and then
-ROUND_SECONDS = 0.02  # at least: in less, threads that take turns decide what is measured
-PROBE_SECONDS = 10.0  # shrinking costs about one round trip each time
+MOST = 4
+ROUND_SECONDS = 0.02  # of a round, at least: in less, threads that take turns decide the rate
+ROUND_READS = 8  # likewise, because servers answer some reads faster than others
+FIRST_HOLD = 1.0  # seconds; then twice as long each time, because trying costs a round trip or two
+LAST_HOLD = 8.0
 REMEMBERED = 8  # rounds of which the best counts: one may be slow because the target was
 
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    rate: float  # bytes per second
-    latency: float  # seconds: the mean of the reads sent since the window changed
-    end: float
-
-
-Rounds: TypeAlias = Generator[None, Round, float]  # gives the rate that the window brings
+Rounds: TypeAlias = Generator[None, tuple[float, float], None]  # receives rates and latencies
 
 
 class Window:
@@ -48,13 +47,15 @@ class Window:
 
     def __init__(self, latency: float, *, smallest: int, largest: int) -> None:
         self._smallest, self._largest = smallest, max(smallest, largest)
-        self._start: float | None = None  # of the round
-        self._changed = 0.0  # when `size` did
-        self._bytes = 0
-        self._latencies: list[float] = []
+        self._start = -math.inf  # of the round
+        self._bytes = self._reads = 0  # that came back in it
+        self._latencies: list[float] = []  # of what was sent since the window changed
+        self._rates: deque[float] = deque([0.0], REMEMBERED)
+        self._hold = FIRST_HOLD
+        self._due = math.inf  # when to try again; never while that is under way
         self._resize(latency * FIRST_RATE)
-        self._steps = self._adapt()
-        next(self._steps)
+        self._trying = self._try()
+        next(self._trying)
 
     @property
     def size(self) -> int:
@@ -62,56 +63,56 @@ class Window:
 
     def done(self, length: int, sent: float, now: float) -> None:
         """One read came back: `length` bytes that were asked for at `sent`."""
-        if self._start is None:
-            self._start = self._changed = now
+        if self._start == -math.inf:
+            self._begin_round(now)
+            self._changed = now
             return
         self._bytes += length
+        self._reads += 1
         if sent >= self._changed:
             self._latencies.append(now - sent)
         seconds = now - self._start
-        if sent >= self._start and seconds >= ROUND_SECONDS:
-            latency = sum(self._latencies) / len(self._latencies)
-            ended = Round(self._bytes / seconds, latency, now)
-            self._start, self._bytes = now, 0
-            self._latencies.clear()
-            self._steps.send(ended)
+        if now >= self._due:
+            self._begin_round(now)
+            self._trying = self._try()
+            next(self._trying)
+        elif sent >= self._start and seconds >= ROUND_SECONDS and self._reads >= ROUND_READS:
+            rate, latency = self._bytes / seconds, sum(self._latencies) / len(self._latencies)
+            self._begin_round(now)
+            self._rates.append(rate)
+            self._trying.send((rate, latency))
+
+    def _begin_round(self, now: float) -> None:
+        self._start, self._bytes, self._reads = now, 0, 0
+        self._latencies.clear()
 
     def _resize(self, size: float) -> None:
         self._size = int(min(max(size, self._smallest), self._largest))
-        self._changed = self._start or 0.0
+        self._changed = self._start
 
-    def _adapt(self) -> Rounds:
-        rate = yield from self._grow()
-        while True:
-            yield from self._shrink(rate)
-            yield from self._grow()
-            rate = yield from self._hold()
-
-    def _grow(self) -> Rounds:
-        rate = (yield).rate
-        while (before := self._size) < self._largest:
+    def _try(self) -> Rounds:
+        self._due = math.inf
+        if not any(self._rates):
+            yield  # the first round, for a rate
+        best, shrunk = max(self._rates), True
+        while shrunk:
+            before = self._size
+            self._resize(before / 4)
+            yield
+            _, latency = yield
+            self._resize(min(before, HEADROOM * best * latency))
+            yield
+            shrunk = self._size < 0.75 * before
+        rate, _ = yield
+        while (before := self._size) < min(self._largest, MOST / 2 * rate * latency):
             self._resize(2 * before)
             yield
-            doubled = (yield).rate
+            doubled, _ = yield
             if doubled < GAIN * rate:
                 self._resize(before)
                 break
             rate = doubled
-        return rate
-
-    def _shrink(self, rate: float) -> Rounds:
-        shrunk = True
-        while shrunk and (before := self._size) > self._smallest:
-            self._resize(before / 4)
+        self._due = (self._start // self._hold + 1) * self._hold
+        self._hold = min(2 * self._hold, LAST_HOLD)
+        while True:
             yield
-            self._resize(min(before, HEADROOM * rate * (yield).latency))
-            yield
-            shrunk = self._size < 0.75 * before
-        return rate
-
-    def _hold(self) -> Rounds:
-        rounds = deque([(yield)], REMEMBERED)
-        due = rounds[0].end // PROBE_SECONDS + 1
-        while rounds[-1].end < due * PROBE_SECONDS:
-            rounds.append((yield))
-        return max(round.rate for round in rounds)
