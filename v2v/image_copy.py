@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -253,7 +253,8 @@ class _Copier:
     def _keep_or_undo(self, exc: BaseException) -> None:
         """Tell how to go on; or leave nothing, where there is nothing to go on with."""
         if not self._state.begun:
-            self._target().discard()
+            with suppress(OSError):  # then `open` could not make it either
+                self._target().discard()
         elif not self._is_worth_keeping():
             self._begin_again()
         elif isinstance(exc, Cancelled):

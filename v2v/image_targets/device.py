@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,8 @@ from v2v.image.in_use import process_writing
 from v2v.image_targets._base import Opened, Shape, Target, check_blank, note_size
 from v2v.run import Run
 from v2v.types import Allocation, Source
+
+BLKROGET = 0x125E  # linux/fs.h: whether the device is read-only
 
 WHY_CLOSED = {
     errno.EACCES: ("target-unwritable", "run v2v as a user that may write to it"),
@@ -69,7 +73,11 @@ class DeviceTarget(Target):
     def _open(self) -> int:
         """O_EXCL keeps everybody out who would mount it, or make it part of something."""
         try:
-            return os.open(self.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+            fd = os.open(self.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+            if _is_read_only(fd):
+                os.close(fd)
+                raise OSError(errno.EROFS, "it is read-only")
+            return fd
         except OSError as exc:
             if exc.errno == errno.EBUSY:
                 why = "it, or a partition of it, is mounted, or part of an active group or RAID"
@@ -85,6 +93,12 @@ class DeviceTarget(Target):
             id="target-in-use",
             hint="not even --force overwrites that; unmount it, or end what uses it",
         )
+
+
+def _is_read_only(fd: int) -> bool:
+    """Some read-only devices can be opened for writing, by root at least."""
+    (flag,) = struct.unpack("i", fcntl.ioctl(fd, BLKROGET, bytes(4)))
+    return bool(flag)
 
 
 def device_user(path: Path) -> str | None:

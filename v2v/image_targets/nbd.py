@@ -20,13 +20,13 @@ PORT = 10809  # of the NBD protocol
 CONNECT_SECONDS = 30.0
 
 HINTS = (
+    ("no export", "`nbdinfo --list {server}` lists what the server exports"),
     ("refused", "is the server running there, and does a firewall let port {port} through?"),
     ("No such file", "is the server running, and is that the path of its socket?"),
     ("Permission denied", "may this user open the server's socket?"),
     ("ame or service not known", "is the host's name right?"),
     ("no answer", "is {where} the right host, and does a firewall let port {port} through?"),
     ("TLS", "does the server speak TLS (nbds://, else nbd://), and does it trust this host's key?"),
-    ("xport", "`nbdinfo --list {server}` lists what the server exports"),
 )
 
 
