@@ -52,6 +52,7 @@ def drawn_pieces(found: list[Extent], step: int) -> str:
         pytest.param("dz0dd", 2, 1, "d|00|dd", id="found and known are long enough together"),
         pytest.param("dzzzzd", 2, 4, "dddddd", id="no whole block of the target is zero"),
         pytest.param("dzzzzzzzd", 2, 4, "dddd|0000|d", id="narrowed to the target's blocks"),
+        pytest.param("dzd", 0, 2, "ddd", id="no piece is empty"),
         pytest.param("ddddzz", 2, 4, "dddd|00", id="up to the disk's end"),
         pytest.param("ddd.ddd", 1, 1, "ddd.ddd", id="a gap is left alone"),
         pytest.param("zz.00.zd", 1, 1, "00.00.0|d", id="zeroes are not joined over a gap"),
