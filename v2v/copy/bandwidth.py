@@ -18,6 +18,7 @@ from v2v.types import GiB, KiB, MiB
 
 BURST_SECONDS = 0.2  # how much of an idle time may be made up for
 LOOK_SECONDS = 1.0  # between two looks at the file
+PAUSE_SECONDS = 0.2  # the longest that one who waits does not look at anything else
 LONGEST = 64  # bytes that are read of the file
 
 _log = logging.getLogger(__name__)
@@ -92,6 +93,16 @@ class Bandwidth:
             start = max(self._free, now - BURST_SECONDS)
             self._free = start + length / self._limit
             return max(start - now, 0.0)
+
+    def pause(self, length: int, wait: Callable[[float], None]) -> None:
+        """Book `length` bytes, and call `wait` with a few seconds at a time until their turn comes.
+
+        A limit that changes meanwhile ends the pause.
+        """
+        changes = self.changes
+        end = self._clock() + self.take(length)
+        while (left := end - self._clock()) > 0 and self.changes == changes:
+            wait(min(left, PAUSE_SECONDS))
 
     def _change(self, limit: float | None) -> None:
         """What is booked ahead takes as long as it does at the new limit."""

@@ -45,7 +45,7 @@ def clone(
             if part is None:
                 return
             if not part.zero:
-                stop.wait(bandwidth.take(part.length))
+                bandwidth.pause(part.length, stop.wait)
                 if target.clone(fd, part):
                     meter.add(part.length)
                     continue

@@ -89,6 +89,7 @@ class Crew:
                 self._full.put(None)
             for thread in self._writers:
                 thread.join()
+            self._memory.reclaim(self._disk)
             self._target.tally.raise_to(connections=len(self._readers))
         for error in sorted(self._errors, key=lambda error: isinstance(error, Cancelled)):
             raise error
@@ -177,7 +178,7 @@ class Crew:
             if more:
                 more = self._top_up(fetcher, ordered)
             if not self._hand_on(fetcher, ordered):
-                self._wait(fetcher, more, POLL_SECONDS)
+                self._wait(fetcher, more)
 
     def _stream(self, sink: StreamingSink, fetcher: Fetcher) -> None:
         alignment = self._target.alignment(self._endpoint.minimum_block)
@@ -232,19 +233,23 @@ class Crew:
             return next(self._steps, None)
 
     def _pace(self, fetcher: Fetcher, length: int) -> None:
-        """Wait as the limit on the bandwidth demands, unless it is changed."""
-        changes = self._bandwidth.changes
-        end = time.monotonic() + self._bandwidth.take(length)
-        while (left := end - time.monotonic()) > 0 and self._bandwidth.changes == changes:
-            self._stop.check()
-            self._wait(fetcher, True, min(left, POLL_SECONDS))
+        """Wait as the limit on the bandwidth demands, while reads come back."""
 
-    def _wait(self, fetcher: Fetcher, more: bool, seconds: float) -> None:
+        def wait(seconds: float) -> None:
+            self._stop.check()
+            if fetcher.flying:
+                fetcher.wait(seconds)
+            else:
+                self._stop.wait(seconds)
+
+        self._bandwidth.pause(length, wait)
+
+    def _wait(self, fetcher: Fetcher, more: bool) -> None:
         if fetcher.flying:
-            fetcher.wait(seconds)
+            fetcher.wait(POLL_SECONDS)
             self._latency = fetcher.latency
         elif more:
-            self._memory.wait(seconds)
+            self._memory.wait(POLL_SECONDS)
 
     def _hand_on(self, fetcher: Fetcher, ordered: deque[Filling | Zero] | None) -> bool:
         """Write one unit, or have it written. False: none is due."""

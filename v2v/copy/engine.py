@@ -160,7 +160,7 @@ class DiskCopy:
             read_size=tally.read_size,
             write_size=tally.write_size,
             checksum=self._digests.root() if self._digests is not None else None,
-            verified=options.verify,
+            verified=options.verify if self._digests is not None else 0.0,
             notes=tuple(getattr(self._sink, "notes", ())),
         )
 

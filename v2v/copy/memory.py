@@ -66,6 +66,14 @@ class Memory:
             self._given_back += 1
             self._change.notify_all()
 
+    def reclaim(self, owner: object) -> None:
+        """Take back all that `owner` holds: whoever used it is gone."""
+        with self._change:
+            views = [memoryview(b) for b, holder in self._taken.values() if holder == owner]
+            for view in views:
+                self.give_back(view)
+            self._refused.pop(owner, None)
+
     def wait(self, seconds: float) -> None:
         """Until something was given back after this thread's last `take`, by whomever."""
         with self._change:

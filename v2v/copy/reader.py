@@ -45,6 +45,8 @@ class NbdReader:
         began = time.monotonic()
         self._handle = nbd_client.connect(endpoint, cancel=cancel, seconds=stall)
         self._handle.set_pread_initialize(False)  # an error is an error; no buffer is used then
+        if self._handle.get_size() != endpoint.size:
+            raise OSError(errno.ESTALE, "the server serves another disk now: its size changed")
         self.latency = (time.monotonic() - began) / HANDSHAKE_TRIPS
         self.maximum = min(endpoint.maximum_block, LIBNBD_MAXIMUM)
 
