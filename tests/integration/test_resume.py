@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from fixtures.partitions import first_partition
 from tests.integration import processes
 from v2v.api import list_jobs
 from v2v.events import Event, StepFinished, StepStarted
+from v2v.types import MiB
 
 DRIVER = Path(__file__).with_name("kill_at.py")
 
@@ -26,11 +28,14 @@ MOMENTS = [
     ("step-started:open", ["source"]),
     ("step-started:guest", ["source"]),
     ("step-started:convert:devices", ["source"]),
-    ("step-finished:guest", ["source", "guest"]),
-    ("step-started:disks", ["source", "guest"]),
-    ("step-finished:disks", ["source", "guest", "disks"]),
+    ("step-started:disks", ["source"]),  # from here on the guest is converted and copied
+    ("step-finished:disks", ["source", "disks"]),
+    ("step-started:ahead:0", ["source", "disks"]),
+    ("copy-progress:", ["source", "disks"]),
+    ("step-finished:ahead:0", ["source", "disks"]),
+    ("step-finished:guest", ["source", "guest", "disks"]),
     ("step-started:copied:0", ["source", "guest", "disks"]),
-    ("copy-progress:", ["source", "guest", "disks"]),
+    ("step-started:check-source", ["source", "guest", "disks", "copied:0"]),
     ("step-finished:copied:0", ["source", "guest", "disks", "copied:0"]),
     ("step-started:finalize", ["source", "guest", "disks"]),
     ("step-finished:finalize", ["source", "finalize"]),
@@ -101,3 +106,42 @@ def test_killed_job_is_resumed(
     assert results(target) == undisturbed
     assert not Path(tmp).exists()
     assert processes.gone(str(job.folder))
+
+
+INTERVAL = 8 * MiB
+DISK = 48 * MiB
+IN_FLIGHT = 8 * MiB  # read, and not written yet
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+@pytest.mark.parametrize("flush", [1, 2, 4])
+def test_killed_copy_goes_on_where_it_was(
+    flush: int, format: str, tmp_path: Path, need_tool: Callable[[str], str]
+) -> None:
+    """It was killed before the n-th flush: n - 1 intervals are safe, and are not read again."""
+    for tool in ("nbdkit", "qemu-nbd", "qemu-img"):
+        need_tool(tool)
+    guest, target, jobs = tmp_path / "guest.img", tmp_path / "target", tmp_path / "jobs"
+    guest.write_bytes(bytes(510) + b"\x55\xaa" + os.urandom(DISK - 512))
+    target.mkdir()
+    words = ["--no-convert", "--checkpoint", str(INTERVAL), *["--qcow2"] * (format == "qcow2")]
+    argv = [sys.executable, str(DRIVER), f"flush:{flush}", str(jobs), str(guest), str(target)]
+    assert subprocess.run([*argv, *words], check=False).returncode == -signal.SIGKILL
+
+    (job,) = list_jobs(jobs)
+    (working,) = target.iterdir()
+    written = working.stat().st_blocks * 512
+    (copy,) = v2v.resume(job.job_id, jobs=jobs).copies
+    assert copy.resumed >= (flush - 1) * INTERVAL
+    assert copy.resumed + copy.data == DISK
+    assert written - copy.resumed <= 2 * INTERVAL + IN_FLIGHT
+    assert content(target / "guest-sda", format) == guest.read_bytes()
+
+
+def content(disk: Path, format: str) -> bytes:
+    if format == "raw":
+        return disk.read_bytes()
+    subprocess.run(["qemu-img", "check", "-q", "-r", "leaks", "-f", format, disk], check=True)
+    raw = disk.with_suffix(".raw")
+    subprocess.run(["qemu-img", "convert", "-f", format, "-O", "raw", disk, raw], check=True)
+    return raw.read_bytes()
