@@ -428,9 +428,8 @@ def test_a_device_is_not_copied_onto_itself(
 def test_a_partition_of_the_source_is_the_source(loop, copy, need_tool) -> None:
     need_tool("nbdkit")
     device = loop(CONTENT, "--partscan")
+    run(need_tool("addpart"), device, "1", "2048", "4096")
     part = Path(f"{device}p1")
-    if not part.exists():
-        pytest.skip("no partitions of loop devices here")
     refused("target-is-source", lambda: copy(device, part, force=True))
     refused("target-is-source", lambda: copy(part, device, force=True))
 
