@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 KINDS = ("rich", "plain", "json", "none")
 PLAIN_SECONDS = 10.0  # between two progress lines of one disk
 JSON_SECONDS = 0.5  # between two progress objects of one disk
+COPY = "copy"  # the phase of a disk's progress that counts for all disks together
+ALL_DISKS = -1  # their number, where each disk has one
 RICH_PER_SECOND = 8.0  # redraws: smooth to the eye, cheap over ssh
 
 
@@ -52,17 +54,60 @@ def display(
 
 
 class Pace:
-    """Thins out progress: the first of a disk, the last, and one every so many seconds."""
+    """Thins out progress: the first of a disk's phase, the last, and one every so many seconds."""
 
     def __init__(self) -> None:
-        self._told: dict[int, float] = {}  # disk: when its progress was last told
+        self._told: dict[int, tuple[float, str, int, int]] = {}  # disk: when, and what
+        self._copying: set[int] = set()
+        self.several = False  # disks have been copied at the same time
 
     def due(self, event: events.CopyProgress, seconds: float) -> bool:
-        last = self._told.get(event.disk)
-        if last is not None and event.done < event.total and event.at - last < seconds:
-            return False
-        self._told[event.disk] = event.at
+        if event.phase == COPY and event.done < event.total:
+            self._copying.add(event.disk)
+        else:
+            self._copying.discard(event.disk)
+        self.several = self.several or len(self._copying) > 1
+        return self._due(event.disk, event.phase, event.done, event.total, event.at, seconds)
+
+    def all_due(self, event: events.CopyProgress, seconds: float) -> bool:
+        """Whether to tell of all disks together."""
+        return self.several and self._due(
+            ALL_DISKS, COPY, event.all_done, event.all_total, event.at, seconds
+        )
+
+    def _due(self, key: int, phase: str, done: int, total: int, at: float, seconds: float) -> bool:
+        if (last := self._told.get(key)) is not None:
+            told, *what = last
+            if what == [phase, done, total]:
+                return False
+            if what[0] == phase and done < total and at - told < seconds:
+                return False
+        self._told[key] = (at, phase, done, total)
         return True
+
+
+def figures(done: int, total: int, rate: float, eta: float | None) -> list[str]:
+    """300 MiB of 2 GiB, 210 MiB/s, 8 s left: as far as they are known."""
+    found = [f"{size_text(done)} of {size_text(total)}"]
+    if rate > 0:
+        found.append(f"{size_text(rate)}/s")
+    if eta is not None and done < total:
+        left = round(eta)
+        found.append(f"{left} s left" if left < 60 else f"{time_text(left)} left")
+    return found
+
+
+def _subject(event: events.CopyProgress) -> str:
+    disk = f"disk {event.disk + 1}"
+    return f"verifying {disk}" if event.phase == "verify" else disk
+
+
+def _figures(event: events.CopyProgress) -> list[str]:
+    return figures(event.done, event.total, event.rate, event.eta)
+
+
+def _all_figures(event: events.CopyProgress) -> list[str]:
+    return figures(event.all_done, event.all_total, event.all_rate, event.all_eta)
 
 
 class Lines(Pace, ABC):
@@ -123,39 +168,32 @@ class Plain(Quiet):
     def __init__(self, stream: TextIO, *, color: bool = False, width: int | None = None) -> None:
         super().__init__(stream, color=color, width=width)
         self._start: float | None = None
-        self._began: dict[int, tuple[float, int]] = {}  # disk: when and where its copy began
 
     def text(self, event: Event) -> str | None:
         if self._start is None:
             self._start = event.at
-        words = self._words(event)
-        if words is None:
-            return super().text(event)
-        return self.wrapped(f"[{event.at - self._start:6.1f}] {clean(words)}")
+        seconds = f"[{event.at - self._start:6.1f}]"
+        lines = [self.wrapped(f"{seconds} {clean(words)}") for words in self._words(event)]
+        return "\n".join(lines) or super().text(event)
 
-    def _words(self, event: Event) -> str | None:
+    def _words(self, event: Event) -> Iterator[str]:
         match event:
             case events.JobStarted():
-                return f"{'Resuming' if event.resumed else 'Starting'} job {event.job}"
+                yield f"{'Resuming' if event.resumed else 'Starting'} job {event.job}"
             case events.StepStarted():
-                return event.title
+                yield event.title
             case events.StepFinished(reused=True):
-                return f"{event.title}: was done before"
-            case events.CopyProgress() if self.due(event, PLAIN_SECONDS):
-                return self._progress(event)
+                yield f"{event.title}: was done before"
+            case events.CopyProgress():
+                yield from self._progress(event)
             case events.Message():
-                return event.text
-        return None
+                yield event.text
 
-    def _progress(self, event: events.CopyProgress) -> str:
-        since, start = self._began.setdefault(event.disk, (event.at, event.done))
-        line = f"Disk {event.disk + 1}: {size_text(event.done)} of {size_text(event.total)}"
-        if event.at <= since or event.done == start:
-            return line
-        rate = (event.done - start) / (event.at - since)
-        left = (event.total - event.done) / rate
-        eta = f", {time_text(left)} left" if event.done < event.total else ""
-        return f"{line}, {size_text(rate)}/s{eta}"
+    def _progress(self, event: events.CopyProgress) -> Iterator[str]:
+        if self.due(event, PLAIN_SECONDS):
+            yield f"{_subject(event).capitalize()}: {', '.join(_figures(event))}"
+        if self.all_due(event, PLAIN_SECONDS):
+            yield f"All disks: {', '.join(_all_figures(event))}"
 
 
 class Rich(Pace):
@@ -178,7 +216,7 @@ class Rich(Pace):
             refresh_per_second=RICH_PER_SECOND,
         )
         self._step_tasks: dict[str, TaskID] = {}
-        self._disk_tasks: dict[int, TaskID] = {}
+        self._bars: dict[int, TaskID] = {}  # by disk
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
@@ -194,7 +232,7 @@ class Rich(Pace):
                 self._step_tasks[event.step] = self._steps.add_task(title, total=None)
             case events.StepFinished():
                 self._finished(event)
-            case events.CopyProgress() if self.due(event, 1 / RICH_PER_SECOND):
+            case events.CopyProgress():
                 self._progress(event)
             case events.Message():
                 self._line(f"  {event.text}")
@@ -223,16 +261,21 @@ class Rich(Pace):
         self._step_tasks.clear()
 
     def _progress(self, event: events.CopyProgress) -> None:
-        task = self._disk_tasks.get(event.disk)
-        if task is None:
-            task = self._disks.add_task(f"  disk {event.disk + 1}", total=event.total, figures="")
-            self._disk_tasks[event.disk] = task
-        self._disks.update(task, completed=event.done, total=event.total)
-        shown = next(t for t in self._disks.tasks if t.id == task)
-        figures = f"{size_text(event.done)} of {size_text(event.total)}"
-        speed = shown.finished_speed or shown.speed
-        if speed:
-            figures += f"  {size_text(speed)}/s"
-        if shown.time_remaining and not shown.finished:
-            figures += f"  {time_text(shown.time_remaining)} left"
-        self._disks.update(task, figures=figures)
+        if self.due(event, 1 / RICH_PER_SECOND):
+            self._bar(event.disk, _subject(event), event.done, event.total, _figures(event))
+        if self.all_due(event, 1 / RICH_PER_SECOND):
+            self._bar(ALL_DISKS, "all disks", event.all_done, event.all_total, _all_figures(event))
+
+    def _bar(self, key: int, title: str, done: int, total: int, figures: list[str]) -> None:
+        if key not in self._bars:
+            if (last := self._bars.pop(ALL_DISKS, None)) is not None:
+                self._disks.remove_task(last)  # it comes again, below the new one
+                self._told.pop(ALL_DISKS)
+            self._bars[key] = self._disks.add_task("", figures="")
+        self._disks.update(
+            self._bars[key],
+            description=f"  {title}",
+            completed=done,
+            total=total,
+            figures="  ".join(figures),
+        )

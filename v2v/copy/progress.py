@@ -83,7 +83,8 @@ class Progress:
             if not any(other.busy for other in self._meters.values()):
                 self._speed = _Speed(now)
             meter.begin_at(now, phase, total, done)
-            self._say(meter, now)
+            if done < total:  # else its end is near
+                self._say(meter, now)
 
     def _add(self, meter: Meter, length: int) -> None:
         with self._lock:
