@@ -78,7 +78,8 @@ def test_examples_of_the_library_run(tmp_path: Path, need_tool) -> None:
     need_tool("nbdkit")
     for folder in ("srv/export", "srv/new", "var/lib/libvirt/images"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "srv/export/web.vmdk").write_bytes(bytes(1 << 20))
+    for name in ("web.vmdk", "data.vmdk"):
+        (tmp_path / "srv/export" / name).write_bytes(bytes(1 << 20))
     page = (DOCS / "library.md").read_text().replace('"/srv', f'"{tmp_path}/srv')
     page = page.replace('"/var', f'"{tmp_path}/var')
     page = page.replace('web.vmdk"', 'web.vmdk", conversion=v2v.ConversionOptions(convert=False)')

@@ -17,7 +17,7 @@ from tests.integration.processes import gone
 from v2v.types import MiB
 
 CONTENT = disk_content()
-LARGE = 600 * MiB  # more than is made durable at once
+LARGE = 400 * MiB  # more than is made durable at once
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def begun(large: Path, jobs: Path, need_tool) -> Iterator[subprocess.Popen[str]]
     """A copy of which a part is safe, and that goes on slowly."""
     need_tool("nbdkit")
     target = large.with_name("copy")
-    argv = [V2V, "copy", large, target, "--bandwidth", "400M", "--jobs-dir", jobs]
+    argv = [V2V, "copy", large, target, "--bandwidth", "200M", "--jobs-dir", jobs]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         while not any(path.stat().st_size for path in jobs.glob(".copies/*/ledger")):
             assert process.poll() is None
