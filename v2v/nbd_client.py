@@ -201,6 +201,7 @@ def _connect(
 ) -> nbd.NBD:
     nbd = _binding()
     handle = nbd.NBD()
+    handle.set_uri_allow_local_file(True)  # ?tls-psk-file=...: addresses are the user's own words
     handle.add_meta_context(BASE_ALLOCATION)
     if depths:
         handle.add_meta_context(ALLOCATION_DEPTH)
