@@ -26,7 +26,7 @@ from v2v.copy.progress import Progress, Standing
 from v2v.copy.sinks import FileSink, NbdSink, NullSink
 from v2v.copy.verify import verify
 from v2v.errors import Cancelled, CopyError
-from v2v.extents import Extent
+from v2v.extents import Extent, split
 from v2v.run import Run
 from v2v.types import KiB
 
@@ -206,6 +206,35 @@ def test_holes_are_not_read() -> None:
         assert sorted(read.offset // CHUNK for read in sink.reads) == [0, 1, 2, 9, 10]
 
 
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(100 * KiB, 200 * KiB), (0, 200 * KiB), (800 * KiB, CHUNK), (800 * KiB, CHUNK + 200 * KiB)],
+)
+def test_a_chunk_with_data_beside_a_hole_is_read(start: int, end: int) -> None:
+    content = noise()
+    content[3 * CHUNK + start : 3 * CHUNK + end] = bytes(end - start)
+    with disk(content) as (target, digests):
+        sink = Watched(target)
+        sink.zero(3 * CHUNK + start, end - start)
+        assert check(sink, digests) == []
+        spoil(target, 3 * CHUNK + 500 * KiB, 4 * CHUNK + 500 * KiB)
+        assert check(sink, digests) == [Extent(3 * CHUNK, 2 * CHUNK)]
+
+
+def test_a_hole_that_is_told_in_parts_is_not_read() -> None:
+    class InParts(Watched):
+        def extents(self) -> Iterator[Extent]:
+            for extent in super().extents():
+                yield from split(extent, 300 * KiB)
+
+    content = noise()
+    content[3 * CHUNK : 9 * CHUNK] = bytes(6 * CHUNK)
+    with disk(content) as (target, digests):
+        sink = InParts(target)
+        assert check(sink, digests) == []
+        assert sorted(read.offset // CHUNK for read in sink.reads) == [0, 1, 2, 9, 10]
+
+
 def test_a_sample_reads_a_part_of_the_chunks_once_each() -> None:
     with disk(noise()) as (target, digests):
         spoil(target, *range(0, SIZE, CHUNK))
@@ -312,6 +341,26 @@ def test_an_error_ends_it_and_names_the_range(workers: int) -> None:
     assert "disk 2:" in error.value.message  # people count from 1
     assert f"bytes {3 * CHUNK} to {4 * CHUNK - 1}: Input/output error" in error.value.message
     assert seen[-1].done < seen[-1].total  # not told as complete
+
+
+def test_after_an_error_nothing_more_is_read() -> None:
+    meeting = threading.Barrier(2, timeout=60)
+    failing: list[threading.Thread] = []
+
+    def read(offset: int) -> None:
+        if offset == 0:
+            failing.append(threading.current_thread())
+        meeting.wait()
+        if offset == 0:
+            raise OSError(5, "Input/output error")
+        failing[0].join(60)  # it ends when the pool does
+
+    with disk(noise()) as (target, digests), nothing_left_over():
+        sink = Watched(target, read)
+        sink.workers = 2
+        with pytest.raises(CopyError):
+            check(sink, digests)
+        assert len(sink.reads) == 2
 
 
 def test_a_target_that_shrank_cannot_be_read() -> None:
