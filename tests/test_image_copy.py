@@ -509,6 +509,42 @@ def test_an_export_is_not_copied_onto_itself(disk: Path, server, copy, need_tool
     refused("target-is-source", lambda: copy(uri, uri, force=True))
 
 
+@pytest.fixture
+def tls_server(tmp_path: Path, need_tool) -> Iterator[Callable[[Path], str]]:
+    """Starts nbdkit on a file, for those only who have the key; gives the address."""
+    need_tool("nbdkit")
+    keys = tmp_path / "keys.psk"
+    keys.write_text(f"v2v:{os.urandom(32).hex()}\n")
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(file: Path) -> str:
+        socket, pid = tmp_path / "tls", tmp_path / "tls-pid"
+        tls = ["--tls=require", f"--tls-psk={keys}"]
+        argv = ["nbdkit", "-f", "-U", socket, "-P", pid, *tls, "file", f"file={file}"]
+        running.append(subprocess.Popen(argv, stderr=subprocess.DEVNULL))
+        while not pid.exists():
+            assert running[-1].poll() is None
+        return f"nbds+unix://v2v@/?socket={socket}&tls-psk-file={keys}"
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.wait()
+
+
+def test_an_encrypted_connection_to_the_target(disk: Path, target: Path, tls_server, copy) -> None:
+    uri = tls_server(blank(target))
+    plain = uri.replace("nbds", "nbd").replace("v2v@", "").partition("&")[0]
+    assert "TLS" in str(refused("target-unreachable", lambda: copy(disk, plain)).hint)
+    copy(disk, uri, options=VERIFIED)
+    assert target.read_bytes() == CONTENT
+
+
+def test_an_encrypted_connection_to_the_source(disk: Path, target: Path, tls_server, copy) -> None:
+    copy(tls_server(disk), target)
+    assert target.read_bytes() == CONTENT
+
+
 # Going on -----------------------------------------------------------------------------------------
 
 

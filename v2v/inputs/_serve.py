@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from v2v import nbd_client, nbdkit, process, qemu_nbd
 from v2v.endpoint import Endpoint
@@ -16,6 +17,9 @@ from v2v.inputs._http import split_user
 from v2v.process import ToolError
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
+
+# What an NBD address calls it, and nbdkit's nbd plugin.
+TLS_FILES = {"tls-psk-file": "tls-psk", "tls-certificates": "tls-certificates"}
 
 
 @contextmanager
@@ -92,7 +96,7 @@ def _plugin(location: str, password_file: Path | None) -> tuple[str, list[str], 
     if not is_uri(location):
         return "file", [f"file={location}"], []
     if location.startswith("nbd"):
-        return "nbd", [f"uri={location}"], []
+        return "nbd", _nbd_params(location), []
     url, user = split_user(location)
     params = [f"url={url}", "protocols=http,https"]
     if user is not None:
@@ -100,6 +104,17 @@ def _plugin(location: str, password_file: Path | None) -> tuple[str, list[str], 
     if password_file is not None:
         params.append(f"password=+{password_file}")
     return "curl", params, ["retry"]
+
+
+def _nbd_params(uri: str) -> list[str]:
+    """nbdkit's plugin takes files of TLS as parameters, and not in the address."""
+    parts = urlsplit(uri)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    files = {new: query.pop(old) for old, new in TLS_FILES.items() if old in query}
+    if not files:
+        return [f"uri={uri}"]
+    plain = urlunsplit(parts._replace(query=urlencode(query, safe="/")))
+    return [f"uri={plain}", *(f"{key}={value}" for key, value in files.items())]
 
 
 def _checked_options(disk: SourceDisk, socket: Path, run: Run) -> dict[str, str]:
