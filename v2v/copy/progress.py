@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -70,7 +71,7 @@ class Progress:
         self._lock = threading.Lock()
         self._meters: dict[int, Meter] = {}
         self._speed = _Speed(clock())
-        self._told: float | None = None
+        self._told = -math.inf
 
     def meter(self, disk: int) -> Meter:
         """The one of that disk."""
@@ -92,17 +93,22 @@ class Progress:
             meter.add_at(now, length)
             if meter.phase == COPY:
                 self._speed.add(length, now)
-            due = self._told is None or now - self._told >= TELL_SECONDS
-            if due and meter.done < meter.total:  # the last one is told by `finish`
-                self._say(meter, now)
+            meter.news = meter.done < meter.total  # the last one is told by `finish`
+            if meter.news and now - self._told >= TELL_SECONDS:
+                longest = min(self._with_news(), key=lambda other: other.told)
+                self._say(longest, now)
 
     def _finish(self, meter: Meter) -> None:
         with self._lock:
             meter.end()
             self._say(meter, self._clock())
 
+    def _with_news(self) -> list[Meter]:
+        return [meter for meter in self._meters.values() if meter.news]
+
     def _say(self, meter: Meter, now: float) -> None:
-        self._told = now
+        self._told = meter.told = now
+        meter.news = False
         all_done = sum(other.copied for other in self._meters.values())
         all_total = sum(other.to_copy for other in self._meters.values())
         self._tell(
@@ -131,6 +137,8 @@ class Meter:
         self.done = self.total = 0
         self.copied = self.to_copy = 0  # of the copy phase
         self.busy = False  # copies now
+        self.told = now  # when it was told of
+        self.news = False  # since then
         self.speed = _Speed(now)
 
     def begin(self, phase: str, total: int, *, done: int = 0) -> None:
@@ -146,7 +154,7 @@ class Meter:
 
     def begin_at(self, now: float, phase: str, total: int, done: int) -> None:
         self.phase, self.total, self.done = phase, total, done
-        self.busy = phase == COPY
+        self.busy, self.news = phase == COPY, False
         self.speed = _Speed(now)
         self._count()
 
