@@ -16,6 +16,7 @@ import v2v
 from fixtures.partitions import first_partition
 from tests.integration import processes
 from v2v.api import list_jobs
+from v2v.copy import clone
 from v2v.events import Event, StepFinished, StepStarted
 from v2v.types import MiB
 
@@ -109,8 +110,8 @@ def test_killed_job_is_resumed(
 
 
 INTERVAL = 8 * MiB
-DISK = 48 * MiB
-IN_FLIGHT = 8 * MiB  # read, and not written yet
+DISK = 96 * MiB
+IN_FLIGHT = 2 * clone.STEP  # on the way when the job is killed, at most
 
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
