@@ -257,7 +257,10 @@ class DiskCopy:
         wrong = compare(fraction=fraction)
         if not wrong:
             return
+        if fraction < 1:
+            wrong = compare(fraction=1.0)
         log.warning("disk %d: the target differs at %s; written again", self._disk + 1, wrong)
+        self._target.lost()
         self._target.tally.add(retries=1)
         for endpoint, extents, phase in self._passes:
             again = tuple(intersect(extents, wrong))
