@@ -316,6 +316,7 @@ def test_null_takes_everything_but_proves_nothing(disk: Path, jobs: Path, copy, 
     assert copy(disk, "null:").copy.size == len(CONTENT)
     refused("option-conflict", lambda: copy(disk, "null:", options=VERIFIED))
     refused("option-conflict", lambda: copy(disk, "null:", format="qcow2"))
+    refused("option-conflict", lambda: copy(disk, "null:", compressed=True))
     assert kept(jobs) == []
 
 
@@ -670,6 +671,25 @@ def test_an_export_is_resumed_without_force(
     broken.faults.clear()
     assert copy(address(broken), uri, resume=True).copy.resumed > 0
     assert target.read_bytes() == FULL
+
+
+def test_another_disk_at_the_same_address_is_not_written(
+    broken: NbdServer, tmp_path: Path, jobs: Path, copy, small_steps: None, need_tool
+) -> None:
+    need_tool("nbdkit")
+    with nbd_server.serve(tmp_path, bytes(16 * MiB), "target") as there:
+        fail(broken, address(there), copy)
+        broken.faults.clear()
+        there.reset(b"another disk".ljust(512) * (16 * MiB // 512))
+        before = bytes(there.content)
+        error = refused(
+            "target-changed", lambda: copy(address(broken), address(there), resume=True)
+        )
+        assert "--force" in str(error.hint)
+        assert there.content == before
+        copy(address(broken), address(there), force=True)
+        assert there.content == FULL
+        assert kept(jobs) == []
 
 
 def test_a_copy_that_saved_nothing_leaves_nothing(

@@ -13,11 +13,12 @@ from v2v.copy.bandwidth import Bandwidth
 from v2v.copy.digests import Digests
 from v2v.copy.engine import DiskCopy, Shared, copy_disk, measure
 from v2v.copy.progress import Progress, Standing
-from v2v.copy.sinks import NullSink
+from v2v.copy.sinks import NullSink, Sink
 from v2v.copy_state import Request, State
 from v2v.endpoint import Endpoint
-from v2v.errors import Cancelled, CopyError, JobError, SourceError
+from v2v.errors import Cancelled, CopyError, JobError, SourceError, TargetError
 from v2v.events import Emit
+from v2v.extents import ExtentMap
 from v2v.image import check_raw
 from v2v.image.magic import HEAD
 from v2v.image_targets import Opened, Target
@@ -213,7 +214,9 @@ class _Copier:
         )
         with ExitStack() as stack:
             sink = stack.enter_context(target.open(disk, self._run))
-            if not self._state.begun:
+            if self._state.begun:
+                self._check_kept(endpoint, extents, sink, target)
+            else:
                 self._state.begin(self._request, source, endpoint.size)
             copy = DiskCopy(
                 0,
@@ -226,6 +229,20 @@ class _Copier:
             with self._run.step("copied:0", "Copying the disk"):
                 copy.copy(endpoint, extents)
                 return copy.finish()
+
+    def _check_kept(
+        self, endpoint: Endpoint, extents: ExtentMap, sink: Sink, target: Target
+    ) -> None:
+        """Refuse a target that does not hold what was written to it."""
+        with ExportReader(endpoint, self._request.source) as reader:
+            at = copy_state.check_kept(self._state.ledger, extents, reader.read, sink)
+        if at is not None:
+            raise TargetError(
+                f"{target.shown} does not hold what was copied to it: byte {at} and those after "
+                "it differ from the source",
+                id="target-changed",
+                hint=f"is it the same disk as before? To begin again: `{self._command('--force')}`",
+            )
 
     def _digests(self, size: int, stack: ExitStack) -> Digests | None:
         if not self._request.verify:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 from v2v.copy.sinks import Sink
@@ -18,6 +19,7 @@ from v2v.types import Allocation, DiskFormat, KiB, MiB, Source
 
 PROBE = 64 * KiB  # bytes looked at in one place
 PROBES = 64  # places looked at, besides both ends
+ENOUGH = 10_000  # pieces of data; a target with more of them is not blank anyway
 ENDS = 1 * MiB  # partition tables and superblocks are here
 
 
@@ -76,6 +78,12 @@ class Target(ABC):
                 id="option-conflict",
                 hint="leave out -of, or name a file as the target",
             )
+        if self.shape.compressed:
+            raise UsageError(
+                f"{self.shown}: only qcow2 files can be compressed",
+                id="option-conflict",
+                hint="leave out --compressed, or name a file as the target",
+            )
 
 
 def note_size(shown: str, needed: int, there: int, run: Run) -> None:
@@ -111,7 +119,8 @@ def check_blank(
 
 def probes(size: int, extents: Iterable[Extent]) -> list[tuple[int, int]]:
     """Where to look: both ends, where data begins, and places in between."""
-    data = [extent for extent in extents if not extent.zero and extent.offset < size]
+    found = (extent for extent in extents if not extent.zero and extent.offset < size)
+    data = list(islice(found, ENOUGH))
     if not data:
         return []
     spots = [(0, ENDS), (max(size - ENDS, 0), ENDS)]

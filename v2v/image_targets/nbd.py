@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from v2v import nbd_client
+from v2v.copy.engine import measure
 from v2v.copy.sinks import NbdSink, Sink
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, TargetError
@@ -58,14 +59,14 @@ class NbdTarget(Target):
     def open(self, disk: Opened, run: Run) -> Iterator[Sink]:
         endpoint = self._describe(run)
         note_size(self.shown, disk.size, endpoint.size, run)
-        extents = list(nbd_client.extents(endpoint, cancel=run.cancel))
+        extents = measure(endpoint, run.cancel)
         if not disk.resumed and not disk.force:
             with nbd_client.ExportReader(endpoint, self.uri) as reader:
                 check_blank(self.shown, reader.read, endpoint.size, extents)
         sink = NbdSink(
             endpoint,
             request_size=None,
-            is_zero=all(extent.zero for extent in extents),
+            is_zero=extents.data == 0,
             sparse=self.shape.allocation is Allocation.SPARSE,
             stall=disk.options.stall_timeout,
             cancel=run.cancel,
