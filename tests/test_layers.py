@@ -73,6 +73,7 @@ ROWS = {
         "v2v.report",
         "v2v.report.*",
         "v2v.image_copy",
+        "v2v.image_source",
         "v2v.copy_state",
         "v2v.api",
     ),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,18 +19,14 @@ from v2v.endpoint import Endpoint
 from v2v.errors import Cancelled, CopyError, JobError, SourceError, TargetError
 from v2v.events import Emit
 from v2v.extents import ExtentMap
-from v2v.image import check_raw
-from v2v.image.magic import HEAD
+from v2v.image_source import anchored_source, input_words, open_source
 from v2v.image_targets import Opened, Target
-from v2v.input import Input
-from v2v.job import CopyOptions, ModuleChoice
+from v2v.job import CopyOptions
 from v2v.logs import LogFile, logged_to
 from v2v.nbd_client import ExportReader
-from v2v.options import anchored
 from v2v.run import BANDWIDTH, Run
 from v2v.types import Allocation, CopyResult, DiskFormat, Source
 
-INPUT = "disk"  # the input that reads images of every kind
 LOG_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -73,9 +69,9 @@ def copy_image(
     """
     copy = options or CopyOptions()
     request = Request(
-        source=_anchored(source),
+        source=anchored_source(source),
         target=image_targets.anchored(str(target)),
-        input=_input_words(input_options),
+        input=input_words(input_options),
         format=_format(format),
         compressed=compressed or None,
         allocation=copy_state.choice("-oa", allocation, Allocation),
@@ -102,12 +98,12 @@ def checksum(
     """The checksum of the disk in an image, whatever the image's format: see docs/checksum.md."""
     copy = replace(options or CopyOptions(), verify=0.0)
     request = Request(
-        source=_anchored(image), target=image_targets.NULL, input=_input_words(input_options)
+        source=anchored_source(image), target=image_targets.NULL, input=input_words(input_options)
     )
     registry.check_no_password([request.source])
     with (
         copy_state.scratch(jobs, emit, cancel) as run,
-        _open_source(request, run) as (_, endpoint),
+        open_source(request, run) as (_, endpoint),
         run.step("copied:0", "Reading the disk"),
         ExitStack() as stack,
     ):
@@ -174,7 +170,7 @@ class _Copier:
         self._request = self._request.settled()
 
     def _copied(self) -> CopyResult:
-        with _open_source(self._request, self._run) as (source, endpoint):
+        with open_source(self._request, self._run) as (source, endpoint):
             self._check_same(source, endpoint)
             target = self._target()
             target.check(source, force=self._request.force, run=self._run)
@@ -285,56 +281,12 @@ class _Copier:
         return copy_state.command(self._request, flag, self._jobs)
 
 
-# The source ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _open_source(request: Request, run: Run) -> Iterator[tuple[Source, Endpoint]]:
-    """Read what the source is, and serve it."""
-    with ExitStack() as stack:
-        with run.step("open", "Opening the source"):
-            input_, source, known = _read_source(request, run)
-            (endpoint,) = stack.enter_context(input_.serve(source, run))
-            if not known:
-                with ExportReader(endpoint, request.source) as reader:
-                    check_raw(reader, reader.read(0, HEAD), strict=False)
-        yield source, endpoint
-
-
-def _read_source(request: Request, run: Run) -> tuple[Input, Source, bool]:
-    """The input and its source; False if it shows no sign of being a disk.
-
-    Without any header it is raw: a disk that holds but one volume looks like that.
-    """
-    try:
-        input_ = _input(request, {})
-        return input_, input_.read_source(run), True
-    except SourceError as exc:
-        if exc.id != "not-a-disk-image" or "-if" in request.input:
-            raise
-    input_ = _input(request, {"-if": "raw"})
-    return input_, input_.read_source(run), False
-
-
-def _input(request: Request, words: dict[str, str]) -> Input:
-    return registry.make_input(ModuleChoice(INPUT, request.input | words), (request.source,))
-
-
-def _input_words(words: Mapping[str, str] | None) -> dict[str, str]:
-    return anchored(registry.find_input(INPUT).Options, words or {})
+# What a copy has in common with others ------------------------------------------------------------
 
 
 def _format(word: str | None) -> DiskFormat | None:
     known = copy_state.choice("-of", word, image_targets.FileFormat)
     return DiskFormat(known) if known else None
-
-
-def _anchored(source: str | Path) -> str:
-    word = str(source)
-    return image_targets.anchored_uri(word) if "://" in word else str(Path(word).absolute())
-
-
-# What a copy has in common with others ------------------------------------------------------------
 
 
 def _shared(options: CopyOptions, run: Run) -> Shared:
