@@ -36,7 +36,8 @@ FIRST_HOLD = 1.0  # seconds; then twice as long each time, because trying costs 
 LAST_HOLD = 8.0
 REMEMBERED = 8  # rounds of which the best counts: one may be slow because the target was
 
-Rounds: TypeAlias = Generator[None, tuple[float, float], None]  # receives rates and latencies
+# Yields whether the next round is to be measured, and receives its rate and latency.
+Rounds: TypeAlias = Generator[bool, tuple[float, float], None]
 
 
 class Window:
@@ -55,7 +56,7 @@ class Window:
         self._due = math.inf  # when to try again; never while that is under way
         self._resize(latency * FIRST_RATE)
         self._trying = self._try()
-        next(self._trying)
+        self._measuring = next(self._trying)
 
     @property
     def size(self) -> int:
@@ -71,16 +72,23 @@ class Window:
         self._reads += 1
         if sent >= self._changed:
             self._latencies.append(now - sent)
-        seconds = now - self._start
         if now >= self._due:
             self._begin_round(now)
             self._trying = self._try()
-            next(self._trying)
-        elif sent >= self._start and seconds >= ROUND_SECONDS and self._reads >= ROUND_READS:
+            self._measuring = next(self._trying)
+        elif sent >= self._start:
+            self._end_round(now)
+
+    def _end_round(self, now: float) -> None:
+        seconds = now - self._start
+        rate = latency = 0.0
+        if self._measuring:
+            if seconds < ROUND_SECONDS or self._reads < ROUND_READS:
+                return  # not yet
             rate, latency = self._bytes / seconds, sum(self._latencies) / len(self._latencies)
-            self._begin_round(now)
             self._rates.append(rate)
-            self._trying.send((rate, latency))
+        self._begin_round(now)
+        self._measuring = self._trying.send((rate, latency))
 
     def _begin_round(self, now: float) -> None:
         self._start, self._bytes, self._reads = now, 0, 0
@@ -93,21 +101,22 @@ class Window:
     def _try(self) -> Rounds:
         self._due = math.inf
         if not any(self._rates):
-            yield  # the first round, for a rate
+            yield True  # the first round, for a rate
         best, shrunk = max(self._rates), True
         while shrunk:
             before = self._size
             self._resize(before / 4)
-            yield
-            _, latency = yield
+            if self._size < before:
+                yield False
+            _, latency = yield True
             self._resize(min(before, HEADROOM * best * latency))
-            yield
+            yield False
             shrunk = self._size < 0.75 * before
-        rate, _ = yield
+        rate, _ = yield True
         while (before := self._size) < min(self._largest, MOST / 2 * rate * latency):
             self._resize(2 * before)
-            yield
-            doubled, _ = yield
+            yield False
+            doubled, _ = yield True
             if doubled < GAIN * rate:
                 self._resize(before)
                 break
@@ -115,4 +124,4 @@ class Window:
         self._due = (self._start // self._hold + 1) * self._hold
         self._hold = min(2 * self._hold, LAST_HOLD)
         while True:
-            yield
+            yield True
