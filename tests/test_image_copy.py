@@ -673,6 +673,28 @@ def test_an_export_is_resumed_without_force(
     assert target.read_bytes() == FULL
 
 
+def test_a_copy_that_lacks_only_its_name_is_not_read_again(
+    disk: Path, target: Path, jobs: Path, copy, need_tool
+) -> None:
+    """Somebody took the name while it was copied."""
+    need_tool("nbdkit")
+
+    def emit(event: Event) -> None:
+        if isinstance(event, CopyProgress):
+            target.write_text("precious")
+
+    assert refused("target-exists", lambda: copy(disk, target, emit=emit))
+    assert target.read_text() == "precious"
+    assert len(list(target.parent.iterdir())) == 2
+    target.unlink()
+    content = disk.read_bytes()
+    disk.unlink()
+    copy(disk, target, resume=True)
+    assert target.read_bytes() == content
+    assert len(list(target.parent.iterdir())) == 1
+    assert kept(jobs) == []
+
+
 def test_another_disk_at_the_same_address_is_not_written(
     broken: NbdServer, tmp_path: Path, jobs: Path, copy, small_steps: None, need_tool
 ) -> None:
