@@ -478,9 +478,12 @@ def test_an_old_conversion_does_not_stay_in_a_disk_that_did_not_change(tmp_path:
         if isinstance(event, StepStarted) and event.step == "copied:1":
             edit(second)
 
-    error = bench.failed(
-        Scripted(lambda endpoints, *_: change(endpoints[0], 5)), watch=edit_at_copy
-    )
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        trimmed()
+        bench.moments.wait(StepFinished, "ahead:1")
+        change(endpoints[0], 5)
+
+    error = bench.failed(Scripted(script), watch=edit_at_copy)
     assert isinstance(error, V2VError) and error.id == "source-changed-while-copied"
     bench.run(Scripted(lambda endpoints, *_: change(endpoints[1], 6)))
     assert bench.content() == bench.disk.read_bytes()
