@@ -139,6 +139,8 @@ def text(copied: CopiedImage) -> str:
     data = f"{size_text(copy.data)} of data"
     if copy.found_zero:
         data += f" ({size_text(copy.found_zero)} of it zeroes)"
+    elif copy.by_kernel:
+        data += f" ({size_text(copy.by_kernel)} of it moved or shared by the kernel)"
     rows = [
         ("copied", f"{size_text(copy.size)}: {data}, {size_text(copy.zero)} of holes"),
         ("target", f"{clean(copied.target)} ({copied.format})"),
