@@ -20,7 +20,8 @@ import pytest
 from tests.contract.input_suite import children
 from tests.fakes.disks import disk_content, mbr
 from tests.fakes.http_server import serve_folder
-from v2v import nbd_client, options
+from v2v import nbd_client, options, process
+from v2v.cancel import Cancel
 from v2v.errors import V2VError
 from v2v.events import Event, Warned
 from v2v.image.in_use import FLOCK, QEMU_WRITE_LOCK
@@ -322,6 +323,25 @@ def test_server_that_does_not_speak_nbd(
     monkeypatch.setattr("v2v.inputs.disk.CONNECT_SECONDS", 0.2)
     with serve_folder(tmp_path) as address:
         refused(run, "nbd-unreachable", address.replace("http", "nbd"))
+
+
+def test_nbd_server_for_one_client_is_read_by_several(
+    run: Run, disk: Path, tmp_path: Path, need_tool
+) -> None:
+    """The overlay keeps its connection while the copy makes others."""
+    need_tool("qemu-nbd")
+    address, pid_file, log = (tmp_path / name for name in ("s", "pid", "log"))
+    argv = ["qemu-nbd", "--persistent", "--shared=1", "--format=raw", f"--socket={address}"]
+    with process.server([*argv, f"--pid-file={pid_file}", str(disk)], log_file=log) as server:
+        process.wait_until_ready(pid_file, server, log, cancel=Cancel(), seconds=30)
+        input_ = DiskInput(DiskOptions(), [f"nbd+unix:///?socket={address}"])
+        source = input_.read_source(run)
+        with input_.serve(source, run) as (endpoint,):
+            handles = [nbd_client.connect(endpoint, seconds=30) for _ in range(3)]
+            for handle in handles:
+                assert bytes(handle.pread(512, MiB)) == disk_content()[MiB : MiB + 512]
+            for handle in handles:
+                handle.shutdown()
 
 
 def test_nbd_export_with_an_image_inside(run: Run, disk: Path, tmp_path: Path, need_tool) -> None:

@@ -22,6 +22,11 @@ from v2v.types import DiskFormat, SourceDisk
 TLS_FILES = {"tls-psk-file": "tls-psk", "tls-certificates": "tls-certificates"}
 
 
+# SourceDisk.details: an NBD server that does not promise to take several clients at a time. The
+# overlay and the copy both read the source; qemu-nbd lets a second client wait for the first.
+ONE_CONNECTION = "one-connection"
+
+
 @contextmanager
 def serve_disk(
     disk: SourceDisk,
@@ -81,7 +86,7 @@ def _serve_bytes(
     disk: SourceDisk, run: Run, name: str, password_file: Path | None
 ) -> Iterator[Path]:
     """The disk's bytes, unpacked, by nbdkit."""
-    plugin, params, filters = _plugin(disk.location, password_file)
+    plugin, params, filters = _plugin(disk, password_file)
     if packed := disk.details.get("packed"):
         filters = [packed, *filters]
     if _is_padded(disk):
@@ -91,12 +96,14 @@ def _serve_bytes(
         yield socket
 
 
-def _plugin(location: str, password_file: Path | None) -> tuple[str, list[str], list[str]]:
+def _plugin(disk: SourceDisk, password_file: Path | None) -> tuple[str, list[str], list[str]]:
     """nbdkit's plugin, its parameters and the filters that go with it."""
+    location = disk.location
     if not is_uri(location):
         return "file", [f"file={location}"], []
     if location.startswith("nbd"):
-        return "nbd", _nbd_params(location), []
+        shared = ["shared=true"] if ONE_CONNECTION in disk.details else []
+        return "nbd", [*_nbd_params(location), *shared], []
     url, user = split_user(location)
     params = [f"url={url}", "protocols=http,https"]
     if user is not None:

@@ -19,7 +19,7 @@ from v2v.image.reader import FileReader, Reader
 from v2v.input import Input
 from v2v.inputs._http import HttpReader, split_user
 from v2v.inputs._packed import unpacked_head
-from v2v.inputs._serve import is_uri, serve_disk
+from v2v.inputs._serve import ONE_CONNECTION, is_uri, serve_disk
 from v2v.options import did_you_mean, option
 from v2v.run import Run
 from v2v.types import DiskFormat, Source, SourceDisk
@@ -119,7 +119,9 @@ class DiskInput(Input):
                     hint=f"-if {inside} reads the image; -if raw takes it as it is",
                 )
             image = read_remote(reader, self.options.format or DiskFormat.RAW)
-            return self._checked(image, reader, index, run)
+            disk = self._checked(image, reader, index, run)
+        told = {} if endpoint.multi_conn else {ONE_CONNECTION: "yes"}
+        return replace(disk, details={**disk.details, **told})
 
     def _checked(
         self, image: Image, reader: Reader, index: int, run: Run, *, location: str | None = None
