@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 READ_REQUEST = 1 * MiB  # bytes per read where the input has no preference
 SMALLEST_WINDOW = 2 * MiB  # two reads: one is on its way while the other is worked on
 RETRY_SECONDS = (0.2, 1.0, 3.0, 6.0, 10.0)  # pauses before a read is tried again, then it failed
+LOST = (errno.ENOTCONN, errno.ESHUTDOWN)  # what reads fail with when their connection is gone
 POLL_SECONDS = 0.2  # the longest a cancelled copy waits for a silent source
 
 
@@ -178,7 +179,9 @@ class Fetcher:
                 return  # it was given up
             self._in_flight -= length
             if error is not None:
-                self._broken = self._broken or _Trouble(error, filling, offset, length)
+                lost = error.errno in LOST
+                trouble = _Trouble(error) if lost else _Trouble(error, filling, offset, length)
+                self._broken = self._broken or trouble
                 return
             now = time.monotonic()
             self.latency = now - sent
@@ -192,14 +195,17 @@ class Fetcher:
         return done
 
     def _repair(self) -> None:
-        """Pause, connect again, ask again. What failed too often is what the error names."""
+        """Pause, connect again, ask again. What failed too often is what the error names.
+
+        A lost connection counts for the oldest unit only, which is asked for first: as long as
+        connections last for one unit, the copy goes on.
+        """
         assert self._broken is not None  # noqa: S101
         trouble, self._broken = self._broken, None
         self.close()
         self.retries += 1
-        for filling in [trouble.filling] if trouble.filling else self._flying.values():
-            filling.attempts += 1
-        worst = max(self._flying.values(), key=lambda filling: filling.attempts)
+        worst = trouble.filling or next(iter(self._flying.values()))
+        worst.attempts += 1
         if worst.attempts > len(RETRY_SECONDS):
             offset, length = worst.unit.offset, worst.unit.length
             if trouble.filling is worst:
