@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,7 +93,10 @@ def copied(
     **options,
 ) -> tuple[CopyResult, bytes]:
     """Copy a whole disk; what it took, and the target's content when no sink is given."""
-    with memory(endpoint.size) as target:
+    with ExitStack() as stack:
+        target = stack.enter_context(memory(endpoint.size))
+        if digests is None and options.get("verify"):
+            digests = stack.enter_context(closing(Digests(None, endpoint.size)))
         sink = sink or file_sink(target)
         result = copy_disk(
             disk, endpoint, sink, shared(cancel, **options), ledger=ledger, digests=digests
