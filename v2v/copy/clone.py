@@ -44,11 +44,10 @@ def clone(
                 part = next(todo, None)
             if part is None:
                 return
-            if not part.zero:
+            if not part.zero and target.clone(fd, part):
+                meter.add(part.length)
                 bandwidth.pause(part.length, stop.wait)
-                if target.clone(fd, part):
-                    meter.add(part.length)
-                    continue
+                continue
             with lock:
                 left.append(part)
 

@@ -35,6 +35,26 @@ LOOK_SECONDS = 0.25  # between two looks at how it goes
 GAIN = 1.1  # what one more reader must bring
 SLOW_READ = 0.004  # seconds: below, one connection is as good as several
 SLOW_WRITE = 0.004
+IDLE_SHARE = 0.2  # of the host's processors
+
+
+class Processors:
+    """Whether the host has processors to spare; more threads only get in each other's way if not."""
+
+    def __init__(self) -> None:
+        self._idle, self._all = self._look()
+
+    def idle(self) -> bool:
+        """Since it was last asked."""
+        before, (self._idle, self._all) = (self._idle, self._all), self._look()
+        return self._idle - before[0] > IDLE_SHARE * (self._all - before[1])
+
+    @staticmethod
+    def _look() -> tuple[int, int]:
+        """Ticks of all processors: idle or waiting for disks, and all; proc_stat(5)."""
+        with open("/proc/stat", encoding="ascii") as file:
+            ticks = [int(word) for word in file.readline().split()[1:9]]
+        return ticks[3] + ticks[4], sum(ticks)
 
 
 class Crew:
@@ -107,19 +127,19 @@ class Crew:
     def _watch(self) -> None:
         """Add threads while it helps, until the readers are done."""
         rate = 0.0  # before the last reader came
-        moved, since = 0, time.monotonic()
+        moved, since, processors = 0, time.monotonic(), Processors()
         growing = self._may_grow()
         for thread in self._readers:  # grows meanwhile
             while thread.is_alive():
                 thread.join(LOOK_SECONDS)
-                self._add_writers()
                 now = time.monotonic()
-                if not growing or now - since < LOOK_SECONDS:
+                if now - since < LOOK_SECONDS or not processors.idle():
                     continue
+                self._add_writers()
                 now_rate = (self._moved - moved) / (now - since)
                 moved, since = self._moved, now
-                growing = now_rate >= rate * GAIN and len(self._readers) < MOST_READERS
-                if growing and self._latency > SLOW_READ:
+                growing = growing and now_rate >= rate * GAIN
+                if growing and self._latency > SLOW_READ and len(self._readers) < MOST_READERS:
                     rate = now_rate
                     self._start(self._read, self._readers)
 
