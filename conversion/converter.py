@@ -41,9 +41,8 @@ class GuestfsConverter:
             converted = describe(guest, changes)
             session.trim(disks, guest, "convert:trim-after", "Trimming what was freed")
             session.unmount_and_check(disks, guest)
-        return replace(
-            converted, findings=tuple(problems.findings), timings=tuple(run.timings[began:])
-        )
+        timings = [step for step in run.timings[began:] if step.name.startswith("convert:")]
+        return replace(converted, findings=tuple(problems.findings), timings=tuple(timings))
 
     def inspect(
         self, source: Source, endpoints: Sequence[Endpoint], options: ConversionOptions, run: Run

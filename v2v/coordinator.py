@@ -21,7 +21,7 @@ from v2v.errors import BootCheckError, HostError, SourceError, UsageError, V2VEr
 from v2v.hardware import target_hardware
 from v2v.input import Input
 from v2v.job import Job
-from v2v.output import Output
+from v2v.output import Output, forget_progress
 from v2v.run import Run
 from v2v.types import (
     BootEvidence,
@@ -65,6 +65,7 @@ def migrate(job: Job, input_: Input, output: Output, converter: Converter, run: 
     targets = run.journal.get("disks", tuple[TargetDisk, ...])
     ref = finalize(source, guest, targets, output, run)
     overlay.discard_overlays(run)
+    forget_progress(run)
     boot = prove(job, source, guest, ref, converter, run)
     return Outcome(source, guest, run.journal.get("copied", tuple[CopyResult, ...]), ref, boot)
 

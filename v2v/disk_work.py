@@ -34,8 +34,10 @@ class DiskWork:
             self._copy.copy(self._disk.source, self.parts.of_source(self._grain), phase="source")
 
     def from_overlay(self) -> None:
-        with self._timed():
-            self._copy.copy(self._disk.overlay, self.parts.of_overlay(self._grain), phase="overlay")
+        extents = tuple(self.parts.of_overlay(self._grain))
+        if extents:
+            with self._timed():
+                self._copy.copy(self._disk.overlay, extents, phase="overlay")
 
     def finish(self) -> CopyResult:
         with self._timed():

@@ -18,7 +18,7 @@ COMMAND = [str(Path(sys.executable).with_name("v2v")), "convert", "--progress", 
 
 
 @pytest.mark.appliance
-@pytest.mark.parametrize("step", ["open", "guest", "convert:launch", "convert:devices"])
+@pytest.mark.parametrize("step", ["open", "guest", "convert:launch", "ahead:0", "convert:devices"])
 def test_interrupted_convert_leaves_nothing(
     step: str, guest_image: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -46,6 +46,7 @@ def test_interrupted_convert_leaves_nothing(
     assert process.returncode == 130
     assert list(target.iterdir()) == []
     assert not list(folder.glob("*.qcow2*"))
+    assert not list(folder.glob("copied-*"))
     assert not (folder / "tmp").is_symlink()
     assert processes.gone(str(folder), str(tmp_path)), processes.mentioning(str(tmp_path))
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
