@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from v2v import image_targets, registry
+from v2v import image_targets, nbd_client, registry
 from v2v.copy_state import Request
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError
 from v2v.image import check_raw
-from v2v.image.magic import HEAD
+from v2v.image.magic import HEAD, SECTOR
 from v2v.input import Input
 from v2v.job import ModuleChoice
 from v2v.nbd_client import ExportReader
 from v2v.options import anchored
 from v2v.run import Run
-from v2v.types import Source
+from v2v.types import DiskFormat, Source, SourceDisk
 
 INPUT = "disk"  # the input that reads images of every kind
 
@@ -28,11 +28,22 @@ def open_source(request: Request, run: Run) -> Iterator[tuple[Source, Endpoint]]
     with ExitStack() as stack:
         with run.step("open", "Opening the source"):
             input_, source, known = _read_source(request, run)
-            (endpoint,) = stack.enter_context(input_.serve(source, run))
+            endpoint = _export(source.disks[0], run)
+            if endpoint is None:
+                (endpoint,) = stack.enter_context(input_.serve(source, run))
             if not known:
                 with ExportReader(endpoint, request.source) as reader:
                     check_raw(reader, reader.read(0, HEAD), strict=False)
         yield source, endpoint
+
+
+def _export(disk: SourceDisk, run: Run) -> Endpoint | None:
+    """A raw disk behind an NBD server is read from there, without a server of ours in between."""
+    raw = disk.format is DiskFormat.RAW and "packed" not in disk.details
+    if not raw or not disk.location.startswith("nbd"):
+        return None
+    endpoint = nbd_client.describe(uri=disk.location, cancel=run.cancel)
+    return endpoint if endpoint.size % SECTOR == 0 else None  # ours fills up the last sector
 
 
 def _read_source(request: Request, run: Run) -> tuple[Input, Source, bool]:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from v2v.cancel import Cancel
 from v2v.copy.bandwidth import Bandwidth
@@ -35,11 +36,12 @@ LOOK_SECONDS = 0.25  # between two looks at how it goes
 GAIN = 1.1  # what one more reader must bring
 SLOW_READ = 0.004  # seconds: below, one connection is as good as several
 SLOW_WRITE = 0.004
+PROC_STAT = Path("/proc/stat")
 IDLE_SHARE = 0.2  # of the host's processors
 
 
 class Processors:
-    """Whether the host has processors to spare; more threads only get in each other's way if not."""
+    """Whether the host has processors to spare; if not, more threads only get in the way."""
 
     def __init__(self) -> None:
         self._idle, self._all = self._look()
@@ -52,7 +54,7 @@ class Processors:
     @staticmethod
     def _look() -> tuple[int, int]:
         """Ticks of all processors: idle or waiting for disks, and all; proc_stat(5)."""
-        with open("/proc/stat", encoding="ascii") as file:
+        with PROC_STAT.open(encoding="ascii") as file:
             ticks = [int(word) for word in file.readline().split()[1:9]]
         return ticks[3] + ticks[4], sum(ticks)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from v2v.extents import Extent, Ranges, data_bytes, intersect, split
 from v2v.types import MiB
 
 CHECKPOINT = 256 * MiB  # written: then what was written is flushed and recorded
+CHECKPOINT_SECONDS = 30.0  # or so long after the last time: some links are slow
 UNRECORDED = 512 * MiB  # written at most before it is; what a killed copy reads again
 POLL_SECONDS = 0.2
 
@@ -77,6 +79,7 @@ class Target:
         self._flushing_bytes = 0
         self._changed = threading.Condition()
         self._flushing = False
+        self._checked = time.monotonic()  # when the last flush ended
 
     def begin(self, phase: str) -> None:
         """A pass begins; nothing of an earlier one is unrecorded."""
@@ -161,7 +164,8 @@ class Target:
                 self._changed.wait(POLL_SECONDS)
             self._pending.update(extents)
             self._pending_bytes += data
-            if self._flushing or self._pending_bytes < CHECKPOINT:
+            due = time.monotonic() - self._checked >= CHECKPOINT_SECONDS
+            if self._flushing or not (due or self._pending_bytes >= CHECKPOINT):
                 return
             self._flushing = True
         self._checkpoint()
@@ -184,6 +188,7 @@ class Target:
                 self._ledger.record(self._phase, pending)
         finally:
             with self._changed:
+                self._checked = time.monotonic()
                 self._flushing, self._flushing_bytes = False, 0
                 self._changed.notify_all()
 
