@@ -105,6 +105,8 @@ class DiskCopy:
         ledger: Ledger | None = None,
         digests: Digests | None = None,
     ) -> None:
+        if shared.options.verify and digests is None:
+            raise ValueError("there is nothing to verify with: no digests are kept")
         self._disk = disk
         self._size = size
         self._sink = sink
@@ -142,7 +144,7 @@ class DiskCopy:
     def finish(self) -> CopyResult:
         """Compare the target with what was read, as far as the options ask. Gives what it took."""
         options = self._shared.options
-        if options.verify and self._digests is not None:
+        if options.verify and self._digests is not None:  # the constructor saw to it
             self._verify(self._digests, options.verify)
         tally = self._target.tally
         zero = max(self._size - tally.data - self._resumed, 0)
@@ -160,7 +162,7 @@ class DiskCopy:
             read_size=tally.read_size,
             write_size=tally.write_size,
             checksum=self._digests.root() if self._digests is not None else None,
-            verified=options.verify if self._digests is not None else 0.0,
+            verified=options.verify,
             notes=tuple(getattr(self._sink, "notes", ())),
         )
 
