@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from v2v.cancel import Cancel
-from v2v.copying import all_done
+from v2v.coordinator.copying import all_done
 from v2v.errors import CopyError
 
 

@@ -57,10 +57,7 @@ ROWS = {
     "contracts": ("v2v.input", "v2v.output", "v2v.converter"),
     "siblings": (
         "v2v.coordinator",
-        "v2v.copying",
-        "v2v.disk_parts",
-        "v2v.disk_work",
-        "v2v.restart",
+        "v2v.coordinator.*",
         "v2v.inputs",
         "v2v.inputs.*",
         "v2v.outputs",

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from v2v import events, network, overlay, restart
+from v2v import events, network, overlay
 from v2v.boot_check import boot_check
 from v2v.converter import Converter
-from v2v.copying import Copying, copying
-from v2v.disk_parts import OpenDisk
+from v2v.coordinator import restart
+from v2v.coordinator.copying import Copying, copying
+from v2v.coordinator.parts import OpenDisk
 from v2v.endpoint import Endpoint
 from v2v.errors import BootCheckError, HostError, SourceError, UsageError, V2VError
 from v2v.hardware import target_hardware

@@ -18,12 +18,12 @@ from typing import TypeVar
 
 from v2v import events
 from v2v.cancel import Cancel
+from v2v.coordinator.parts import OpenDisk, Parts
+from v2v.coordinator.work import DiskWork, open_work
 from v2v.copy.bandwidth import Bandwidth
 from v2v.copy.engine import Shared
 from v2v.copy.progress import Progress, Standing
 from v2v.copy.sinks import Sink
-from v2v.disk_parts import OpenDisk, Parts
-from v2v.disk_work import DiskWork, open_work
 from v2v.errors import Cancelled, GuestError, UsageError, V2VError
 from v2v.job import Job
 from v2v.output import (

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from v2v.coordinator.parts import OpenDisk, Parts
 from v2v.copy.digests import CHUNK, Digests
 from v2v.copy.engine import DiskCopy, Shared
 from v2v.copy.ledger import Ledger
 from v2v.copy.sinks import Sink
-from v2v.disk_parts import OpenDisk, Parts
 from v2v.output import digests_path, ledger_path
 from v2v.run import Run
 from v2v.types import CopyResult
