@@ -31,7 +31,7 @@ def clone(
     bandwidth: Bandwidth,
     meter: Meter,
     stop: Cancel,
-) -> list[Extent]:
+) -> tuple[Extent, ...]:
     """Copy the data among `extents` from a raw file; gives what is left to do, in order."""
     left: list[Extent] = []
     lock = threading.Lock()
@@ -59,4 +59,4 @@ def clone(
         os.close(fd)
     for task in tasks:
         task.result()
-    return sorted(left, key=lambda extent: extent.offset)
+    return tuple(sorted(left, key=lambda extent: extent.offset))

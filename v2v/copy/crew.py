@@ -228,7 +228,7 @@ class Crew:
 
     def _top_up(self, fetcher: Fetcher, ordered: deque[Filling | Zero] | None) -> bool:
         """Ask for as much as should be in flight. False: there is no more to ask for."""
-        while fetcher.has_room and not fetcher.full:
+        while fetcher.has_room(self._unit) and not fetcher.full:
             buffer = self._memory.take(self._unit, owner=self._disk)
             if buffer is None:
                 return True

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 MEMORY = 64 * MiB  # for the data of all disks in flight
 REQUEST = 1 * MiB  # bytes per write where the sink has no preference
 
-Extents: TypeAlias = "ExtentMap | tuple[Extent, ...]"
+Extents: TypeAlias = "ExtentMap | tuple[Extent, ...]"  # can be gone over again and again
 
 
 class Shared:
@@ -202,7 +202,8 @@ class DiskCopy:
         self._target.begin(phase)
         alignment = self._target.alignment(endpoint.minimum_block)
         done = [] if redo else list(self._narrow(phase, alignment))
-        todo = list(subtract(_in_blocks(extents, endpoint.minimum_block, self._size), done))
+        whole = _in_blocks(extents, endpoint.minimum_block, self._size)
+        todo = tuple(subtract(whole, done)) if done else whole
         self._total = self._done + data_bytes(todo)
         self._meter.begin("copy", self._total, done=self._done)
         stop = Cancel()
@@ -277,13 +278,13 @@ class DiskCopy:
             )
 
 
-def _in_blocks(extents: Extents, block: int, size: int) -> Iterable[Extent]:
+def _in_blocks(extents: Extents, block: int, size: int) -> Extents:
     """The extents with their data in whole blocks, which is all that some servers read."""
     if block == 1:
         return extents
     data = list(widen((extent for extent in extents if not extent.zero), block, size))
     zeroes = subtract((extent for extent in extents if extent.zero), data)
-    return merge_sorted(data, zeroes, key=lambda extent: extent.offset)
+    return tuple(merge_sorted(data, zeroes, key=lambda extent: extent.offset))
 
 
 def _round_up(number: int, multiple: int) -> int:

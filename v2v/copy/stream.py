@@ -116,7 +116,7 @@ class Feed:
 
     def _top_up(self) -> None:
         """Ask for what comes next, as far as the window and the memory allow."""
-        while self._fetcher.has_room or not self._queue:
+        while self._fetcher.has_room(PIECE) or not self._queue:
             buffer = self._memory.take(PIECE, owner=self._owner)
             if buffer is None:
                 if self._queue:
