@@ -544,3 +544,16 @@ def test_a_sink_with_a_bug_ends_the_copy(source: NbdServer) -> None:
         with pytest.raises(ZeroDivisionError) as error:
             copied(source.endpoint(), sink)
         error.value.__traceback__ = None
+
+
+def test_a_read_that_fails_leaves_the_server_alive(run, tmp_path: Path, need_tool) -> None:
+    """nbdkit before 1.36 aborts when a client leaves with answers under way."""
+    need_tool("nbdkit")
+    image = tmp_path / "source"
+    image.write_bytes(noise(32 * MiB))
+    words = (f"file={image}", "error-pread=EIO", "error-pread-rate=5%")
+    with nbdkit.serve("file", words, run=run, name="source", filters=("error",)) as socket:
+        for _ in range(5):
+            result, content = copied(nbd_client.describe(socket), request_size=64 * KiB)
+            assert content == image.read_bytes()
+            assert result.retries

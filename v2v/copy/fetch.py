@@ -30,6 +30,7 @@ FEWEST_UNITS = 4  # that may be filled at once: 3 to 6 were as good with checker
 SMALLEST_WINDOW = 2 * MiB  # two reads: one is on its way while the other is worked on
 RETRY_SECONDS = (0.2, 1.0, 3.0, 6.0, 10.0)  # pauses before a read is tried again, then it failed
 LOST = (errno.ENOTCONN, errno.ESHUTDOWN)  # what reads fail with when their connection is gone
+DRAIN_SECONDS = 0.5  # for answers to come in before a connection is given up
 POLL_SECONDS = 0.2  # the longest a cancelled copy waits for a silent source
 
 
@@ -125,8 +126,20 @@ class Fetcher:
 
     def close(self) -> None:
         if self._reader is not None:
+            self._drain(DRAIN_SECONDS)
             self._reader.close()
             self._reader = None
+
+    def _drain(self, seconds: float) -> None:
+        """Let answers come in that are under way: nbdkit 1.32 aborts when its client leaves them."""
+        end = time.monotonic() + seconds
+        while self._reader is not None and self._in_flight and time.monotonic() < end:
+            try:
+                self._reader.wait(POLL_SECONDS)
+            except OSError:
+                return
+            if self._stop.cancelled:
+                end = min(end, time.monotonic() + DRAIN_SECONDS)
 
     def _poll(self, seconds: float) -> None:
         assert self._reader is not None  # noqa: S101  something is flying
@@ -194,7 +207,7 @@ class Fetcher:
             if self._window is not None:
                 self._window.done(length, sent, now)
             filling.missing -= 1
-            if filling.missing == 0 and self._broken is None:
+            if filling.missing == 0:
                 del self._flying[id(filling)]
                 self.full.append(filling)
 
@@ -207,18 +220,21 @@ class Fetcher:
         connections last for one unit, the copy goes on.
         """
         assert self._broken is not None  # noqa: S101
-        trouble, self._broken = self._broken, None
-        self.close()
-        self.retries += 1
+        trouble = self._broken
         worst = trouble.filling or next(iter(self._flying.values()))
         worst.attempts += 1
-        if worst.attempts > len(RETRY_SECONDS):
+        if trouble.filling is not None:  # the connection works
+            self._drain(self._stall)
+        self.close()
+        self._broken = None
+        self.retries += 1
+        if worst.attempts > len(RETRY_SECONDS) and id(worst) in self._flying:
             offset, length = worst.unit.offset, worst.unit.length
             if trouble.filling is worst:
                 offset, length = trouble.offset, trouble.length
             raise failure(self._disk, "read", offset, length, trouble.error)
         log.info("disk %d: reading again: %s", self._disk + 1, trouble.error)
-        self._stop.wait(RETRY_SECONDS[worst.attempts - 1])
+        self._stop.wait(RETRY_SECONDS[min(worst.attempts, len(RETRY_SECONDS)) - 1])
         for filling in tuple(self._flying.values()):
             if self._broken is None:
                 self._ask(filling)
