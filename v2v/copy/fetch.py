@@ -131,7 +131,7 @@ class Fetcher:
             self._reader = None
 
     def _drain(self, seconds: float) -> None:
-        """Let answers come in that are under way: nbdkit 1.32 aborts when its client leaves them."""
+        """Let answers come in that are under way: nbdkit 1.32 aborts when they are left."""
         end = time.monotonic() + seconds
         while self._reader is not None and self._in_flight and time.monotonic() < end:
             try:
