@@ -74,7 +74,9 @@ class Crew:
         meter: Meter,
         stop: Cancel,
         unit: int,
+        slow_target: bool,
     ) -> None:
+        """`slow_target`: writes are known to take long, so that writers help from the beginning."""
         self._disk = disk
         self._endpoint = endpoint
         self._target = target
@@ -92,6 +94,7 @@ class Crew:
         self._idle_writers = 0
         self._errors: list[BaseException] = []
         self._moved = 0  # bytes
+        self._slow_target = slow_target
         self._writes, self._write_seconds = 0, 0.0
         self._latency = 0.0  # of a read, lately
 
@@ -100,6 +103,8 @@ class Crew:
         try:
             for _ in range(self._first_readers()):
                 self._start(self._read, self._readers)
+            if self._slow_target:
+                self._add_writers()
             self._watch()
         except BaseException:
             self._stop.cancel()
@@ -137,7 +142,8 @@ class Crew:
                 now = time.monotonic()
                 if now - since < LOOK_SECONDS or not processors.idle():
                     continue
-                self._add_writers()
+                if self.is_target_slow():
+                    self._add_writers()
                 now_rate = (self._moved - moved) / (now - since)
                 moved, since = self._moved, now
                 growing = growing and now_rate >= rate * GAIN
@@ -148,14 +154,18 @@ class Crew:
     def _may_grow(self) -> bool:
         return self._options.connections is None and self._first_readers() > 1
 
-    def _add_writers(self) -> None:
+    def is_target_slow(self) -> bool:
+        """Whether a write took long, on average since it was last asked."""
         with self._lock:
             seconds = self._write_seconds / self._writes if self._writes else 0.0
             self._writes, self._write_seconds = 0, 0.0
-        most = min(self._target.sink.workers, MOST_WRITERS)
-        if seconds > SLOW_WRITE and not self._target.sink.ordered and not self._stop.cancelled:
-            while len(self._readers) + len(self._writers) < most:
-                self._start(self._write, self._writers)
+        return seconds > SLOW_WRITE
+
+    def _add_writers(self) -> None:
+        sink = self._target.sink
+        most = 0 if sink.ordered else min(sink.workers, MOST_WRITERS)
+        while len(self._readers) + len(self._writers) < most and not self._stop.cancelled:
+            self._start(self._write, self._writers)
 
     def _start(self, work: Callable[[], None], threads: list[threading.Thread]) -> None:
         def guarded() -> None:

@@ -30,14 +30,16 @@ from v2v.copy.target import Target
 from v2v.copy.verify import verify
 from v2v.endpoint import Endpoint
 from v2v.errors import CopyError, SourceError
-from v2v.extents import Extent, ExtentMap, data_bytes, intersect, subtract, widen
+from v2v.extents import Extent, ExtentMap, clip, data_bytes, intersect, subtract, widen
 from v2v.job import CopyOptions
 from v2v.types import CopyResult, MiB
 
 log = logging.getLogger(__name__)
 
-MEMORY = 64 * MiB  # for the data of all disks in flight
+MEMORY = 128 * MiB  # for the data of all disks in flight
 REQUEST = 1 * MiB  # bytes per write where the sink has no preference
+LONG_REQUEST = 8 * MiB  # the same where a trial showed that requests cost much: 20 ms, for example
+TRIAL = 8 * MiB  # bytes of the disk that are copied to find that out
 
 Extents: TypeAlias = "ExtentMap | tuple[Extent, ...]"  # can be gone over again and again
 
@@ -118,16 +120,17 @@ class DiskCopy:
         self._began = time.monotonic()
         self._done = self._total = 0  # bytes of data, over all passes
         self._passes: list[tuple[Endpoint, Extents, str]] = []
-        most = shared.memory.total // 4  # of a buffer: some are filled while others are written
-        request = request_size(
-            shared.options.request_size or sink.request_size,
-            REQUEST,
-            maximum=min(sink.max_request, sys.maxsize if is_streaming(sink) else most),
-            alignment=sink.alignment,
-        )
-        self._unit = _round_up(request, CHUNK) if digests is not None else request
+        preferred = shared.options.request_size or sink.request_size
+        self._is_trial = preferred is None and not is_streaming(sink)
+        self._slow_target = False
         self._target = Target(
-            disk, size, sink, self._ledger, digests, request=request, stop=shared.cancel
+            disk,
+            size,
+            sink,
+            self._ledger,
+            digests,
+            request=self._request_size(preferred),
+            stop=shared.cancel,
         )
 
     def copy(self, endpoint: Endpoint, extents: Iterable[Extent], *, phase: str = "source") -> None:
@@ -165,6 +168,23 @@ class DiskCopy:
             verified=options.verify,
             notes=tuple(getattr(self._sink, "notes", ())),
         )
+
+    def _request_size(self, preferred: int | None) -> int:
+        """Bytes per write."""
+        # Of a buffer: some are filled while others are written.
+        most = sys.maxsize if is_streaming(self._sink) else self._shared.memory.total // 4
+        return request_size(
+            preferred,
+            REQUEST,
+            maximum=min(self._sink.max_request, most),
+            alignment=self._sink.alignment,
+        )
+
+    @property
+    def _unit(self) -> int:
+        """Bytes that are read, hashed and looked through together."""
+        request = self._target.request
+        return _round_up(request, CHUNK) if self._digests is not None else request
 
     # A pass --------------------------------------------------------------------------------------
 
@@ -217,9 +237,10 @@ class DiskCopy:
                     meter=self._meter,
                     stop=stop,
                 )
-            self._crew(endpoint, stop).run(
-                plan(todo, unit=self._unit, alignment=alignment, size=self._size)
-            )
+            for part in self._in_turn(todo):
+                crew = self._crew(endpoint, stop)
+                crew.run(plan(part, unit=self._unit, alignment=alignment, size=self._size))
+                self._learn(crew)
         self._target.checkpoint()
         self._done = self._total
         self._meter.finish()
@@ -235,7 +256,25 @@ class DiskCopy:
             meter=self._meter,
             stop=stop,
             unit=self._unit,
+            slow_target=self._slow_target,
         )
+
+    def _in_turn(self, todo: Extents) -> Iterator[Iterable[Extent]]:
+        """All at once; but where the size of writes is ours to choose, a little first."""
+        if not self._is_trial:
+            yield todo
+            return
+        start = next((extent.offset for extent in todo if not extent.zero), 0)
+        border = _round_up(start + TRIAL, LONG_REQUEST)
+        yield clip(todo, 0, border)
+        yield clip(todo, border, self._size)
+
+    def _learn(self, crew: Crew) -> None:
+        """A request that takes long whatever its size should be a long one."""
+        if self._is_trial and crew.is_target_slow():
+            self._slow_target = True
+            self._target.request = self._request_size(LONG_REQUEST)
+        self._is_trial = False
 
     def _narrow(self, phase: str, alignment: int) -> Iterator[Extent]:
         """What the ledger has, in whole blocks: a part of one is copied again."""

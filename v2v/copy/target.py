@@ -70,7 +70,7 @@ class Target:
         self._disk = disk
         self._size = size
         self._ledger = ledger
-        self._request = request
+        self.request = request
         self._stop = stop
         self._blank = sink.is_zero  # what was not written reads as zeroes
         self._phase = ""
@@ -199,7 +199,7 @@ class Target:
             self._again("zero", part.offset, part.length, self.sink.zero, part.offset, part.length)
 
     def _write(self, piece: Extent, base: int, buffer: memoryview) -> None:
-        for part in split(piece, self._request):
+        for part in split(piece, self.request):
             view = buffer[part.offset - base : part.end - base]
             self._again("write", part.offset, part.length, self.sink.write, part.offset, view)
             if part.length > self.tally.write_size:
