@@ -60,6 +60,16 @@ def test_nothing_to_record_writes_nothing(path: Path) -> None:
     assert path.read_bytes() == b""
 
 
+def test_what_is_forgotten_counts_for_no_phase(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.record("source", FIRST)
+    ledger.record("overlay", [Extent(32, 10)])
+    ledger.forget([Extent(33, 4)])
+    for one in (ledger, Ledger(path)):
+        assert list(one.done("source")) == [Extent(0, 10), Extent(30, 3)]
+        assert list(one.done("overlay")) == [Extent(32, 1), Extent(37, 5)]
+
+
 def test_clearing_is_durable(path: Path) -> None:
     ledger = Ledger(path)
     assert not ledger
@@ -178,7 +188,8 @@ def test_what_a_killed_process_had_recorded_is_there(path: Path) -> None:
 
 RANGES = st.lists(st.builds(Extent, st.integers(0, 60), st.integers(0, 12)), max_size=5)
 ACTIONS = st.one_of(
-    st.tuples(st.sampled_from(["source", "overlay"]), RANGES), st.sampled_from(["reopen", "clear"])
+    st.tuples(st.sampled_from(["source", "overlay", "forget"]), RANGES),
+    st.sampled_from(["reopen", "clear"]),
 )
 
 
@@ -186,7 +197,7 @@ ACTIONS = st.one_of(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(actions=st.lists(ACTIONS, max_size=12))
-def test_it_holds_what_was_recorded_since_it_was_cleared(path: Path, actions: list) -> None:
+def test_it_holds_what_was_recorded_and_not_forgotten_since(path: Path, actions: list) -> None:
     path.unlink(missing_ok=True)
     ledger = Ledger(path)
     model: dict[str, set[int]] = {"source": set(), "overlay": set()}
@@ -198,8 +209,13 @@ def test_it_holds_what_was_recorded_since_it_was_cleared(path: Path, actions: li
             model = {"source": set(), "overlay": set()}
         else:
             phase, extents = action
-            ledger.record(phase, extents)
-            model[phase].update(*(range(one.offset, one.end) for one in extents))
+            there = {number for one in extents for number in range(one.offset, one.end)}
+            if phase == "forget":
+                ledger.forget(extents)
+                model = {name: known - there for name, known in model.items()}
+            else:
+                ledger.record(phase, extents)
+                model[phase] |= there
     for phase, expected in model.items():
         assert numbers(ledger.done(phase)) == expected
     assert numbers(ledger.touched()) == model["source"] | model["overlay"]

@@ -30,7 +30,7 @@ from v2v.copy.target import Target
 from v2v.copy.verify import verify
 from v2v.endpoint import Endpoint
 from v2v.errors import CopyError, SourceError
-from v2v.extents import Extent, ExtentMap, clip, data_bytes, intersect, subtract, widen
+from v2v.extents import Extent, ExtentMap, clip, data_bytes, subtract, widen
 from v2v.job import CopyOptions
 from v2v.types import CopyResult, MiB
 
@@ -215,13 +215,11 @@ class DiskCopy:
                 error = exc
         raise failure(self._disk, "write", 0, self._size, error) from error
 
-    def _copy(
-        self, endpoint: Endpoint, extents: Extents, phase: str, *, redo: bool = False
-    ) -> None:
-        """Copy what the ledger does not have yet, or all of it to `redo` it."""
+    def _copy(self, endpoint: Endpoint, extents: Extents, phase: str) -> None:
+        """Copy what the ledger does not have yet."""
         self._target.begin(phase)
         alignment = self._target.alignment(endpoint.minimum_block)
-        done = [] if redo else list(self._narrow(phase, alignment))
+        done = list(self._narrow(phase, alignment))
         whole = _in_blocks(extents, endpoint.minimum_block, self._size)
         todo = tuple(subtract(whole, done)) if done else whole
         self._total = self._done + data_bytes(todo)
@@ -304,10 +302,11 @@ class DiskCopy:
         log.warning("disk %d: the target differs at %s; written again", self._disk + 1, wrong)
         self._target.lost()
         self._target.tally.add(retries=1)
+        self._ledger.forget(wrong)  # a job that dies now must do it again, pass by pass
         for endpoint, extents, phase in self._passes:
-            again = tuple(intersect(extents, wrong))
-            self._complete(partial(self._copy, endpoint, again, phase, redo=True))
+            self._complete(partial(self._copy, endpoint, extents, phase))
         if wrong := compare(fraction=1.0):
+            self._ledger.forget(wrong)
             raise CopyError(
                 f"disk {self._disk + 1}: bytes {wrong[0].offset} to {wrong[0].end - 1} of the "
                 "target are not what was written, nor after they were written again; "

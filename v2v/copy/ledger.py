@@ -1,8 +1,9 @@
 """What of one disk is durable on the target, so that a job that goes on copies none of it twice.
 
 A file of JSON lines: {"phase": "source", "ranges": [[offset, length], ...]}, in bytes. A line is
-appended after the sink was flushed, and synced before anybody counts on it. A torn last line (the
-machine died while writing it) is cut off; what it told of is copied again.
+appended after the sink was flushed, and synced before anybody counts on it. A line whose phase is
+null takes its ranges back, of all phases: the target does not hold what was written. A torn last
+line (the machine died while writing it) is cut off; what it told of is copied again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Annotated
 import msgspec
 
 from v2v.errors import JobError
-from v2v.extents import Extent, Ranges
+from v2v.extents import Extent, Ranges, subtract
 from v2v.journal import read_entries, sync_folder
 
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**62)]  # the end of a range fits in 64 bits
@@ -28,7 +29,7 @@ Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**62)]  # the end of a range fits 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    phase: str
+    phase: str | None
     ranges: list[tuple[Bytes, Bytes]]
 
 
@@ -44,8 +45,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._done: dict[str, Ranges] = {}
         for line in () if path is None else _load(path):
-            ranges = [Extent(offset, length) for offset, length in line.ranges]
-            self._done.setdefault(line.phase, Ranges()).update(ranges)
+            self._note(line.phase, [Extent(offset, length) for offset, length in line.ranges])
 
     def __bool__(self) -> bool:
         """Whether anything is recorded."""
@@ -68,13 +68,26 @@ class Ledger:
 
     def record(self, phase: str, extents: Iterable[Extent]) -> None:
         """These ranges, data or zero, were written and flushed. Durable when this returns."""
-        ranges = Ranges(extents)
+        self._add(phase, Ranges(extents))
+
+    def forget(self, extents: Iterable[Extent]) -> None:
+        """These ranges count for no phase any longer. Durable when this returns."""
+        self._add(None, Ranges(extents))
+
+    def _add(self, phase: str | None, ranges: Ranges) -> None:
         if not ranges:
             return
         with self._lock:
             if self.path is not None:
                 _append(self.path, phase, ranges)
+            self._note(phase, ranges)
+
+    def _note(self, phase: str | None, ranges: Iterable[Extent]) -> None:
+        if phase is not None:
             self._done.setdefault(phase, Ranges()).update(ranges)
+            return
+        gone = Ranges(ranges)
+        self._done = {name: Ranges(subtract(done, gone)) for name, done in self._done.items()}
 
     def clear(self) -> None:
         """Forget all: the target is made anew."""
@@ -105,7 +118,7 @@ def _load(path: Path) -> list[_Line]:
         ) from exc
 
 
-def _append(path: Path, phase: str, ranges: Ranges) -> None:
+def _append(path: Path, phase: str | None, ranges: Ranges) -> None:
     pairs = [[extent.offset, extent.length] for extent in ranges]
     line = json.dumps({"phase": phase, "ranges": pairs}, separators=(",", ":"))
     with _writing(path) as fd:
