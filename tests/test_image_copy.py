@@ -648,6 +648,37 @@ def test_a_lost_part_is_copied_anew(
     assert target.read_bytes() == FULL
 
 
+def test_a_ledger_without_its_copy_does_not_count(
+    broken: NbdServer, target: Path, jobs: Path, copy, small_steps: None, need_tool
+) -> None:
+    """v2v was killed while it forgot the copy: the ledger still tells of a file that is gone."""
+    need_tool("nbdkit")
+    fail(broken, target, copy, options=VERIFIED)
+    (folder,) = kept(jobs)
+    assert (folder / "ledger").stat().st_size > 0
+    (folder / "journal").write_bytes(b"")
+    broken.faults.clear()
+    assert copy(address(broken), target).copy.resumed == 0
+    assert target.read_bytes() == FULL
+
+
+def test_a_copy_of_another_version_is_begun_again_by_force(
+    broken: NbdServer, target: Path, jobs: Path, copy, small_steps: None, need_tool
+) -> None:
+    need_tool("nbdkit")
+    fail(broken, target, copy)
+    (folder,) = kept(jobs)
+    journal = (folder / "journal").read_text()
+    (folder / "journal").write_text(journal.replace('"allocation":"sparse"', '"allocation":"new"'))
+    assert unfinished(jobs) == []
+    broken.faults.clear()
+    error = refused("journal-unreadable", lambda: copy(address(broken), target, resume=True))
+    assert "--force" in str(error.hint)
+    copy(address(broken), target, force=True)
+    assert target.read_bytes() == FULL
+    assert [path.name for path in target.parent.iterdir()] == ["disk"]
+
+
 def test_a_device_is_resumed_without_force(
     broken: NbdServer, loop, jobs: Path, copy, small_steps: None, need_tool
 ) -> None:

@@ -12,7 +12,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import islice
@@ -119,6 +119,10 @@ class State:
         return self.run.journal.get("size", int)
 
     def begin(self, request: Request, source: Source, size: int) -> None:
+        """The target is blank; what is kept of an earlier one, that v2v was killed while it
+        forgot, does not count.
+        """
+        self._clear()
         self.run.journal.put("source", source)
         self.run.journal.put("size", size)
         self.run.journal.put("begun", request)
@@ -126,6 +130,9 @@ class State:
     def forget(self) -> None:
         """Nothing is kept of the target any more."""
         self.run.journal.forget(keep=())
+        self._clear()
+
+    def _clear(self) -> None:
         self.ledger.clear()
         self.digests.unlink(missing_ok=True)
 
@@ -212,8 +219,9 @@ def unfinished(jobs: Path | None) -> list[Request]:
         if journal.is_locked(path):
             continue
         values = journal.latest(journal.read_entries(path)[0])
-        if "begun" in values:
-            found.append(msgspec.convert(values["begun"], Request))
+        with suppress(msgspec.ValidationError):  # another version's; a copy of that pair tells
+            if "begun" in values:
+                found.append(msgspec.convert(values["begun"], Request))
     return found
 
 

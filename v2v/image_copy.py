@@ -151,14 +151,12 @@ class _Copier:
     def _settle(self, *, resume: bool) -> None:
         """What was kept is resumed or begun again, as the user says; never silently."""
         state = self._state
-        if state.begun and not self._is_worth_keeping():
+        if state.begun and ((self._request.force and not resume) or not self._is_worth_keeping()):
             self._begin_again()
         elif state.begun and resume:
-            self._request = copy_state.merged(self._request, state.request())
+            self._request = copy_state.merged(self._request, self._kept_request())
             if self._request.verify and not self._options.verify:
                 self._options = replace(self._options, verify=1.0)
-        elif state.begun and self._request.force:
-            self._begin_again()
         elif state.begun:
             raise JobError(
                 f"an earlier copy of {self._request.source} to {self._request.target} "
@@ -168,6 +166,15 @@ class _Copier:
                 f"or begin again: `{self._command('--force')}`",
             )
         self._request = self._request.settled()
+
+    def _kept_request(self) -> Request:
+        try:
+            return self._state.request()
+        except JobError as exc:
+            exc.hint = (
+                f"was it begun by another version of v2v? Begin again: `{self._command('--force')}`"
+            )
+            raise
 
     def _copied(self) -> CopyResult:
         with open_source(self._request, self._run) as (source, endpoint):
@@ -249,18 +256,18 @@ class _Copier:
             self._state.ledger.clear()
         return digests
 
-    def _target(self, request: Request | None = None) -> Target:
-        request = (request or self._request).settled()
+    def _target(self) -> Target:
+        """Of the pair of source and target: kind and place do not depend on the options."""
+        request = self._request.settled()
         return image_targets.find(request.target, request.shape(), self._run.job_id)
 
     def _is_worth_keeping(self) -> bool:
         """Whether there is something that --resume would save, or that cannot be undone."""
         state = self._state
-        marked = self._target(state.request()).marked
-        return marked or bool(state.ledger) or state.result is not None
+        return self._target().marked or bool(state.ledger) or state.result is not None
 
     def _begin_again(self) -> None:
-        self._target(self._state.request()).discard()
+        self._target().discard()
         self._state.forget()
 
     def _keep_or_undo(self, exc: BaseException) -> None:
@@ -275,7 +282,8 @@ class _Copier:
         elif isinstance(exc, CopyError) and exc.id == "verify-mismatch":
             exc.hint = f"test the target's hardware; copy it anew: `{self._command('--force')}`"
         elif isinstance(exc, CopyError | SourceError):
-            exc.hint = f"when that is repaired, go on with `{self._command('--resume')}`"
+            first = f"{exc.hint}; " if exc.hint and isinstance(exc, SourceError) else ""
+            exc.hint = f"{first}when that is repaired, go on with `{self._command('--resume')}`"
 
     def _command(self, flag: str) -> str:
         return copy_state.command(self._request, flag, self._jobs)
