@@ -158,6 +158,16 @@ class Ranges:
         at = bisect_right(self._edges, offset)
         return at % 2 == 1 and offset + length <= self._edges[at]
 
+    def within(self, extent: Extent) -> Iterator[Extent]:
+        """The parts of `extent` that are in the set. Quick, however many ranges there are."""
+        first = bisect_right(self._edges, extent.offset) // 2 * 2
+        last = bisect_left(self._edges, extent.end)
+        edges = self._edges[first : last + last % 2]
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            low, high = max(start, extent.offset), min(end, extent.end)
+            if low < high:
+                yield Extent(low, high - low, extent.zero)
+
     def add(self, offset: int, length: int) -> None:
         """Add these bytes, of which some may be there already."""
         if length == 0:

@@ -205,6 +205,8 @@ def test_ranges_hold_what_was_added(
     assert bool(ranges) == bool(model)
     for offset, length in spans + together + [(offset, 1) for offset in range(SIZE)]:
         assert ranges.covers(offset, length) == (set(range(offset, offset + length)) <= model)
+        span = Extent(offset, length, zero=True)
+        assert list(ranges.within(span)) == list(intersect([span], ranges))
 
 
 @pytest.mark.parametrize("number", [1, 500], ids=["a few", "many"])

@@ -16,7 +16,7 @@ from v2v.copy.ledger import Ledger
 from v2v.copy.plan import Unit
 from v2v.copy.sinks import Feed, FileSink, Sink, SinkLost, StreamingSink
 from v2v.copy.zeroes import pieces
-from v2v.extents import Extent, Ranges, data_bytes, intersect, split
+from v2v.extents import Extent, Ranges, data_bytes, split
 from v2v.types import MiB
 
 CHECKPOINT = 256 * MiB  # written: then what was written is flushed and recorded
@@ -194,7 +194,7 @@ class Target:
 
     def _zero(self, extent: Extent) -> None:
         """Zero what may hold something else."""
-        parts = intersect([extent], self.written) if self._blank else [extent]
+        parts = self.written.within(extent) if self._blank else [extent]
         for part in parts:
             self._again("zero", part.offset, part.length, self.sink.zero, part.offset, part.length)
 
