@@ -287,6 +287,20 @@ def test_a_target_that_cannot_be(
     assert kept(jobs) == []
 
 
+def test_a_file_that_a_program_writes_to_is_not_replaced(
+    disk: Path, target: Path, copy, need_tool
+) -> None:
+    need_tool("nbdkit")
+    target.write_text("precious")
+    with target.open("r+b") as file, subprocess.Popen(["sleep", "60"], stdin=file) as other:
+        error = refused("target-in-use", lambda: copy(disk, target, force=True))
+        assert f"process {other.pid}" in error.message
+        other.kill()
+    assert target.read_text() == "precious"
+    copy(disk, target, force=True)
+    assert target.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize(
     ("more", "id"),
     [
@@ -433,6 +447,41 @@ def test_a_partition_of_the_source_is_the_source(loop, copy, need_tool) -> None:
     part = Path(f"{device}p1")
     refused("target-is-source", lambda: copy(device, part, force=True))
     refused("target-is-source", lambda: copy(part, device, force=True))
+
+
+def test_a_device_made_of_the_source_under_another_name_is_not_written(
+    disk: Path, tmp_path: Path, loop, copy, need_tool
+) -> None:
+    need_tool("nbdkit")
+    device = loop(CONTENT)
+    other = tmp_path / "other name"
+    os.link(tmp_path / "loop-0", other)
+    refused("source-in-use", lambda: copy(other, device, force=True))
+    (tmp_path / "loop-0").unlink()
+    refused("source-in-use", lambda: copy(other, device, force=True))
+
+
+def test_two_devices_made_of_one_file_are_the_same(loop, copy, tmp_path: Path, need_tool) -> None:
+    need_tool("nbdkit")
+    device = loop(CONTENT)
+    argv = ["losetup", "--find", "--show", "--read-only", "--offset", "4096", tmp_path / "loop-0"]
+    source = run(*argv).strip()
+    try:
+        refused("target-is-source", lambda: copy(source, device, force=True))
+    finally:
+        run("losetup", "-d", source)
+
+
+@pytest.mark.parametrize("options", [(), ("--read-only",)])
+def test_the_file_that_a_device_is_made_of_is_not_replaced(
+    options: tuple[str, ...], disk: Path, tmp_path: Path, loop, copy, need_tool
+) -> None:
+    need_tool("nbdkit")
+    device = loop(CONTENT, *options)
+    file = tmp_path / "loop-0"
+    for source in (device, disk):
+        refused("target-in-use", lambda source=source: copy(source, file, force=True))
+    assert file.read_bytes() == CONTENT
 
 
 def test_a_device_takes_raw_only(disk: Path, loop, copy, need_tool) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from v2v.errors import TargetError
+from v2v.image.in_use import file_user
 from v2v.journal import sync_folder
 from v2v.types import Source
 
@@ -52,7 +53,7 @@ def sync_file(path: Path) -> int:
 
 
 def check_free(final: Path, *, force: bool, rename: str = OTHER_GUEST_NAME) -> None:
-    """Refuse a name that is taken; with `force` only one that is no regular file.
+    """Refuse a name that is taken; with `force` only one that is no regular file, or in use.
 
     `rename` tells in the hint how to choose another name.
     """
@@ -66,6 +67,12 @@ def check_free(final: Path, *, force: bool, rename: str = OTHER_GUEST_NAME) -> N
                 hint=f"remove it, or {rename}",
             )
     elif force:
+        if user := file_user(final):
+            raise TargetError(
+                f"{final} is in use: {user}",
+                id="target-in-use",
+                hint=f"not even --force replaces that; end what uses it, or {rename}",
+            )
         return
     raise TargetError(
         f"{final} exists already",

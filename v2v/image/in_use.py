@@ -1,4 +1,6 @@
-"""Whether another process has a disk image open for writing: copying it would give a torn disk."""
+"""Whether another process uses a disk image: copying it while it is written would give a torn disk,
+and replacing it would lose what is written afterwards.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from v2v.errors import SourceError
@@ -14,6 +17,8 @@ from v2v.errors import SourceError
 # BLK_PERM_WRITE is bit 1. They are seen across containers and, on NFS, across hosts.
 QEMU_WRITE_LOCK = 101
 FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
+LOOP_GET_STATUS64 = 0x4C05  # linux/loop.h
+LOOP_INFO_BYTES = 232  # struct loop_info64, which begins with the file's device and inode
 
 
 def check_not_written(path: Path) -> None:
@@ -27,10 +32,35 @@ def check_not_written(path: Path) -> None:
         )
 
 
+def file_user(path: Path) -> str | None:
+    """What would go on with a file that nobody finds any more, if another took its name.
+
+    A loop device counts even where it only reads: what is made of it may be the source.
+    """
+    with suppress(OSError):  # we may not look: then it is not known
+        return process_writing(path) or _loop_device(path) or _locked_by_qemu(path)
+    return None
+
+
+def loop_file(device: Path) -> tuple[int, int] | None:
+    """st_dev and st_ino of the file that a loop device, or a partition of one, is made of."""
+    info = bytearray(LOOP_INFO_BYTES)
+    try:
+        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(fd, LOOP_GET_STATUS64, info)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    number, inode = struct.unpack_from("QQ", info)
+    return number, inode
+
+
 def _writer(path: Path) -> str | None:
     if path.is_block_device():
         return process_writing(path) or _held_by_kernel(path)
-    return process_writing(path) or _loop_device(path) or _locked_by_qemu(path)
+    return process_writing(path) or _loop_device(path, writes=True) or _locked_by_qemu(path)
 
 
 def process_writing(path: Path) -> str | None:
@@ -78,16 +108,29 @@ def _locked_by_qemu(path: Path) -> str | None:
     return "QEMU holds a lock on it for writing, perhaps on another host or in a container"
 
 
-def _loop_device(path: Path) -> str | None:
+def _loop_device(path: Path, *, writes: bool = False) -> str | None:
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         device = backing.parent.parent
         try:
-            same = Path(backing.read_text().rstrip("\n")) == path.resolve()
-            if same and (device / "ro").read_text().strip() == "0":
-                return f"it is attached to /dev/{device.name} for writing"
+            if not _is_backed_by(Path("/dev") / device.name, backing, path):
+                continue
+            read_only = (device / "ro").read_text().strip() == "1"
         except OSError:
             continue
+        if not read_only:
+            return f"it is attached to /dev/{device.name} for writing"
+        if not writes:
+            return f"it is attached to /dev/{device.name}"
     return None
+
+
+def _is_backed_by(device: Path, backing: Path, path: Path) -> bool:
+    """By whichever name: the kernel tells the file itself, to root; to others one of its names."""
+    wanted = path.stat()
+    found = loop_file(device)
+    if found is not None:
+        return found == (wanted.st_dev, wanted.st_ino)
+    return path.samefile(backing.read_text().rstrip("\n"))
 
 
 def _held_by_kernel(path: Path) -> str | None:

@@ -14,7 +14,7 @@ from v2v.copy.sinks import FileSink, Sink
 from v2v.disk_sinks import RAW_REQUEST, drops_cache
 from v2v.errors import TargetError
 from v2v.extents import Extent
-from v2v.image.in_use import process_writing
+from v2v.image.in_use import loop_file, process_writing
 from v2v.image_targets._base import Opened, Shape, Target, check_blank, note_size
 from v2v.run import Run
 from v2v.types import Allocation, Source
@@ -117,8 +117,11 @@ def device_user(path: Path) -> str | None:
 
 
 def _overlap(one: Path, other: Path) -> bool:
-    """The same device, or one is a partition of the other."""
+    """The same device, one is a partition of the other, or both are made of one file."""
     if _number(one) == _number(other):
+        return True
+    file = loop_file(one)
+    if file is not None and file == loop_file(other):
         return True
     a, b = _sysfs(one).resolve(), _sysfs(other).resolve()
     return a.is_relative_to(b) or b.is_relative_to(a)
