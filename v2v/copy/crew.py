@@ -254,7 +254,7 @@ class Crew:
                 continue
             filling = Filling(step, buffer)
             self._target.fill(step, buffer)
-            self._pace(fetcher, data_bytes(step.extents))
+            self._pace(fetcher, filling.data)
             if ordered is not None:
                 ordered.append(filling)
             fetcher.fetch(filling)
@@ -328,15 +328,13 @@ class Crew:
 
     def _put(self, filling: Filling) -> None:
         began = time.monotonic()
-        unit = filling.unit
-        self._target.put(unit, filling.view)
+        self._target.put(filling.unit, filling.view, filling.data)
         self._memory.give_back(filling.buffer)
-        data = data_bytes(unit.extents)
         with self._lock:
-            self._moved += data
+            self._moved += filling.data
             self._writes += 1
             self._write_seconds += time.monotonic() - began
-        self._meter.add(data)
+        self._meter.add(filling.data)
 
     def _zero(self, step: Zero) -> None:
         self._target.zero(Extent(step.offset, step.length, zero=True))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from v2v.cancel import Cancel
 from v2v.copy.failures import failure
@@ -21,6 +23,7 @@ from v2v.copy.reader import Reader, open_reader
 from v2v.copy.window import Window
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError
+from v2v.extents import data_bytes
 from v2v.types import MiB
 
 log = logging.getLogger(__name__)
@@ -37,10 +40,11 @@ POLL_SECONDS = 0.2  # the longest a cancelled copy waits for a silent source
 class Filling:
     """A unit, the buffer that its data is read into, and how far that is."""
 
-    __slots__ = ("attempts", "buffer", "missing", "unit")
+    __slots__ = ("attempts", "buffer", "data", "missing", "unit")
 
     def __init__(self, unit: Unit, buffer: memoryview) -> None:
         self.unit = unit
+        self.data = data_bytes(unit.extents)
         self.buffer = buffer
         self.missing = 0  # reads under way
         self.attempts = 0  # that failed
@@ -160,13 +164,14 @@ class Fetcher:
             reader = self._reader or self._connect()
             reads = list(self._reads(filling.unit, min(self.read_size, reader.maximum)))
             filling.missing = len(reads)
+            now = time.monotonic()
             for offset, length in reads:
                 start = offset - filling.unit.offset
                 self._in_flight += length
                 reader.read(
                     offset,
                     filling.buffer[start : start + length],
-                    self._when_done(reader, filling, offset, length),
+                    partial(self._done, reader, filling, offset, length, now),
                 )
         except (OSError, SourceError) as exc:
             self._broken = self._broken or _Trouble(exc)
@@ -188,30 +193,28 @@ class Fetcher:
             for offset in range(extent.offset, extent.end, size)
         ]
 
-    def _when_done(
-        self, reader: Reader, filling: Filling, offset: int, length: int
-    ) -> Callable[[OSError | None], None]:
-        sent = time.monotonic()
-
-        def done(error: OSError | None) -> None:
-            if reader is not self._reader:
-                return  # it was given up
-            self._in_flight -= length
-            if error is not None:
-                lost = error.errno in LOST
-                trouble = _Trouble(error) if lost else _Trouble(error, filling, offset, length)
-                self._broken = self._broken or trouble
-                return
-            now = time.monotonic()
-            self.latency = now - sent
-            if self._window is not None:
-                self._window.done(length, sent, now)
-            filling.missing -= 1
-            if filling.missing == 0:
-                del self._flying[id(filling)]
-                self.full.append(filling)
-
-        return done
+    def _done(
+        self, reader: Reader, filling: Filling, offset: int, length: int, sent: float, error: Any
+    ) -> int:
+        """A read has ended: v2v.copy.reader.Done."""
+        if reader is not self._reader:
+            return 1  # it was given up
+        self._in_flight -= length
+        if error.value:
+            cause = OSError(error.value, os.strerror(error.value))
+            lost = error.value in LOST
+            trouble = _Trouble(cause) if lost else _Trouble(cause, filling, offset, length)
+            self._broken = self._broken or trouble
+            return 1
+        now = time.monotonic()
+        self.latency = now - sent
+        if self._window is not None:
+            self._window.done(length, sent, now)
+        filling.missing -= 1
+        if filling.missing == 0:
+            del self._flying[id(filling)]
+            self.full.append(filling)
+        return 1
 
     def _repair(self) -> None:
         """Pause, connect again, ask again. What failed too often is what the error names.

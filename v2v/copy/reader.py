@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from v2v import nbd_client
@@ -16,7 +17,8 @@ from v2v.types import MiB
 LIBNBD_MAXIMUM = 32 * MiB  # bytes per read that every server takes
 HANDSHAKE_TRIPS = 5  # round trips of connecting and negotiating, about
 
-Done: TypeAlias = Callable[[OSError | None], None]
+# Called with something whose `value` is an errno, 0 for none; gives 1: nothing else asks for it.
+Done: TypeAlias = Callable[[Any], int]
 
 
 class Reader(Protocol):
@@ -26,13 +28,18 @@ class Reader(Protocol):
     maximum: int  # the largest read
 
     def read(self, offset: int, view: memoryview, done: Done) -> None:
-        """Fill `view` from `offset`, then call `done` with None or what went wrong."""
+        """Fill `view` from `offset`, then call `done`."""
 
     def wait(self, seconds: float) -> bool:
         """Handle what came, waiting for it at most so long. False: nothing came."""
 
     def close(self) -> None:
         """Nothing is filled or called any more after this."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    value: int
 
 
 class NbdReader:
@@ -51,12 +58,8 @@ class NbdReader:
         self.maximum = min(endpoint.maximum_block, LIBNBD_MAXIMUM)
 
     def read(self, offset: int, view: memoryview, done: Done) -> None:
-        def completed(error: Any) -> int:
-            done(OSError(error.value, os.strerror(error.value)) if error.value else None)
-            return 1  # nothing else asks for this command's outcome
-
         try:
-            self._handle.aio_pread(self._nbd.Buffer.from_buffer(view), offset, completed)
+            self._handle.aio_pread(self._nbd.Buffer.from_buffer(view), offset, done)
         except self._nbd.Error as exc:
             raise _error(exc) from exc
 
@@ -86,16 +89,15 @@ class FileReader:
         self._fd = os.open(endpoint.file, os.O_RDONLY | os.O_CLOEXEC)
 
     def read(self, offset: int, view: memoryview, done: Done) -> None:
+        number = 0
         try:
-            while view:
+            while view and not number:
                 count = os.preadv(self._fd, [view], offset)
-                if count == 0:
-                    raise OSError(errno.EIO, f"the file ends at byte {offset}")
+                number = 0 if count else errno.EIO  # the file has become shorter
                 offset, view = offset + count, view[count:]
         except OSError as exc:
-            done(exc)
-        else:
-            done(None)
+            number = exc.errno or errno.EIO
+        done(_Outcome(number))
 
     def wait(self, seconds: float) -> bool:
         return True

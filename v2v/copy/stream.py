@@ -13,7 +13,7 @@ from v2v.copy.fetch import POLL_SECONDS, Fetcher, Filling
 from v2v.copy.memory import Memory
 from v2v.copy.plan import Step, Unit, Zero, plan
 from v2v.copy.target import Target
-from v2v.extents import Extent, data_bytes
+from v2v.extents import Extent
 from v2v.types import MiB
 
 PIECE = 1 * MiB  # bytes that are read, hashed and handed over together; v2v.copy.digests.CHUNK
@@ -135,7 +135,7 @@ class Feed:
                 if extent.zero:
                     start = extent.offset - step.offset
                     buffer[start : start + extent.length] = bytes(extent.length)
-            self._pace(self._fetcher, data_bytes(step.extents))
             filling = Filling(step, buffer)
+            self._pace(self._fetcher, filling.data)
             self._queue.append(filling)
             self._fetcher.fetch(filling)

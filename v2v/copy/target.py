@@ -104,8 +104,8 @@ class Target:
             elif edge > 1:
                 buffer[start : start + edge] = buffer[end - edge : end] = bytes(edge)
 
-    def put(self, unit: Unit, buffer: memoryview) -> None:
-        """Write a unit that was read."""
+    def put(self, unit: Unit, buffer: memoryview, data: int) -> None:
+        """Write a unit that was read, which has `data` bytes of data."""
         self.hash(unit, buffer)
         sink = self.sink
         found = pieces(
@@ -116,9 +116,9 @@ class Target:
                 self._zero(piece)
             else:
                 self._write(piece, unit.offset, buffer)
-        data = data_bytes(unit.extents)
         self.tally.add(data=data, found_zero=max(data - data_bytes(found), 0))
-        self.done(unit.extents, data)
+        whole = sum(extent.length for extent in unit.extents) == unit.length
+        self.done([Extent(unit.offset, unit.length)] if whole else unit.extents, data)
 
     def hash(self, unit: Unit, buffer: memoryview) -> None:
         """Note the digests of whole chunks that were read."""
@@ -194,12 +194,16 @@ class Target:
 
     def _zero(self, extent: Extent) -> None:
         """Zero what may hold something else."""
+        if self._blank and not self.written:
+            return
         parts = self.written.within(extent) if self._blank else [extent]
         for part in parts:
             self._again("zero", part.offset, part.length, self.sink.zero, part.offset, part.length)
 
     def _write(self, piece: Extent, base: int, buffer: memoryview) -> None:
-        for part in split(piece, self.request):
+        request = self.request
+        single = piece.offset // request == (piece.end - 1) // request
+        for part in (piece,) if single else split(piece, request):
             view = buffer[part.offset - base : part.end - base]
             self._again("write", part.offset, part.length, self.sink.write, part.offset, view)
             if part.length > self.tally.write_size:

@@ -29,6 +29,8 @@ def pieces(
     holes or found in the data, are zeroed if there are at least `grain` bytes of them in whole
     multiples of `alignment`, and written if not. `size` is the disk's end, which counts as aligned.
     """
+    if _is_plain(unit, buffer, max(grain, 1), alignment, size):
+        return list(unit.extents)
     found: list[Extent] = []
     for run in _runs(unit.extents):
         start, end = run[0].offset, run[-1].end
@@ -42,6 +44,26 @@ def pieces(
         if position < end:
             found.append(Extent(position, end - position))
     return found
+
+
+def _is_plain(unit: Unit, buffer: memoryview, grain: int, alignment: int, size: int) -> bool:
+    """Whether the data is whole blocks that begin with something, and every hole is worth it.
+
+    Most units are so. To know it takes one look at all the blocks together.
+    """
+    if unit.offset % BLOCK or unit.length % BLOCK:
+        return False
+    words = buffer[: unit.length].cast("Q")[:: BLOCK // WORD].tolist()
+    for extent in unit.extents:
+        start, end = extent.offset, extent.offset + extent.length
+        if extent.zero:
+            if extent.length < grain or start % alignment or (end % alignment and end != size):
+                return False
+            continue
+        first, last = (start - unit.offset) // BLOCK, (end - unit.offset) // BLOCK
+        if start % BLOCK or end % BLOCK or 0 in words[first:last]:
+            return False
+    return True
 
 
 def _runs(extents: Sequence[Extent]) -> Iterator[Sequence[Extent]]:
