@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from v2v.copy.progress import Progress, Standing
 from v2v.copy.sinks import FileSink, NbdSink, NullSink
 from v2v.endpoint import Endpoint
 from v2v.errors import Cancelled, CopyError
-from v2v.extents import Extent
+from v2v.extents import Extent, ExtentMap
 from v2v.job import CopyOptions
 from v2v.run import Run
 from v2v.types import DiskFormat, KiB, MiB
@@ -264,6 +265,28 @@ def test_what_the_kernel_cannot_copy_is_read_and_written_and_told(run, image, tm
         os.close(fd)
     assert result.by_kernel == 0
     assert any("copy_file_range" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("block", [1, 512])
+def test_many_extents_take_little_memory_of_their_own(tmp_path: Path, block: int) -> None:
+    """Though some were copied before, and none of the others by the kernel."""
+    many = 40_000
+    path = tmp_path / "source"
+    with path.open("wb") as file:
+        file.truncate(many * 4 * KiB)
+    extents = ExtentMap(Extent(i * 4 * KiB, 4 * KiB, zero=i % 2 == 1) for i in range(many))
+    disk = Endpoint(uri="", size=extents.size, file=path, minimum_block=block)
+    ledger = Ledger(None)
+    ledger.record("source", [Extent(0, 64 * KiB)])
+    tracemalloc.start()
+    try:
+        job = DiskCopy(0, disk.size, NullSink(request_size=64 * KiB), shared(), ledger=ledger)
+        job.copy(disk, extents)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert job.finish().data == (many // 2 - 8) * 4 * KiB
+    assert peak < 3 * MiB  # an Extent takes 128 bytes
 
 
 def test_a_pass_leaves_alone_what_it_is_not_told_of(run, image, tmp_path) -> None:

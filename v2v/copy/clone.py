@@ -16,7 +16,8 @@ from v2v.cancel import Cancel
 from v2v.copy.bandwidth import Bandwidth
 from v2v.copy.progress import Meter
 from v2v.copy.target import Target
-from v2v.extents import Extent, split
+from v2v.errors import Cancelled
+from v2v.extents import Extent, Ranges, split
 from v2v.types import MiB
 
 STEP = 16 * MiB  # bytes of one call, which cannot be cancelled
@@ -31,32 +32,38 @@ def clone(
     bandwidth: Bandwidth,
     meter: Meter,
     stop: Cancel,
-) -> tuple[Extent, ...]:
-    """Copy the data among `extents` from a raw file; gives what is left to do, in order."""
-    left: list[Extent] = []
+) -> Ranges:
+    """Copy the data among `extents` from a raw file; gives what is done, maybe nothing."""
+    done = Ranges()
     lock = threading.Lock()
-    todo = (part for extent in extents for part in split(extent, STEP))
+    todo = (part for extent in extents if not extent.zero for part in split(extent, STEP))
 
     def work(fd: int) -> None:
         while True:
             stop.check()
             with lock:
                 part = next(todo, None)
-            if part is None:
+            if part is None or not target.clone(fd, part):
                 return
-            if not part.zero and target.clone(fd, part):
-                meter.add(part.length)
-                bandwidth.pause(part.length, stop.wait)
-                continue
             with lock:
-                left.append(part)
+                done.add(part.offset, part.length)
+            meter.add(part.length)
+            bandwidth.pause(part.length, stop.wait)
+
+    def guarded(fd: int) -> None:
+        try:
+            work(fd)
+        except BaseException:
+            stop.cancel()
+            raise
 
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="clone") as pool:
-            tasks = [pool.submit(work, fd) for _ in range(THREADS)]
+            tasks = [pool.submit(guarded, fd) for _ in range(THREADS)]
     finally:
         os.close(fd)
-    for task in tasks:
-        task.result()
-    return tuple(sorted(left, key=lambda extent: extent.offset))
+    errors = [error for task in tasks if (error := task.exception())]
+    for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
+        raise error
+    return done

@@ -30,7 +30,7 @@ from v2v.copy.target import Target
 from v2v.copy.verify import verify
 from v2v.endpoint import Endpoint
 from v2v.errors import CopyError, SourceError
-from v2v.extents import Extent, ExtentMap, clip, data_bytes, subtract, widen
+from v2v.extents import Extent, ExtentMap, Ranges, clip, data_bytes, subtract, widen
 from v2v.job import CopyOptions
 from v2v.types import CopyResult, MiB
 
@@ -41,7 +41,7 @@ REQUEST = 1 * MiB  # bytes per write where the sink has no preference
 LONG_REQUEST = 8 * MiB  # the same where a trial showed that requests cost much: 20 ms, for example
 TRIAL = 8 * MiB  # bytes of the disk that are copied to find that out
 
-Extents: TypeAlias = "ExtentMap | tuple[Extent, ...]"  # can be gone over again and again
+Extents: TypeAlias = "ExtentMap | Remaining | tuple[Extent, ...]"  # for any number of loops
 
 
 class Shared:
@@ -219,15 +219,15 @@ class DiskCopy:
         """Copy what the ledger does not have yet."""
         self._target.begin(phase)
         alignment = self._target.alignment(endpoint.minimum_block)
-        done = list(self._narrow(phase, alignment))
+        done = Ranges(self._narrow(phase, alignment))
         whole = _in_blocks(extents, endpoint.minimum_block, self._size)
-        todo = tuple(subtract(whole, done)) if done else whole
+        todo = Remaining(whole, done) if done else whole
         self._total = self._done + data_bytes(todo)
         self._meter.begin("copy", self._total, done=self._done)
         stop = Cancel()
         with self._shared.cancel.calling(stop.cancel):
             if endpoint.file is not None and self._digests is None:
-                todo = clone(
+                cloned = clone(
                     endpoint.file,
                     todo,
                     self._target,
@@ -235,6 +235,7 @@ class DiskCopy:
                     meter=self._meter,
                     stop=stop,
                 )
+                todo = Remaining(todo, cloned) if cloned else todo
             for part in self._in_turn(todo):
                 crew = self._crew(endpoint, stop)
                 crew.run(plan(part, unit=self._unit, alignment=alignment, size=self._size))
@@ -316,13 +317,28 @@ class DiskCopy:
             )
 
 
+class Remaining:
+    """The parts of `extents` that are not in `done`: computed again by each loop, not kept."""
+
+    def __init__(self, extents: Extents, done: Ranges) -> None:
+        self._extents = extents
+        self._done = done
+
+    def __iter__(self) -> Iterator[Extent]:
+        return subtract(self._extents, self._done)
+
+
 def _in_blocks(extents: Extents, block: int, size: int) -> Extents:
     """The extents with their data in whole blocks, which is all that some servers read."""
     if block == 1:
         return extents
-    data = list(widen((extent for extent in extents if not extent.zero), block, size))
-    zeroes = subtract((extent for extent in extents if extent.zero), data)
-    return tuple(merge_sorted(data, zeroes, key=lambda extent: extent.offset))
+
+    def data() -> Iterator[Extent]:
+        return widen((extent for extent in extents if not extent.zero), block, size)
+
+    zeroes = subtract((extent for extent in extents if extent.zero), data())
+    found = merge_sorted(data(), zeroes, key=lambda extent: extent.offset)
+    return ExtentMap(found) if isinstance(extents, ExtentMap) else tuple(found)
 
 
 def _round_up(number: int, multiple: int) -> int:

@@ -32,6 +32,7 @@ CANNOT_CLONE = (
     errno.EPERM,
     errno.ETXTBSY,
     errno.EISDIR,
+    errno.EIO,  # of which file is not said; reading and writing will tell
 )
 
 
