@@ -64,9 +64,9 @@ class Window:
 
     def done(self, length: int, sent: float, now: float) -> None:
         """One read came back: `length` bytes that were asked for at `sent`."""
-        if self._start == -math.inf:
+        if self._start == -math.inf:  # the first one: the handshake tells nothing of slow disks
             self._begin_round(now)
-            self._changed = now
+            self._resize(max(self._size, (now - sent) * FIRST_RATE))
             return
         self._bytes += length
         self._reads += 1
