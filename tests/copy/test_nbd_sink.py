@@ -215,6 +215,13 @@ def test_a_server_that_refuses_long_zeroes_is_asked_for_short_ones(fake: NbdServ
     }
 
 
+def test_a_server_that_writes_its_zeroes_is_not_silent_for_long(run: Run) -> None:
+    """It takes 3 s for all of it."""
+    words = ["512M", "zeromode=emulate", "rate=1G", "burstiness=0.6"]
+    with nbdkit_sink(run, words, ["nozero", "rate"], stall=1.5) as sink:
+        sink.zero(0, 512 * MiB)
+
+
 def test_huge_ranges_are_zeroed_in_pieces(run: Run) -> None:
     with nbdkit_sink(run, ["1T"]) as sink:
         sink.write(5 << 30, noise(1, MiB))

@@ -14,9 +14,11 @@ import pytest
 from tests.copy.copying import SIZE, copied, nothing_left_over, patchy
 from tests.fakes.nbd_server import Act, NbdServer, serve
 from v2v.copy.digests import Digests
+from v2v.copy.ledger import Ledger
 from v2v.copy.plan import Unit, Zero
 from v2v.copy.sinks import Feed, NullSink
 from v2v.copy.stream import requests
+from v2v.errors import CopyError
 from v2v.extents import Extent
 from v2v.types import KiB, MiB
 
@@ -131,6 +133,18 @@ def test_a_source_that_breaks_is_asked_again_within_the_request(source: NbdServe
         result, _ = copied(source.endpoint(), PutSink(port, SIZE))
     assert content == source.content
     assert result.retries
+
+
+def test_a_request_that_was_not_taken_whole_is_not_done(source: NbdServer) -> None:
+    class Sloppy(PutSink):
+        def write_from(self, reader: Feed, offset: int, length: int) -> None:
+            reader.readinto(memoryview(bytearray(length // 2)))
+
+    ledger = Ledger(None)
+    with pytest.raises(CopyError) as error:
+        copied(source.endpoint(), Sloppy(0, SIZE), ledger=ledger)
+    assert error.value.id == "copy-write"
+    assert not ledger.touched().covers(0, 4096)
 
 
 def test_requests_are_cut_at_gaps_and_holes() -> None:

@@ -134,6 +134,8 @@ class Target:
         """One long request."""
         with naming(self._disk, "write", request.offset, request.length):
             sink.write_from(feed, request.offset, request.length)
+            if feed.readinto(memoryview(bytearray(1))):
+                raise OSError(errno.EIO, "the target has not taken all of it")
         self.tally.raise_to(write_size=request.length)
         data = data_bytes(request.extents)
         self.tally.add(data=data)

@@ -12,10 +12,10 @@ from v2v.copy.sinks._connection import Connection, Pool
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError
 from v2v.extents import Extent
-from v2v.types import GiB, KiB, MiB
+from v2v.types import KiB, MiB
 
 MAXIMUM = 32 * MiB  # what every NBD server takes
-ZERO_MAXIMUM = 1 * GiB  # the protocol's length has 32 bits; a server may be busy with it for long
+ZERO_MAXIMUM = 64 * MiB  # a server that has to write its zeroes must answer before it is lost
 ZERO_BLOCK = 1 * MiB  # zeroes written at once where the server cannot make them itself
 GRAIN = 64 * KiB  # a cluster of qcow2, and about what costs as much as a request
 CONNECTIONS = 8  # more have not made any server faster
