@@ -207,7 +207,7 @@ class _Copier:
             self._request = replace(self._request, force=True)
 
     def _copy(self, source: Source, endpoint: Endpoint, target: Target) -> CopyResult:
-        extents = measure(endpoint, self._run.cancel)
+        extents = measure(endpoint, self._run.cancel, stall=self._options.stall_timeout)
         disk = Opened(
             size=endpoint.size,
             used=extents.data,

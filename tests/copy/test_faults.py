@@ -196,6 +196,19 @@ def test_a_source_that_dies_while_it_tells_extents(source: NbdServer) -> None:
         assert content == source.content
 
 
+@pytest.mark.parametrize("times", [1, None])
+def test_a_source_that_is_silent_when_asked_for_extents(source: NbdServer, times) -> None:
+    source.fault(Act.STALL, Command.EXTENTS, **({"times": times} if times else {}))
+    if times:
+        assert copied(source.endpoint(), stall_timeout=0.3)[1] == source.content
+        return
+    with pytest.raises(V2VError) as outcome:
+        copied(source.endpoint(), stall_timeout=0.3)
+    assert outcome.value.id == "nbd-lost"
+    assert "silent" in outcome.value.message
+    outcome.value.__traceback__ = None
+
+
 @contextmanager
 def nbdkit_on(socket: Path, image: Path) -> Iterator[subprocess.Popen[bytes]]:
     """An nbdkit that listens when this is entered, and can be killed."""

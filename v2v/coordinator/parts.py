@@ -17,6 +17,7 @@ from v2v.copy.engine import measure
 from v2v.endpoint import Endpoint
 from v2v.errors import Cancelled, V2VError
 from v2v.extents import Extent, ExtentMap, data_bytes, intersect, subtract, widen
+from v2v.output import copy_options
 from v2v.run import Run
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class Parts:
 
     @cached_property
     def _source(self) -> ExtentMap:
-        return measure(self._disk.source, self._run.cancel)
+        stall = copy_options(self._run).stall_timeout
+        return measure(self._disk.source, self._run.cancel, stall=stall)
 
     @property
     def data(self) -> int:

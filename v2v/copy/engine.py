@@ -63,15 +63,20 @@ class Shared:
         self.memory = memory or Memory(MEMORY)
 
 
-def measure(endpoint: Endpoint, cancel: Cancel | None = None) -> ExtentMap:
-    """Where the disk holds data. Raises SourceError when the server is gone for long."""
+def measure(
+    endpoint: Endpoint, cancel: Cancel | None = None, *, stall: float | None = None
+) -> ExtentMap:
+    """Where the disk holds data. A server that is silent for `stall` seconds is asked again.
+
+    Raises SourceError when it is gone, or silent, for long.
+    """
     cancel = cancel or Cancel()
     for pause in RETRY_SECONDS:
         try:
-            return ExtentMap(nbd_client.extents(endpoint, cancel=cancel))
+            return ExtentMap(nbd_client.extents(endpoint, cancel=cancel, stall=stall))
         except SourceError:
             cancel.wait(pause)
-    return ExtentMap(nbd_client.extents(endpoint, cancel=cancel))
+    return ExtentMap(nbd_client.extents(endpoint, cancel=cancel, stall=stall))
 
 
 def copy_disk(
@@ -85,7 +90,7 @@ def copy_disk(
 ) -> CopyResult:
     """Copy a whole disk in one pass. Raises as DiskCopy does."""
     job = DiskCopy(disk, endpoint.size, sink, shared, ledger=ledger, digests=digests)
-    job.copy(endpoint, measure(endpoint, shared.cancel))
+    job.copy(endpoint, measure(endpoint, shared.cancel, stall=shared.options.stall_timeout))
     return job.finish()
 
 
