@@ -22,6 +22,8 @@ from tests.fakes.http_server import serve_folder
 from tests.fakes.nbd_server import Act, Command, NbdServer
 from v2v.copy_state import unfinished
 from v2v.events import CopyProgress, Event, Warned
+from v2v.image_source import anchored_source
+from v2v.image_targets import anchored
 from v2v.job import CopyOptions
 from v2v.types import MiB
 
@@ -267,6 +269,11 @@ def test_an_existing_file_is_replaced_by_force_only(
         ("{to}/link", "target-is-source"),
         ("{to}/hard", "target-is-source"),
         ("-", "usage"),
+        ("{to}/sub/", "target-folder"),
+        ("{to}/circle/disk", "target-unwritable"),
+        ("{to}/" + "n" * 240, "target-create"),
+        ("{to}/" + "n" * 300, "target-unwritable"),
+        ("nbd:127.0.0.1:10809", "uri-scheme"),
         ("ssh://host/disk", "uri-scheme"),
         ("nbd://me:sesame@127.0.0.1/", "password-in-uri"),
         ("nbd://127.0.0.1:ten/", "uri-invalid"),
@@ -279,10 +286,11 @@ def test_a_target_that_cannot_be(
     folder = target.parent
     (folder / "link").symlink_to(disk)
     os.link(disk, folder / "hard")
+    (folder / "circle").symlink_to("circle")
     word = word.format(**{"to": folder, "from": disk})
     error = refused(id, lambda: copy(disk, word, force=force))
     assert "sesame" not in f"{error.message}{error.hint}"
-    assert sorted(path.name for path in folder.iterdir()) == ["hard", "link"]
+    assert sorted(path.name for path in folder.iterdir()) == ["circle", "hard", "link"]
     assert disk.read_bytes() == CONTENT
     assert kept(jobs) == []
 
@@ -543,6 +551,52 @@ def test_an_nbd_server_that_is_not_there_is_named_with_a_remedy(
     assert "port 9" in str(error.hint)
     refused("target-unreachable", lambda: copy(disk, f"nbd+unix:///?socket={tmp_path}/none"))
     assert kept(jobs) == []
+
+
+def test_an_address_has_one_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that --resume knows it again, from any folder."""
+    monkeypatch.chdir(tmp_path)
+    for word in ("nbd://host", "nbd://host:10809", "nbd://host:10809/"):
+        assert anchored(word) == "nbd://host/"
+    secret = tmp_path / "keys.psk"
+    assert anchored("nbds://v2v@host/?tls-psk-file=keys.psk") == (
+        f"nbds://v2v@host/?tls-psk-file={secret}"
+    )
+    assert anchored("nbd+unix:///disk?socket=s") == f"nbd+unix:///disk?socket={tmp_path}/s"
+    page = "http://host:10809?socket=1"
+    assert anchored_source(page) == page
+
+
+def test_a_server_for_one_client_is_refused_before_the_copy_if_two_are_needed(
+    disk: Path, tmp_path: Path, copy, need_tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_tool("nbdkit")
+    monkeypatch.setattr("v2v.image_targets.nbd.CONNECT_SECONDS", 1.0)
+    file, socket = blank(tmp_path / "blank"), tmp_path / "socket"
+    argv = [need_tool("qemu-nbd"), "--persistent", "-f", "raw", "-k", str(socket), str(file)]
+    with subprocess.Popen(argv) as server:
+        try:
+            while not socket.exists():
+                assert server.poll() is None
+            uri = f"nbd+unix:///?socket={socket}"
+            error = refused("target-unreachable", lambda: copy(disk, uri, options=VERIFIED))
+            assert "--shared=0" in str(error.hint)
+            assert file.read_bytes() == bytes(len(CONTENT))
+        finally:
+            server.terminate()
+
+
+def test_a_server_that_ends_after_its_first_client_is_the_target_that_fails(
+    disk: Path, tmp_path: Path, copy, monkeypatch: pytest.MonkeyPatch, need_tool
+) -> None:
+    need_tool("nbdkit")
+    monkeypatch.setattr("v2v.copy.fetch.RETRY_SECONDS", (0.01,))
+    file, socket = blank(tmp_path / "blank"), tmp_path / "socket"
+    argv = [need_tool("qemu-nbd"), "-f", "raw", "-k", str(socket), str(file)]
+    with subprocess.Popen(argv) as server:
+        while not socket.exists():
+            assert server.poll() is None
+        refused("target-unreachable", lambda: copy(disk, f"nbd+unix:///?socket={socket}"))
 
 
 def test_an_export_that_the_server_does_not_have(

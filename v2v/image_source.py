@@ -9,7 +9,7 @@ from pathlib import Path
 from v2v import image_targets, nbd_client, registry
 from v2v.copy_state import Request
 from v2v.endpoint import Endpoint
-from v2v.errors import SourceError
+from v2v.errors import SourceError, UsageError
 from v2v.image import check_raw
 from v2v.image.magic import HEAD, SECTOR
 from v2v.input import Input
@@ -71,4 +71,10 @@ def input_words(words: Mapping[str, str] | None) -> dict[str, str]:
 
 def anchored_source(source: str | Path) -> str:
     word = str(source)
+    if word == "-":
+        raise UsageError(
+            "the source cannot be stdin: the parts of a disk are read in any order",
+            id="usage",
+            hint="name a file, a block device or an address",
+        )
     return image_targets.anchored_uri(word) if "://" in word else str(Path(word).absolute())

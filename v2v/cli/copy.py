@@ -91,8 +91,10 @@ def run(args: argparse.Namespace) -> int:
     from v2v import image_copy
 
     given = vars(args)
-    if args.source is None or args.target is None:
-        what = "SOURCE and TARGET are" if args.source is None else "TARGET is"
+    if not args.source or not args.target:  # or an empty word, of a variable that is not set
+        missing = {"SOURCE": not args.source, "TARGET": not args.target}
+        names = [name for name, lacks in missing.items() if lacks]
+        what = f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'}"
         raise UsageError(
             f"v2v copy: {what} missing",
             id="usage",

@@ -17,6 +17,7 @@ from v2v.options import did_you_mean
 __all__ = ["NULL", "FileFormat", "Opened", "Shape", "Target", "anchored", "anchored_uri", "find"]
 
 NULL = "null:"
+QEMU_ADDRESS = "nbd:"
 DEVICES = Path("/dev")
 FILES_IN_DEV = Path("/dev/shm")  # noqa: S108  a filesystem of its own
 
@@ -28,7 +29,7 @@ class FileFormat(StrEnum):
 
 def anchored_uri(uri: str) -> str:
     """An address that does not depend on the current folder."""
-    return NbdTarget.absolute(uri)
+    return NbdTarget.absolute(uri) if urlsplit(uri).scheme in SCHEMES else uri
 
 
 def anchored(word: str) -> str:
@@ -51,10 +52,30 @@ def anchored(word: str) -> str:
                 or f"targets are files, block devices, null:, and {', '.join(SCHEMES)}",
             )
         return NbdTarget.absolute(word)
-    path = Path(word).expanduser().absolute()
-    if path.is_block_device():
-        return str(path.resolve())
-    return str(path.parent.resolve() / path.name)
+    if word.startswith(QEMU_ADDRESS):
+        raise UsageError(
+            f"{word}: QEMU's old form of an NBD address",
+            id="uri-scheme",
+            hint=f"nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH, or for a file ./{word}",
+        )
+    return str(_anchored_path(word))
+
+
+def _anchored_path(word: str) -> Path:
+    path = Path(word).absolute()
+    try:
+        if path.is_block_device():
+            return path.resolve()
+        if word.endswith("/") and not path.is_dir():
+            raise TargetError(
+                f"{path}/: no such folder", id="target-folder", hint="name the file to write"
+            )
+        return path.parent.resolve() / path.name
+    except (OSError, RuntimeError) as exc:  # the latter for links in a circle
+        why = exc.strerror if isinstance(exc, OSError) else exc
+        raise TargetError(
+            f"{path}: {why}", id="target-unwritable", hint="choose another place or name"
+        ) from exc
 
 
 def find(word: str, shape: Shape, job_id: str) -> Target:

@@ -33,13 +33,14 @@ class FileTarget(Target):
 
     def check(self, source: Source, *, force: bool, run: Run) -> None:
         self._check_shape()
-        if self.final.is_dir() or self.shown.endswith("/"):
+        if self.final.is_dir():
             raise TargetError(
                 f"{self.final} is a folder",
                 id="target-not-a-file",
                 hint=f"name the file: {self.final / Path(source.name).name}.img for example",
             )
         self._check_folder()
+        self._check_name()
         disk_files.check_not_source(self.final, source, rename=RENAME)
         inodes = run.journal.get(INODES, dict[str, int]) if INODES in run.journal else {}
         if not disk_files.is_inode(self.final, inodes.get(str(self.final))):
@@ -92,9 +93,7 @@ class FileTarget(Target):
         self.working.unlink(missing_ok=True)
 
     def is_there(self, size: int) -> bool:
-        """The working file, and not cut short; or all is renamed already."""
-        if self.final.exists() and not self.working.exists():
-            return False
+        """The working file, and not cut short."""
         raw = self.shape.format is DiskFormat.RAW
         return self.working.is_file() and (not raw or self.working.stat().st_size == size)
 
@@ -129,6 +128,17 @@ class FileTarget(Target):
                 f"{folder}: cannot write there: {exc.strerror}",
                 id="target-unwritable",
                 hint="choose another place",
+            ) from exc
+
+    def _check_name(self) -> None:
+        try:
+            self.working.is_file()
+        except OSError as exc:
+            raise TargetError(
+                f"{self.final}: {exc.strerror}",
+                id="target-create",
+                hint="choose a shorter name: while it is written it is "
+                f"{len(self.working.name) - len(self.final.name)} bytes longer",
             ) from exc
 
     def _check_space(self, disk: Opened) -> None:

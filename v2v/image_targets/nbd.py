@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from v2v import nbd_client
 from v2v.copy.engine import measure
@@ -20,14 +20,26 @@ SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
 PORT = 10809  # of the NBD protocol
 CONNECT_SECONDS = 30.0
 
+FILES = ("socket", "tls-psk-file", "tls-certificates")  # of an address; of this host
+
 HINTS = (
+    ("poll: open: ", "is that the path of the key file?"),
+    ("TLS", "does the server speak TLS (nbds://, else nbd://), and does it trust this host's key?"),
+    ("socket parameter", "name the server's socket: nbd+unix:///?socket=/run/web.sock"),
     ("no export", "`nbdinfo --list {server}` lists what the server exports"),
-    ("refused", "is the server running there, and does a firewall let port {port} through?"),
+    (
+        "refused",
+        "is the server running there, and does a firewall let port {port} through? qemu-nbd without "
+        "--persistent ends after the first connection",
+    ),
     ("No such file", "is the server running, and is that the path of its socket?"),
     ("Permission denied", "may this user open the server's socket?"),
     ("ame or service not known", "is the host's name right?"),
-    ("no answer", "is {where} the right host, and does a firewall let port {port} through?"),
-    ("TLS", "does the server speak TLS (nbds://, else nbd://), and does it trust this host's key?"),
+    (
+        "no answer",
+        "is {where} the right host, and does a firewall let port {port} through? qemu-nbd without "
+        "--shared=0 answers one client at a time",
+    ),
 )
 
 
@@ -38,13 +50,15 @@ class NbdTarget(Target):
 
     @staticmethod
     def absolute(uri: str) -> str:
-        """The address with a socket that does not depend on the current folder."""
+        """The address in one spelling, which does not depend on the current folder."""
         parts = urlsplit(uri)
+        parts = parts._replace(netloc=parts.netloc.removesuffix(f":{PORT}"), path=parts.path or "/")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if query.get("socket", "/").startswith("/"):
-            return uri
-        query["socket"] = str(Path(query["socket"]).absolute())
-        return urlunsplit(parts._replace(query=urlencode(query, safe="/")))
+        near = {name for name in FILES if query.get(name) and not query[name].startswith("/")}
+        if near:
+            query |= {name: str(Path(query[name]).absolute()) for name in near}
+            parts = parts._replace(query=urlencode(query, safe="/"))
+        return _joined(parts)
 
     def check(self, source: Source, *, force: bool, run: Run) -> None:
         self._only_raw()
@@ -59,10 +73,11 @@ class NbdTarget(Target):
     def open(self, disk: Opened, run: Run) -> Iterator[Sink]:
         endpoint = self._describe(run)
         note_size(self.shown, disk.size, endpoint.size, run)
-        extents = measure(endpoint, run.cancel)
-        if not disk.resumed and not disk.force:
-            with nbd_client.ExportReader(endpoint, self.uri) as reader:
-                check_blank(self.shown, reader.read, endpoint.size, extents)
+        with self._reached():
+            extents = measure(endpoint, run.cancel)
+            if not disk.resumed and not disk.force:
+                with nbd_client.ExportReader(endpoint, self.uri) as reader:
+                    check_blank(self.shown, reader.read, endpoint.size, extents)
         sink = NbdSink(
             endpoint,
             request_size=None,
@@ -72,21 +87,40 @@ class NbdTarget(Target):
             cancel=run.cancel,
         )
         try:
+            if disk.options.verify:
+                self._check_second(endpoint, run)
             yield sink
         except BaseException:
             sink.hang_up()
             raise
         sink.close()
 
-    def _describe(self, run: Run) -> Endpoint:
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
         try:
-            endpoint = nbd_client.describe(
-                uri=self.uri, read_only=False, cancel=run.cancel, seconds=CONNECT_SECONDS
-            )
+            yield
         except SourceError as exc:
             raise TargetError(
                 exc.message, id="target-unreachable", hint=self._hint(exc.message)
             ) from exc
+
+    def _check_second(self, endpoint: Endpoint, run: Run) -> None:
+        """To verify takes a connection besides the one to write: said before hours of copying."""
+        try:
+            handle = nbd_client.connect(endpoint, cancel=run.cancel, seconds=CONNECT_SECONDS)
+        except SourceError as exc:
+            raise TargetError(
+                f"{self.uri} takes one connection at a time, --verify needs two: {exc.message}",
+                id="target-unreachable",
+                hint="start qemu-nbd there with --shared=0, or leave out --verify",
+            ) from exc
+        nbd_client.hang_up(handle)
+
+    def _describe(self, run: Run) -> Endpoint:
+        with self._reached():
+            endpoint = nbd_client.describe(
+                uri=self.uri, read_only=False, cancel=run.cancel, seconds=CONNECT_SECONDS
+            )
         if endpoint.read_only:
             raise TargetError(
                 f"{self.uri} cannot be written: {self._where()} exports it read-only",
@@ -98,15 +132,22 @@ class NbdTarget(Target):
 
     def _where(self) -> str:
         parts = urlsplit(self.uri)
-        return parts.hostname or f"the server at {dict(parse_qsl(parts.query)).get('socket', '?')}"
+        socket = dict(parse_qsl(parts.query)).get("socket")
+        return f"the server at {socket}" if socket else parts.hostname or "localhost"
 
     def _hint(self, cause: str) -> str:
         parts = urlsplit(self.uri)
-        server = urlunsplit(parts._replace(path="/" if parts.query else ""))
+        server = _joined(parts._replace(path="/" if parts.query else ""))
         for word, hint in HINTS:
             if word in cause:
                 return hint.format(where=self._where(), port=parts.port or PORT, server=server)
         return f"is an NBD server running at {self._where()}? docs/copy.md tells how to start one"
+
+
+def _joined(parts: SplitResult) -> str:
+    """As urlunsplit, which leaves out the // where there is no host."""
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
 
 
 def _export(uri: str) -> tuple[object, ...] | None:
