@@ -489,6 +489,40 @@ def test_an_old_conversion_does_not_stay_in_a_disk_that_did_not_change(tmp_path:
     assert bench.content() == bench.disk.read_bytes()
 
 
+def test_a_conversion_that_was_half_copied_does_not_stay_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before anything that the conversion wrote was recorded as being at the target."""
+    monkeypatch.setattr("v2v.copy.progress.TELL_SECONDS", 0.0)
+    bench = Bench(tmp_path, {}, CopyOptions())
+    second = tmp_path / "second.img"
+    write_random_disk(second, 5 * MiB, 9)
+    bench.job = replace(bench.job, guests=(str(bench.disk), str(second)))
+    told = iter(range(100))
+
+    class Stop(BaseException):
+        """The machine stops here."""
+
+    def stop(event: Event) -> None:
+        resting = isinstance(event, CopyProgress) and event.done < event.total
+        if resting and bench.moments.steps(StepStarted, "copied:0") and next(told) == 8:
+            raise Stop
+
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        trimmed()
+        bench.moments.wait(StepFinished, "ahead:0")
+        handle = nbd_client.connect(endpoints[0])
+        for offset in range(0, 20 * MiB, MiB):
+            handle.pwrite(os.urandom(64 * KiB), offset)
+        handle.shutdown()
+
+    assert isinstance(bench.failed(Scripted(script), watch=stop), Stop)
+    edit(second)
+    first, _ = bench.run(Scripted(lambda *_: None)).copies
+    assert first.resumed > 0
+    assert bench.content() == bench.disk.read_bytes()
+
+
 def test_verify_is_refused_where_nothing_is_kept(bench: Bench) -> None:
     bench.job = replace(
         bench.job, output=ModuleChoice("null"), copy=replace(bench.job.copy, verify=1.0)

@@ -32,7 +32,10 @@ def start_again(before: Source, now: Source, run: Run) -> None:
     count = len(before.disks)
     if "guest" in run.journal or any(is_begun(run, index) for index in range(count)):
         _warn(changed, before, run)
-    forget_progress(run, [i for i in range(count) if i in changed or _has_converted_parts(i, run)])
+    forget_progress(run, [index for index in changed if index < count])
+    for index in range(count):
+        if is_begun(run, index):
+            _forget_conversion(index, run)
     run.journal.drop(["guest", *(f"copied:{index}" for index in range(count))])
     if _shape(before) != _shape(now):
         forget_progress(run)
@@ -54,9 +57,10 @@ def _warn(changed: Sequence[int], source: Source, run: Run) -> None:
         )
 
 
-def _has_converted_parts(index: int, run: Run) -> bool:
-    """Whether the target has something of a conversion, which will not be made the same again."""
-    return is_begun(run, index) and bool(Ledger(ledger_path(run, index)).done("overlay"))
+def _forget_conversion(index: int, run: Run) -> None:
+    """What the target has of a conversion, which will not be made the same again."""
+    ledger = Ledger(ledger_path(run, index))
+    ledger.forget(ledger.done("overlay"))
 
 
 def _shape(source: Source) -> tuple[object, ...]:

@@ -30,7 +30,7 @@ from v2v.copy.target import Target
 from v2v.copy.verify import verify
 from v2v.endpoint import Endpoint
 from v2v.errors import CopyError, SourceError
-from v2v.extents import Extent, ExtentMap, Ranges, clip, data_bytes, subtract, widen
+from v2v.extents import Extent, ExtentMap, Ranges, clip, data_bytes, intersect, subtract, widen
 from v2v.job import CopyOptions
 from v2v.types import CopyResult, MiB
 
@@ -227,6 +227,7 @@ class DiskCopy:
         done = Ranges(self._narrow(phase, alignment))
         whole = _in_blocks(extents, endpoint.minimum_block, self._size)
         todo = Remaining(whole, done) if done else whole
+        self._take_back(phase, todo)
         self._total = self._done + data_bytes(todo)
         self._meter.begin("copy", self._total, done=self._done)
         stop = Cancel()
@@ -248,6 +249,11 @@ class DiskCopy:
         self._target.checkpoint()
         self._done = self._total
         self._meter.finish()
+
+    def _take_back(self, phase: str, todo: Extents) -> None:
+        """What is about to be written over counts for no other phase: we may die in between."""
+        if others := self._ledger.done_otherwise(phase):
+            self._ledger.forget(intersect(todo, others))
 
     def _crew(self, endpoint: Endpoint, stop: Cancel) -> Crew:
         return Crew(

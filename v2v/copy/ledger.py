@@ -61,6 +61,12 @@ class Ledger:
         with self._lock:
             return self._done.get(phase, Ranges()).copy()
 
+    def done_otherwise(self, phase: str) -> Ranges:
+        """A copy of what is recorded for any other phase."""
+        with self._lock:
+            others = (ranges for name, ranges in self._done.items() if name != phase)
+            return Ranges(extent for ranges in others for extent in ranges)
+
     def touched(self) -> Ranges:
         """A copy of what is recorded for any phase."""
         with self._lock:
