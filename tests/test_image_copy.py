@@ -590,7 +590,7 @@ def test_a_server_that_ends_after_its_first_client_is_the_target_that_fails(
     disk: Path, tmp_path: Path, copy, monkeypatch: pytest.MonkeyPatch, need_tool
 ) -> None:
     need_tool("nbdkit")
-    monkeypatch.setattr("v2v.copy.fetch.RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr("v2v.copy.engine.RETRY_SECONDS", (0.01,))
     file, socket = blank(tmp_path / "blank"), tmp_path / "socket"
     argv = [need_tool("qemu-nbd"), "-f", "raw", "-k", str(socket), str(file)]
     with subprocess.Popen(argv) as server:
@@ -855,7 +855,8 @@ def test_a_copy_that_saved_nothing_leaves_nothing(
     monkeypatch.setattr("v2v.copy.fetch.RETRY_SECONDS", (0.01,))
     broken.faults.clear()
     broken.fault(Act.ERROR, Command.READ, start=MiB // 2, end=15 * MiB)
-    assert copy_error(lambda: copy(address(broken), target)) == "copy-read"
+    error = refused("copy-read", lambda: copy(address(broken), target))
+    assert "v2v resume" not in str(error.hint)
     assert list(target.parent.iterdir()) == kept(jobs) == []
 
 

@@ -277,6 +277,8 @@ class _Copier:
                 self._target().discard()
         elif not self._is_worth_keeping():
             self._begin_again()
+            if isinstance(exc, CopyError):
+                exc.hint = "when that is repaired, copy it again: nothing of it is kept"
         elif isinstance(exc, Cancelled):
             exc.hint = f"go on with it: `{self._command('--resume')}`"
         elif isinstance(exc, CopyError) and exc.id == "verify-mismatch":

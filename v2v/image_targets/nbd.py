@@ -29,8 +29,8 @@ HINTS = (
     ("no export", "`nbdinfo --list {server}` lists what the server exports"),
     (
         "refused",
-        "is the server running there, and does a firewall let port {port} through? qemu-nbd without "
-        "--persistent ends after the first connection",
+        "is the server running there, and does a firewall let port {port} through? "
+        "qemu-nbd without --persistent ends after the first connection",
     ),
     ("No such file", "is the server running, and is that the path of its socket?"),
     ("Permission denied", "may this user open the server's socket?"),
