@@ -25,7 +25,7 @@ from v2v.errors import Cancelled, CopyError, GuestError, HostError, UsageError, 
 from v2v.events import CopyProgress, Event, StepFinished, StepStarted, Warned
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice
 from v2v.run import Run
-from v2v.types import ConvertedGuest, Firmware, KiB, MiB, Source
+from v2v.types import ConvertedGuest, DiskFormat, Firmware, KiB, MiB, Source
 
 SIZE = 24 * MiB + 4 * KiB
 SECONDS = 60.0  # the longest that anything here may take
@@ -434,6 +434,33 @@ def test_a_source_that_changes_while_it_is_copied_is_told(bench: Bench) -> None:
     assert copy.resumed == 0
     assert bench.content() == results[0]
     assert results[0][:512] == bench.disk.read_bytes()[:512]
+
+
+def test_a_source_that_is_replaced_while_it_is_copied_is_told(bench: Bench) -> None:
+    """By a file that looks the same from outside."""
+
+    def replace_at_copy(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "copied:0":
+            other = bench.disk.with_name("other.img")
+            other.write_bytes(bytes(510) + b"\x55\xaa" + os.urandom(SIZE - 512))
+            times = bench.disk.stat()
+            os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+            other.replace(bench.disk)
+
+    error = bench.failed(expected_after(bench, []), watch=replace_at_copy)
+    assert isinstance(error, V2VError) and error.id == "source-changed-while-copied"
+    bench.run(Scripted(lambda *_: None))
+    assert bench.content() == bench.disk.read_bytes()
+
+
+def test_an_older_backing_file_put_in_place_of_another_is_a_change(bench: Bench) -> None:
+    base = bench.disk.rename(bench.disk.with_name("base.img"))
+    qemu_img.create(bench.disk, DiskFormat.QCOW2, SIZE, backing=(base, DiskFormat.RAW))
+    bench.failed(fails(bench, HostError("the appliance died", id="appliance-died")))
+    write_random_disk(base, SIZE, 11)
+    os.utime(base, ns=(0, 1))
+    bench.run(Scripted(lambda *_: None))
+    assert bench.content() == base.read_bytes()
 
 
 def test_only_the_disk_that_changed_is_copied_again(tmp_path: Path) -> None:

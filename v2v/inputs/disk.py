@@ -173,9 +173,12 @@ def absolute_socket(uri: str) -> str:
 
 
 def _modified(image: Image) -> str:
-    """When the image's files were last written, so that `resume` sees a source that changed."""
-    times = [file.stat().st_mtime_ns for file in image.files if file.is_file()]
-    return str(max(times, default=0))
+    """Which files the image has and when each was last written: `resume` sees one that changed.
+
+    The newest alone would not do: a file put in place of another may be older than the rest.
+    """
+    files = [file.stat() for file in image.files if file.is_file()]
+    return " ".join(f"{file.st_mtime_ns}/{file.st_size}/{file.st_ino}" for file in files)
 
 
 def _check_file(path: Path) -> None:
