@@ -256,3 +256,15 @@ def test_a_target_that_is_said_to_be_zero_is_not_zeroed(server: NbdServer) -> No
         copied(server.endpoint(), sink_of(target, is_zero=True))
         changed = sum(a != b for a, b in zip(target.content, bytes(server.content), strict=True))
         assert changed > 64 * KiB
+
+
+def test_blocks_of_the_source_that_no_write_is_a_multiple_of(server: NbdServer) -> None:
+    """Writes of 96 KiB at most, blocks of 64 KiB: units are whole blocks all the same."""
+    server.blocks = (64 * KiB, 64 * KiB, MiB)
+    with memory(SIZE) as target:
+        sink = sink_of(target, request_size=96 * KiB)
+        sink.max_request = 96 * KiB
+        result, _ = copied(server.endpoint(), sink)
+        assert target.content == server.content
+    assert result.write_size <= 96 * KiB
+    assert not server.refused

@@ -135,7 +135,6 @@ class DiskCopy:
             self._ledger,
             digests,
             request=self._request_size(preferred),
-            stop=shared.cancel,
         )
 
     def copy(self, endpoint: Endpoint, extents: Iterable[Extent], *, phase: str = "source") -> None:
@@ -222,7 +221,8 @@ class DiskCopy:
 
     def _copy(self, endpoint: Endpoint, extents: Extents, phase: str) -> None:
         """Copy what the ledger does not have yet."""
-        self._target.begin(phase)
+        stop = Cancel()
+        self._target.begin(phase, stop)  # before the ledger forgets what may need zeroing
         alignment = self._target.alignment(endpoint.minimum_block)
         done = Ranges(self._narrow(phase, alignment))
         whole = _in_blocks(extents, endpoint.minimum_block, self._size)
@@ -230,7 +230,6 @@ class DiskCopy:
         self._take_back(phase, todo)
         self._total = self._done + data_bytes(todo)
         self._meter.begin("copy", self._total, done=self._done)
-        stop = Cancel()
         with self._shared.cancel.calling(stop.cancel):
             if endpoint.file is not None and self._digests is None:
                 cloned = clone(
@@ -243,8 +242,9 @@ class DiskCopy:
                 )
                 todo = Remaining(todo, cloned) if cloned else todo
             for part in self._in_turn(todo):
-                crew = self._crew(endpoint, stop)
-                crew.run(plan(part, unit=self._unit, alignment=alignment, size=self._size))
+                unit = _round_up(self._unit, alignment)
+                crew = self._crew(endpoint, unit, stop)
+                crew.run(plan(part, unit=unit, alignment=alignment, size=self._size))
                 self._learn(crew)
         self._target.checkpoint()
         self._done = self._total
@@ -255,7 +255,7 @@ class DiskCopy:
         if others := self._ledger.done_otherwise(phase):
             self._ledger.forget(intersect(todo, others))
 
-    def _crew(self, endpoint: Endpoint, stop: Cancel) -> Crew:
+    def _crew(self, endpoint: Endpoint, unit: int, stop: Cancel) -> Crew:
         return Crew(
             self._disk,
             endpoint,
@@ -265,7 +265,7 @@ class DiskCopy:
             bandwidth=self._shared.bandwidth,
             meter=self._meter,
             stop=stop,
-            unit=self._unit,
+            unit=unit,
             slow_target=self._slow_target,
         )
 

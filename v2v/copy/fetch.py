@@ -126,7 +126,7 @@ class Fetcher:
         if self._broken is None and self._flying:
             self._poll(seconds)
         if self._broken is not None:
-            self._repair()
+            self._repair(self._broken)
 
     def close(self) -> None:
         if self._reader is not None:
@@ -216,28 +216,30 @@ class Fetcher:
             self.full.append(filling)
         return 1
 
-    def _repair(self) -> None:
+    def _repair(self, trouble: _Trouble) -> None:
         """Pause, connect again, ask again. What failed too often is what the error names.
 
         A lost connection counts for the oldest unit only, which is asked for first: as long as
         connections last for one unit, the copy goes on.
         """
-        assert self._broken is not None  # noqa: S101
-        trouble = self._broken
-        worst = trouble.filling or next(iter(self._flying.values()))
-        worst.attempts += 1
+        worst = trouble.filling or next(iter(self._flying.values()), None)
         if trouble.filling is not None:  # the connection works
             self._drain(self._stall)
         self.close()
         self._broken = None
         self.retries += 1
-        if worst.attempts > len(RETRY_SECONDS) and id(worst) in self._flying:
+        if worst is None or id(worst) not in self._flying:
+            worst = next(iter(self._flying.values()), None)  # that one came in after all
+        if worst is None:
+            return  # whatever is asked for next connects again
+        worst.attempts += 1
+        if worst.attempts > len(RETRY_SECONDS):
             offset, length = worst.unit.offset, worst.unit.length
             if trouble.filling is worst:
                 offset, length = trouble.offset, trouble.length
             raise failure(self._disk, "read", offset, length, trouble.error)
         log.info("disk %d: reading again: %s", self._disk + 1, trouble.error)
-        self._stop.wait(RETRY_SECONDS[min(worst.attempts, len(RETRY_SECONDS)) - 1])
+        self._stop.wait(RETRY_SECONDS[worst.attempts - 1])
         for filling in tuple(self._flying.values()):
             if self._broken is None:
                 self._ask(filling)

@@ -61,7 +61,6 @@ class Target:
         digests: Digests | None,
         *,
         request: int,
-        stop: Cancel,
     ) -> None:
         self.sink = sink
         self.digests = digests
@@ -71,7 +70,7 @@ class Target:
         self._size = size
         self._ledger = ledger
         self.request = request
-        self._stop = stop
+        self._stop = Cancel()
         self._blank = sink.is_zero  # what was not written reads as zeroes
         self._phase = ""
         self._pending = Ranges()  # written since the last flush began
@@ -81,9 +80,10 @@ class Target:
         self._flushing = False
         self._checked = time.monotonic()  # when the last flush ended
 
-    def begin(self, phase: str) -> None:
-        """A pass begins; nothing of an earlier one is unrecorded."""
+    def begin(self, phase: str, stop: Cancel) -> None:
+        """A pass begins, which `stop` ends; nothing of an earlier one is unrecorded."""
         self._phase = phase
+        self._stop = stop
         self.written = self._ledger.touched()
 
     def lost(self) -> None:
