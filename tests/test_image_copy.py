@@ -20,10 +20,10 @@ from tests.fakes import nbd_server
 from tests.fakes.disks import disk_content
 from tests.fakes.http_server import serve_folder
 from tests.fakes.nbd_server import Act, Command, NbdServer
-from v2v.copy_state import unfinished
 from v2v.events import CopyProgress, Event, Warned
-from v2v.image_source import anchored_source
-from v2v.image_targets import anchored
+from v2v.image_copy.source import anchored_source
+from v2v.image_copy.state import unfinished
+from v2v.image_copy.targets import anchored
 from v2v.job import CopyOptions
 from v2v.types import MiB
 
@@ -571,7 +571,7 @@ def test_a_server_for_one_client_is_refused_before_the_copy_if_two_are_needed(
     disk: Path, tmp_path: Path, copy, need_tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_tool("nbdkit")
-    monkeypatch.setattr("v2v.image_targets.nbd.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("v2v.image_copy.targets.nbd.CONNECT_SECONDS", 1.0)
     file, socket = blank(tmp_path / "blank"), tmp_path / "socket"
     argv = [need_tool("qemu-nbd"), "--persistent", "-f", "raw", "-k", str(socket), str(file)]
     with subprocess.Popen(argv) as server:

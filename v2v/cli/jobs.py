@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from v2v import api, copy_state
+    from v2v import api
+    from v2v.image_copy import state as copy_state
 
     jobs = job_options.jobs_folder(args)
     found = api.list_jobs(jobs)

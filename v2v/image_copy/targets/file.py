@@ -12,7 +12,7 @@ from v2v import disk_files, disk_sinks, process, qemu_img
 from v2v.copy.sinks import Sink
 from v2v.disk_sinks import CLUSTER
 from v2v.errors import TargetError, UsageError
-from v2v.image_targets._base import Opened, Shape, Target
+from v2v.image_copy.targets._base import Opened, Shape, Target
 from v2v.journal import sync_folder
 from v2v.run import Run
 from v2v.texts import size_text

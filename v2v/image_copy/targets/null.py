@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from v2v.copy.sinks import NullSink, Sink
 from v2v.errors import UsageError
-from v2v.image_targets._base import Opened, Shape, Target
+from v2v.image_copy.targets._base import Opened, Shape, Target
 from v2v.run import Run
 from v2v.types import Source
 

@@ -7,20 +7,22 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from v2v import copy_state, events, image_targets, registry
+from v2v import events, registry
 from v2v.cancel import Cancel
 from v2v.copy.bandwidth import Bandwidth
 from v2v.copy.digests import Digests
 from v2v.copy.engine import DiskCopy, Shared, copy_disk, measure
 from v2v.copy.progress import Progress, Standing
 from v2v.copy.sinks import NullSink, Sink
-from v2v.copy_state import Request, State
 from v2v.endpoint import Endpoint
 from v2v.errors import Cancelled, CopyError, JobError, SourceError, TargetError
 from v2v.events import Emit
 from v2v.extents import ExtentMap
-from v2v.image_source import anchored_source, input_words, open_source
-from v2v.image_targets import Opened, Target
+from v2v.image_copy import state as copy_state
+from v2v.image_copy import targets as image_targets
+from v2v.image_copy.source import anchored_source, input_words, open_source
+from v2v.image_copy.state import Request, State
+from v2v.image_copy.targets import Opened, Target
 from v2v.job import CopyOptions
 from v2v.logs import LogFile, logged_to
 from v2v.nbd_client import ExportReader

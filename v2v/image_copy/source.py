@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from v2v import image_targets, nbd_client, registry
-from v2v.copy_state import Request
+from v2v import nbd_client, registry
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, UsageError
 from v2v.image import check_raw
 from v2v.image.magic import HEAD, SECTOR
+from v2v.image_copy.state import Request
+from v2v.image_copy.targets import anchored_uri
 from v2v.input import Input
 from v2v.job import ModuleChoice
 from v2v.nbd_client import ExportReader
@@ -77,4 +78,4 @@ def anchored_source(source: str | Path) -> str:
             id="usage",
             hint="name a file, a block device or an address",
         )
-    return image_targets.anchored_uri(word) if "://" in word else str(Path(word).absolute())
+    return anchored_uri(word) if "://" in word else str(Path(word).absolute())

@@ -15,7 +15,7 @@ from v2v.disk_sinks import RAW_REQUEST, drops_cache
 from v2v.errors import TargetError
 from v2v.extents import Extent
 from v2v.image.in_use import loop_file, process_writing
-from v2v.image_targets._base import Opened, Shape, Target, check_blank, note_size
+from v2v.image_copy.targets._base import Opened, Shape, Target, check_blank, note_size
 from v2v.run import Run
 from v2v.types import Allocation, Source
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from v2v.errors import TargetError, UsageError
-from v2v.image_targets._base import Opened, Shape, Target
-from v2v.image_targets.device import DeviceTarget
-from v2v.image_targets.file import FileTarget
-from v2v.image_targets.nbd import SCHEMES, NbdTarget
-from v2v.image_targets.null import NullTarget
+from v2v.image_copy.targets._base import Opened, Shape, Target
+from v2v.image_copy.targets.device import DeviceTarget
+from v2v.image_copy.targets.file import FileTarget
+from v2v.image_copy.targets.nbd import SCHEMES, NbdTarget
+from v2v.image_copy.targets.null import NullTarget
 from v2v.options import did_you_mean
 
 __all__ = ["NULL", "FileFormat", "Opened", "Shape", "Target", "anchored", "anchored_uri", "find"]

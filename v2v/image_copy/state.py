@@ -28,7 +28,7 @@ from v2v.copy.sinks import Sink
 from v2v.errors import HostError, JobError, UsageError
 from v2v.events import Emit
 from v2v.extents import Extent, intersect
-from v2v.image_targets import Shape
+from v2v.image_copy.targets import Shape
 from v2v.run import Run, default_jobs_folder
 from v2v.types import Allocation, CopyResult, DiskFormat, KiB, Source
 

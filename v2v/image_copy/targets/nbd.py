@@ -12,7 +12,7 @@ from v2v.copy.engine import measure
 from v2v.copy.sinks import NbdSink, Sink
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, TargetError
-from v2v.image_targets._base import Opened, Shape, Target, check_blank, note_size
+from v2v.image_copy.targets._base import Opened, Shape, Target, check_blank, note_size
 from v2v.run import Run
 from v2v.types import Allocation, Source
 
