@@ -74,7 +74,7 @@ class NbdTarget(Target):
         endpoint = self._describe(run)
         note_size(self.shown, disk.size, endpoint.size, run)
         with self._reached():
-            extents = measure(endpoint, run.cancel)
+            extents = measure(endpoint, run.cancel, stall=disk.options.stall_timeout)
             if not disk.resumed and not disk.force:
                 with nbd_client.ExportReader(endpoint, self.uri) as reader:
                     check_blank(self.shown, reader.read, endpoint.size, extents)
