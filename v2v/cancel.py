@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from v2v.errors import Cancelled
@@ -54,3 +54,9 @@ class Cancel:
             with self._lock:
                 if unblock in self._callbacks:
                     self._callbacks.remove(unblock)
+
+
+def raise_cause(errors: Iterable[BaseException]) -> None:
+    """Raise what ended several threads: the first error, and a Cancelled only if all are that."""
+    for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
+        raise error

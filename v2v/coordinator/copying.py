@@ -17,7 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 from v2v import events
-from v2v.cancel import Cancel
+from v2v.cancel import Cancel, raise_cause
 from v2v.coordinator.parts import OpenDisk, Parts
 from v2v.coordinator.work import DiskWork, open_work
 from v2v.copy.bandwidth import Bandwidth
@@ -237,7 +237,5 @@ def all_done(
             if not all(task.done() for task in tasks):
                 stop.cancel()
                 pool.shutdown(wait=False, cancel_futures=True)
-    errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
-    for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
-        raise error
+    raise_cause(e for task in tasks if not task.cancelled() and (e := task.exception()))
     return [task.result() for task in tasks]

@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from v2v.cancel import Cancel
+from v2v.cancel import Cancel, raise_cause
 from v2v.copy.bandwidth import Bandwidth
 from v2v.copy.progress import Meter
 from v2v.copy.target import Target
-from v2v.errors import Cancelled
 from v2v.extents import Extent, Ranges, split
 from v2v.types import MiB
 
@@ -63,7 +62,5 @@ def clone(
             tasks = [pool.submit(guarded, fd) for _ in range(THREADS)]
     finally:
         os.close(fd)
-    errors = [error for task in tasks if (error := task.exception())]
-    for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
-        raise error
+    raise_cause(error for task in tasks if (error := task.exception()))
     return done

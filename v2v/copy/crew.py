@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from v2v.cancel import Cancel
+from v2v.cancel import Cancel, raise_cause
 from v2v.copy.bandwidth import Bandwidth
 from v2v.copy.fetch import POLL_SECONDS, Fetcher, Filling
 from v2v.copy.memory import Memory
@@ -25,7 +25,6 @@ from v2v.copy.sinks import StreamingSink, is_streaming
 from v2v.copy.stream import Feed, requests
 from v2v.copy.target import Target
 from v2v.endpoint import Endpoint
-from v2v.errors import Cancelled
 from v2v.extents import Extent, data_bytes
 from v2v.job import CopyOptions
 
@@ -118,8 +117,7 @@ class Crew:
                 thread.join()
             self._memory.reclaim(self._disk)
             self._target.tally.raise_to(connections=len(self._readers))
-        for error in sorted(self._errors, key=lambda error: isinstance(error, Cancelled)):
-            raise error
+        raise_cause(self._errors)
 
     # How many ------------------------------------------------------------------------------------
 
