@@ -20,6 +20,7 @@ from tests.contract.output_suite import GUEST, write_random_disk
 from v2v import coordinator, nbd_client, qemu_img, registry
 from v2v.cancel import Cancel
 from v2v.copy import target
+from v2v.copy.digests import Digests
 from v2v.endpoint import Endpoint
 from v2v.errors import Cancelled, CopyError, GuestError, HostError, UsageError, V2VError
 from v2v.events import CopyProgress, Event, StepFinished, StepStarted, Warned
@@ -257,6 +258,24 @@ def test_what_the_conversion_did_not_touch_is_copied_once(bench: Bench) -> None:
     assert copy.data <= SIZE + again
     sources = [e for e in bench.moments.seen if isinstance(e, CopyProgress)]
     assert sources
+
+
+def test_what_lies_between_changes_keeps_its_digest(tmp_path: Path) -> None:
+    """Long requests reach over chunks that are not the conversion's."""
+    bench = Bench(tmp_path, {}, CopyOptions(verify=1.0, request_size=8 * MiB))
+
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        handle = nbd_client.connect(endpoints[0])
+        for offset in (0, 2 * MiB, 5 * MiB, 7 * MiB):
+            handle.pwrite(os.urandom(64 * KiB), offset)
+        handle.shutdown()
+
+    (copy,) = bench.run(Scripted(script)).copies
+    assert copy.retries == 0
+    digests = Digests(None, SIZE)
+    digests.put(0, memoryview(bench.content()))
+    assert copy.checksum == digests.root()
+    digests.close()
 
 
 # Failures -----------------------------------------------------------------------------------------

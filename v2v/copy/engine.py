@@ -316,7 +316,8 @@ class DiskCopy:
         self._target.tally.add(retries=1)
         self._ledger.forget(wrong)  # a job that dies now must do it again, pass by pass
         for endpoint, extents, phase in self._passes:
-            self._complete(partial(self._copy, endpoint, extents, phase))
+            part = tuple(intersect(extents, wrong))
+            self._complete(partial(self._copy, endpoint, part, phase))
         if wrong := compare(fraction=1.0):
             self._ledger.forget(wrong)
             raise CopyError(

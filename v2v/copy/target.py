@@ -15,7 +15,7 @@ from v2v.copy.fetch import RETRY_SECONDS
 from v2v.copy.ledger import Ledger
 from v2v.copy.plan import Unit
 from v2v.copy.sinks import Feed, FileSink, Sink, SinkLost, StreamingSink
-from v2v.copy.zeroes import pieces
+from v2v.copy.zeroes import pieces, runs
 from v2v.extents import Extent, Ranges, data_bytes, split
 from v2v.types import MiB
 
@@ -121,9 +121,12 @@ class Target:
         self.done([Extent(unit.offset, unit.length)] if whole else unit.extents, data)
 
     def hash(self, unit: Unit, buffer: memoryview) -> None:
-        """Note the digests of whole chunks that were read."""
-        if self.digests is not None:
-            self.digests.put(unit.offset, buffer)
+        """Note the digests of whole chunks that were read; those in gaps were not."""
+        if self.digests is None:
+            return
+        for run in runs(unit.extents):
+            start, end = run[0].offset, run[-1].end
+            self.digests.put(start, buffer[start - unit.offset : end - unit.offset])
 
     def hash_zero(self, extent: Extent) -> None:
         """The same of whole chunks that are known to be zeroes."""

@@ -32,7 +32,7 @@ def pieces(
     if _is_plain(unit, buffer, max(grain, 1), alignment, size):
         return list(unit.extents)
     found: list[Extent] = []
-    for run in _runs(unit.extents):
+    for run in runs(unit.extents):
         start, end = run[0].offset, run[-1].end
         zeroes = _zeroes(run, buffer, unit.offset)
         position = start
@@ -66,7 +66,7 @@ def _is_plain(unit: Unit, buffer: memoryview, grain: int, alignment: int, size: 
     return True
 
 
-def _runs(extents: Sequence[Extent]) -> Iterator[Sequence[Extent]]:
+def runs(extents: Sequence[Extent]) -> Iterator[Sequence[Extent]]:
     """The extents, cut where there are gaps."""
     first = 0
     for index in range(1, len(extents)):
