@@ -188,3 +188,23 @@ def test_values_with_commas_reach_qemu(tmp_path: Path, run: Run) -> None:
     image = qemu_nbd.image_options(path, DiskFormat.QCOW2)
     with qemu_nbd.serve(image, run=run, name="q") as socket:
         assert nbd_client.describe(socket).size == MiB
+
+
+def test_a_flush_that_fails_names_the_server(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(
+        """case $1 in
+get_size) echo 1M ;;
+pread) dd if=/dev/zero count=$3 iflag=count_bytes 2>&- ;;
+can_write|can_flush) exit 0 ;;
+flush) echo ENOSPC no room >&2; exit 1 ;;
+*) exit 2 ;;
+esac
+"""
+    )
+    script.chmod(0o755)
+    with nbdkit.serve("sh", [str(script)], run=run, name="s", read_only=False) as socket:
+        endpoint = nbd_client.describe(socket, read_only=False)
+        with pytest.raises(SourceError, match="No space left") as caught:
+            nbd_client.flush(endpoint)
+    assert caught.value.id == "nbd-flush"

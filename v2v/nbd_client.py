@@ -141,14 +141,22 @@ class ExportReader:
         self._handle.shutdown()
 
 
-def flush(endpoint: Endpoint) -> None:
+def flush(endpoint: Endpoint, *, cancel: Cancel | None = None) -> None:
     """Have the server write out what it was given (NBD_CMD_FLUSH)."""
-    handle = connect(endpoint)
+    handle = connect(endpoint, cancel=cancel)
     try:
         if handle.can_flush():
-            handle.flush()
-    finally:
-        handle.shutdown()
+            wait(handle, handle.aio_flush(), cancel or Cancel())
+    except BaseException as exc:
+        hang_up(handle)
+        if not isinstance(exc, _binding().Error):
+            raise
+        raise SourceError(
+            f"{endpoint.uri}: what was written cannot be flushed: {exc.string}",
+            id="nbd-flush",
+            hint="see the servers' logs in the job's folder",
+        ) from exc
+    handle.shutdown()
 
 
 def wait(handle: nbd.NBD, command: int, cancel: Cancel, stall: float | None = None) -> None:

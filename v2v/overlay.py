@@ -46,7 +46,7 @@ def own_extents(endpoint: Endpoint, index: int, run: Run) -> list[Extent]:
     The rest is as the source has it. The file is looked at without its backing disk, by a server
     of its own: see v2v.nbd_layers. While a guest is being converted the answer may be old.
     """
-    nbd_client.flush(endpoint)  # QEMU keeps the newest of its tables in memory
+    nbd_client.flush(endpoint, cancel=run.cancel)  # QEMU keeps the newest of its tables in memory
     image = qemu_nbd.image_options(overlay_path(index, run), DiskFormat.QCOW2)
     image["force-share"] = "on"  # the server of `open_overlay` has the file locked
     name = f"layers-{index}"
@@ -62,7 +62,7 @@ def settle(endpoint: Endpoint, index: int, run: Run) -> None:
     With cache=unsafe QEMU answers a flush by writing its metadata to the operating system, and
     leaves the fsync to us.
     """
-    nbd_client.flush(endpoint)
+    nbd_client.flush(endpoint, cancel=run.cancel)
     _sync(overlay_path(index, run))
 
 
