@@ -184,7 +184,7 @@ def expected_after(bench: Bench, results: list[bytes], *, wait: bool = True) -> 
         change(endpoints[0], 1)
         trimmed()
         change(endpoints[0], 2)
-        if wait:
+        if wait and "-oo compressed" not in bench.job.output.options:
             bench.moments.wait(StepFinished, "ahead:0")
         change(endpoints[0], 3)
         results.append(read_all(endpoints[0]))
@@ -210,8 +210,9 @@ def test_the_target_is_the_converted_guest(
     assert bench.content() == results[0]
     assert results[0] != before == bench.disk.read_bytes()
     assert copy.verified == verify
-    started = bench.moments.steps(StepStarted, "ahead:0")[0]
-    assert started < bench.moments.steps(StepFinished, "guest")[0]
+    if "-oo compressed" not in words:  # what QEMU compressed is not written over
+        started = bench.moments.steps(StepStarted, "ahead:0")[0]
+        assert started < bench.moments.steps(StepFinished, "guest")[0]
     totals = [event for event in bench.moments.seen if isinstance(event, CopyProgress)]
     assert totals[-1].done == totals[-1].total
 
@@ -247,6 +248,16 @@ def test_without_overlap_nothing_is_copied_before_the_conversion_ended(tmp_path:
     bench.run(expected_after(bench, results, wait=False))
     assert bench.content() == results[0]
     assert bench.moments.steps(StepStarted, "ahead:0") == []
+    converted = bench.moments.steps(StepFinished, "guest")[0]
+    assert bench.moments.steps(StepStarted, "disks")[0] > converted
+
+
+def test_a_compressed_image_is_not_written_before_the_conversion_ended(tmp_path: Path) -> None:
+    """QEMU 7.2 damages compressed clusters of the same run when some of them are written over."""
+    bench = Bench(tmp_path, {**QCOW2, "-oo compressed": ""}, CopyOptions())
+    results: list[bytes] = []
+    bench.run(expected_after(bench, results))
+    assert bench.content() == results[0]
     converted = bench.moments.steps(StepFinished, "guest")[0]
     assert bench.moments.steps(StepStarted, "disks")[0] > converted
 

@@ -79,11 +79,15 @@ def qcow2_sink(
 class CompressedSink(NbdSink):
     """A qcow2 image whose clusters QEMU compresses.
 
-    QEMU refuses to compress a cluster that holds something already, as after a copy that was
-    interrupted; once it is zeroed it does.
+    QEMU refuses to compress a cluster that holds something already; once it is zeroed it does. In
+    an image that an earlier run began that is done first: a refusal comes when a part of the
+    request is written, and to free clusters that the same server has just compressed is what
+    QEMU 7.2 does not always get right.
     """
 
     def write(self, offset: int, buffer: memoryview) -> None:
+        if not self.is_zero:
+            self.zero(offset, len(buffer))
         try:
             super().write(offset, buffer)
         except SinkLost:

@@ -62,7 +62,8 @@ class Copying:
 
     def begin(self) -> None:
         """Copy in the background what the conversion will hardly write any more."""
-        if self._job.copy.overlap and self._thread is None:
+        wanted = self._job.copy.overlap and self._output.can_rewrite
+        if wanted and self._thread is None:
             self._thread = threading.Thread(target=self._in_background, name="copying")
             self._thread.start()
 

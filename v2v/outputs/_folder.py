@@ -67,6 +67,11 @@ class FolderOutput(Output):
 
     options: FolderOptions
 
+    @property
+    def can_rewrite(self) -> bool:  # type: ignore[override]
+        """QEMU 7.2 damages compressed clusters when some of the same run are written over."""
+        return not self.options.compressed
+
     @abstractmethod
     def description(self, hardware: Hardware, disks: Sequence[TargetDisk]) -> bytes:
         """The content of the file that describes the guest; the disks have their final names."""
