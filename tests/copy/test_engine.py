@@ -19,6 +19,7 @@ from v2v.cancel import Cancel
 from v2v.copy import engine
 from v2v.copy.digests import CHUNK, Digests
 from v2v.copy.engine import DiskCopy, Shared, copy_disk, measure
+from v2v.copy.fetch import Fetcher
 from v2v.copy.ledger import Ledger
 from v2v.copy.progress import Progress, Standing
 from v2v.copy.sinks import FileSink, NbdSink, NullSink
@@ -354,6 +355,7 @@ def test_a_target_that_spoils_what_it_is_given(run, image, heals) -> None:
             assert bytes(sink.content) == image.read_bytes()
             assert result.verified == 1.0
             assert result.retries == 1
+            assert any("differed when read back" in note for note in result.notes)
         else:
             with pytest.raises(CopyError) as error:
                 copy(endpoint, sink, digests=digests, verify=1.0)
@@ -365,3 +367,33 @@ def test_a_target_that_spoils_what_it_is_given(run, image, heals) -> None:
 def test_an_empty_disk(run) -> None:
     with serving(run, "memory", "0") as endpoint:
         assert copy(endpoint, NullSink()).size == 0
+
+
+def test_a_gentle_copy_has_little_in_flight_until_it_may_go_on(run, monkeypatch) -> None:
+    """Someone else needs the source: each of two connections asks for one unit at a time."""
+    gentle = threading.Event()
+    gentle.set()
+    asked: list[int] = []
+    fetch = Fetcher.fetch
+
+    def counted(self, filling) -> None:
+        fetch(self, filling)
+        if gentle.is_set():
+            asked.append(self.flying)
+
+    class Ending(NullSink):
+        def write(self, offset: int, buffer: memoryview) -> None:
+            if offset >= 4 * MiB:
+                gentle.clear()
+
+    monkeypatch.setattr(Fetcher, "fetch", counted)
+    with serving(run, "pattern", str(SIZE)) as endpoint:
+        sharing = Shared(
+            CopyOptions(connections=2, requests=16),
+            cancel=Cancel(),
+            progress=Progress(lambda standing: None),
+            gently=gentle.is_set,
+        )
+        result = copy_disk(0, endpoint, Ending(request_size=256 * KiB), sharing)
+    assert result.data == SIZE
+    assert set(asked) == {1}

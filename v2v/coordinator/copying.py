@@ -150,6 +150,7 @@ class Copying:
             cancel=self.run.cancel,
             progress=Progress(tell),
             bandwidth=Bandwidth(options.bandwidth, path=self.run.folder / BANDWIDTH),
+            gently=lambda: not self._converted.is_set(),  # the appliance reads the source too
         )
 
     def _open(

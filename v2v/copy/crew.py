@@ -74,8 +74,12 @@ class Crew:
         stop: Cancel,
         unit: int,
         slow_target: bool,
+        gently: Callable[[], bool],
     ) -> None:
-        """`slow_target`: writes are known to take long, so that writers help from the beginning."""
+        """`slow_target`: writes are known to take long, so that writers help from the beginning.
+
+        While `gently` says so, each reader has one unit in flight only.
+        """
         self._disk = disk
         self._endpoint = endpoint
         self._target = target
@@ -94,6 +98,7 @@ class Crew:
         self._errors: list[BaseException] = []
         self._moved = 0  # bytes
         self._slow_target = slow_target
+        self._gently = gently
         self._writes, self._write_seconds = 0, 0.0
         self._latency = 0.0  # of a read, lately
 
@@ -145,6 +150,8 @@ class Crew:
                 now_rate = (self._moved - moved) / (now - since)
                 moved, since = self._moved, now
                 growing = growing and now_rate >= rate * GAIN
+                if self._gently():
+                    continue
                 if growing and self._latency > SLOW_READ and len(self._readers) < MOST_READERS:
                     rate = now_rate
                     self._start(self._read, self._readers)
@@ -236,7 +243,7 @@ class Crew:
 
     def _top_up(self, fetcher: Fetcher, ordered: deque[Filling | Zero] | None) -> bool:
         """Ask for as much as should be in flight. False: there is no more to ask for."""
-        while fetcher.has_room(self._unit) and not fetcher.full:
+        while self._may_ask(fetcher):
             buffer = self._memory.take(self._unit, owner=self._disk)
             if buffer is None:
                 return True
@@ -257,6 +264,11 @@ class Crew:
                 ordered.append(filling)
             fetcher.fetch(filling)
         return True
+
+    def _may_ask(self, fetcher: Fetcher) -> bool:
+        if fetcher.full or not fetcher.has_room(self._unit):
+            return False
+        return not (self._gently() and fetcher.flying)
 
     def _next(self) -> Step | None:
         with self._lock:

@@ -55,12 +55,15 @@ class Shared:
         progress: Progress,
         bandwidth: Bandwidth | None = None,
         memory: Memory | None = None,
+        gently: Callable[[], bool] = lambda: False,
     ) -> None:
+        """While `gently` says so, somebody else needs the source more, and waits for it."""
         self.options = options
         self.cancel = cancel
         self.progress = progress
         self.bandwidth = bandwidth or Bandwidth(options.bandwidth)
         self.memory = memory or Memory(MEMORY)
+        self.gently = gently
 
 
 def measure(
@@ -128,6 +131,7 @@ class DiskCopy:
         preferred = shared.options.request_size or sink.request_size
         self._is_trial = preferred is None and not is_streaming(sink)
         self._slow_target = False
+        self._notes: list[str] = []
         self._target = Target(
             disk,
             size,
@@ -170,7 +174,7 @@ class DiskCopy:
             write_size=tally.write_size,
             checksum=self._digests.root() if self._digests is not None else None,
             verified=options.verify,
-            notes=tuple(getattr(self._sink, "notes", ())),
+            notes=(*getattr(self._sink, "notes", ()), *self._notes),
         )
 
     def _request_size(self, preferred: int | None) -> int:
@@ -267,6 +271,7 @@ class DiskCopy:
             stop=stop,
             unit=unit,
             slow_target=self._slow_target,
+            gently=self._shared.gently,
         )
 
     def _in_turn(self, todo: Extents) -> Iterator[Iterable[Extent]]:
@@ -312,6 +317,7 @@ class DiskCopy:
         if fraction < 1:
             wrong = compare(fraction=1.0)
         log.warning("disk %d: the target differs at %s; written again", self._disk + 1, wrong)
+        self._notes.append(f"{data_bytes(wrong)} bytes differed when read back; written again")
         self._target.lost()
         self._target.tally.add(retries=1)
         self._ledger.forget(wrong)  # a job that dies now must do it again, pass by pass
