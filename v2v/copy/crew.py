@@ -94,7 +94,6 @@ class Crew:
         self._full: queue.SimpleQueue[Filling | None] = queue.SimpleQueue()
         self._readers: list[threading.Thread] = []
         self._writers: list[threading.Thread] = []
-        self._idle_writers = 0
         self._errors: list[BaseException] = []
         self._moved = 0  # bytes
         self._slow_target = slow_target
@@ -169,7 +168,7 @@ class Crew:
     def _add_writers(self) -> None:
         sink = self._target.sink
         most = 0 if sink.ordered else min(sink.workers, MOST_WRITERS)
-        while len(self._readers) + len(self._writers) < most and not self._stop.cancelled:
+        while len(self._writers) < most and not self._stop.cancelled:
             self._start(self._write, self._writers)
 
     def _start(self, work: Callable[[], None], threads: list[threading.Thread]) -> None:
@@ -300,10 +299,7 @@ class Crew:
         if not fetcher.full:
             return False
         filling = fetcher.full.popleft()
-        with self._lock:
-            give = self._idle_writers > 0
-            self._idle_writers -= give
-        if give:
+        if self._writers:
             self._full.put(filling)
         else:
             self._put(filling)
@@ -327,12 +323,7 @@ class Crew:
     # Writing -------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        while True:
-            with self._lock:
-                self._idle_writers += 1
-            filling = self._full.get()
-            if filling is None:
-                return
+        while (filling := self._full.get()) is not None:
             self._stop.check()
             self._put(filling)
 
