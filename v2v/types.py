@@ -67,15 +67,27 @@ class Machine(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Checksum:
+    """What the source says the content of a disk amounts to; checked while the disk is read."""
+
+    algorithm: str  # as hashlib names it
+    digest: str  # lower-case hexadecimal
+    enforced: bool = True  # a difference is an error, rather than a warning
+
+
+@dataclass(frozen=True, slots=True)
 class SourceDisk:
     """One disk of the source VM. Durable: no server runs behind it yet."""
 
-    location: str  # absolute path or URI
+    location: str  # absolute path or URI; of an archive, when the disk lies in one
     format: DiskFormat
     size: int | None = None  # virtual size; None when only a running server can tell
     controller: str | None = None  # scsi, nvme, sata, ide, virtio; None when unknown
     details: dict[str, str] = field(default_factory=dict)  # what else its input needs to serve it
     files: tuple[str, ...] = ()  # local files that hold it, backing files too: never to be replaced
+    boot_order: int | None = None  # from 1; None when the source does not say
+    serial: str | None = None  # as the guest sees it
+    checksum: Checksum | None = None  # of the content that the guest sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,27 @@ class Nic:
     network: str = "default"
     model: str | None = None  # the source's model: vmxnet3, e1000, ...
     name: str | None = None
+    slot: int | None = None  # VMware's PCI slot number: the 192 of ens192
+    connected: bool = True  # False: the cable is unplugged when the VM starts
+
+
+@dataclass(frozen=True, slots=True)
+class Removable:
+    """A drive whose medium can be taken out; the target gets it empty."""
+
+    kind: str  # cdrom or floppy
+    controller: str | None = None  # as SourceDisk.controller
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """What the guest sees of its processor. None: the source does not say."""
+
+    model: str | None = None  # as libvirt names it
+    vendor: str | None = None
+    sockets: int | None = None
+    cores: int | None = None  # per socket
+    threads: int | None = None  # per core
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +137,20 @@ class Source:
     tpm: bool = False
     genid: str | None = None
     hypervisor: str | None = None
+    uuid: str | None = None
+    description: str | None = None  # what the VM's owner wrote about it
+    osinfo: str | None = None  # what the source says is installed: libosinfo's URI, VMware's name
+    machine: str | None = None  # libvirt's or QEMU's name: q35, pc-i440fx-7.2
+    cpu: Cpu = Cpu()
+    features: tuple[str, ...] = ()  # of the machine, as libvirt names them: acpi, apic, pae
+    rtc_utc: bool | None = None  # the clock runs in UTC, rather than local time
+    nvram: str | None = None  # the file with the UEFI variables
+    display: str | None = None  # vnc, spice, window, ...
+    video: str | None = None  # libvirt's name of the graphics card
+    sound: str | None = None  # libvirt's name of the sound card
+    vsock: bool = False
+    removables: tuple[Removable, ...] = ()
+    snapshots: tuple[str, ...] = ()  # names of those that the VM has, oldest first
 
 
 # What conversion found and did --------------------------------------------------------------------

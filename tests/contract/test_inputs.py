@@ -17,7 +17,8 @@ from tests.contract.input_suite import ContentSuite, InputCase, InputSuite
 from tests.fakes.disks import disk_content
 from tests.fakes.http_server import serve_folder
 from v2v import registry
-from v2v.inputs.disk import DiskInput, DiskOptions
+from v2v.inputs._plain import ImageOptions
+from v2v.inputs.disk import DiskInput
 from v2v.types import DiskFormat, GiB
 
 FORMATS = {
@@ -91,7 +92,7 @@ def disk_case(kind: str, folder: Path) -> InputCase:
     content = disk_content() + (b"tail" * 50 if kind == "odd-size" else b"")
     path = make(folder / "vm", kind, content)
     return InputCase(
-        DiskInput(DiskOptions(), [str(path)]),
+        DiskInput(ImageOptions(), [str(path)]),
         [content],
         name="guest,a" if kind == "comma" else "guest",
         sources=[path.parent],
@@ -118,7 +119,7 @@ class TestTwoDisks(InputSuite):
         first = make(tmp_path / "a", "qcow2", disk_content(1))
         second = make(tmp_path / "b", "vmdk-streamOptimized", disk_content(2))
         return InputCase(
-            DiskInput(DiskOptions(), [str(first), str(second)]),
+            DiskInput(ImageOptions(), [str(first), str(second)]),
             [disk_content(1), disk_content(2)],
             name="guest",
             sources=[tmp_path / "a", tmp_path / "b"],
@@ -130,7 +131,7 @@ def web_case(kind: str, folder: Path) -> Iterator[InputCase]:
     path = make(folder / "vm", kind, disk_content())
     with serve_folder(path.parent) as address:
         yield InputCase(
-            DiskInput(DiskOptions(), [f"{address}/{quote(path.name)}"]),
+            DiskInput(ImageOptions(), [f"{address}/{quote(path.name)}"]),
             [disk_content()],
             name="guest",
             sources=[path.parent],
@@ -164,7 +165,7 @@ class TestNbd(InputSuite):
         socket = tmp_path / "s"
         with detached_nbdkit(path, socket):
             yield InputCase(
-                DiskInput(DiskOptions(format=request.param), [f"nbd+unix:///?socket={socket}"]),
+                DiskInput(ImageOptions(format=request.param), [f"nbd+unix:///?socket={socket}"]),
                 [disk_content()],
                 name="unknown",
                 sources=[path.parent],

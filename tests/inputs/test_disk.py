@@ -25,7 +25,8 @@ from v2v.cancel import Cancel
 from v2v.errors import V2VError
 from v2v.events import Event, Warned
 from v2v.image.in_use import FLOCK, QEMU_WRITE_LOCK
-from v2v.inputs.disk import DiskInput, DiskOptions, guest_name
+from v2v.inputs._plain import ImageOptions, guest_name
+from v2v.inputs.disk import DiskInput
 from v2v.run import Run
 from v2v.types import DiskFormat, GiB, MiB
 
@@ -38,7 +39,7 @@ def disk(tmp_path: Path) -> Path:
 
 
 def read(run: Run, *words: object, **given: object) -> object:
-    return DiskInput(DiskOptions(**given), [str(w) for w in words]).read_source(run)  # type: ignore[arg-type]
+    return DiskInput(ImageOptions(**given), [str(w) for w in words]).read_source(run)  # type: ignore[arg-type]
 
 
 def refused(run: Run, id: str, *words: object, **given: object) -> V2VError:
@@ -78,7 +79,7 @@ def test_the_guest_is_named_after_its_first_disk(word: str, name: str) -> None:
 
 def test_options_come_from_the_command_line() -> None:
     given = {"-if": "qcow2", "-io allow-backing": "/a:/b/c"}
-    parsed = options.parse(DiskOptions, given, module="-i disk")
+    parsed = options.parse(ImageOptions, given, module="-i disk")
     assert parsed.format == DiskFormat.QCOW2
     assert parsed.allow_backing == (Path("/a"), Path("/b/c"))
 
@@ -178,7 +179,7 @@ def test_allowed_backing_file_is_served(run: Run, disk: Path, tmp_path: Path) ->
     top = tmp_path / "vm" / "top.qcow2"
     qemu_img("create", "-f", "qcow2", "-F", "raw", "-b", disk, top)
     refused(run, "image-names-other-file", top)
-    allowed = DiskInput(DiskOptions(allow_backing=(Path("/nowhere"), disk)), [str(top)])
+    allowed = DiskInput(ImageOptions(allow_backing=(Path("/nowhere"), disk)), [str(top)])
     with allowed.serve(allowed.read_source(run), run) as (endpoint,):
         handle = nbd_client.connect(endpoint)
         assert bytes(handle.pread(MiB, MiB)) == disk_content()[MiB : 2 * MiB]
@@ -190,7 +191,7 @@ def test_image_that_turned_hostile_after_it_was_read_is_not_served(
 ) -> None:
     path = tmp_path / "a.qcow2"
     qemu_img("create", "-f", "qcow2", path, 6 * MiB)
-    one = DiskInput(DiskOptions(), [str(path)])
+    one = DiskInput(ImageOptions(), [str(path)])
     source = one.read_source(run)
     path.unlink()
     qemu_img("create", "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", path, 6 * MiB)
@@ -213,7 +214,7 @@ def test_damaged_packed_file(run: Run, tmp_path: Path, pack) -> None:
 def test_cut_packed_file(run: Run, tmp_path: Path, pack) -> None:
     """It is told when it is read or, where only unpacking it all can tell, when it is served."""
     (tmp_path / "a").write_bytes(pack(disk_content())[: 2 * MiB // 3])
-    one = DiskInput(DiskOptions(), [str(tmp_path / "a")])
+    one = DiskInput(ImageOptions(), [str(tmp_path / "a")])
     with pytest.raises(V2VError) as caught, one.serve(one.read_source(run), run):
         pass
     assert caught.value.id in ("image-packed-damaged", "source-serve")
@@ -288,7 +289,7 @@ def loop_device(disk: Path) -> Iterator[Path]:
 
 
 def test_block_device(run: Run, loop_device: Path) -> None:
-    one = DiskInput(DiskOptions(), [str(loop_device)])
+    one = DiskInput(ImageOptions(), [str(loop_device)])
     source = one.read_source(run)
     assert source.disks[0].size == len(disk_content())
     with one.serve(source, run) as (endpoint,):
@@ -320,7 +321,7 @@ def test_nbd_server_that_is_not_there(run: Run, tmp_path: Path) -> None:
 def test_server_that_does_not_speak_nbd(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("v2v.inputs.disk.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("v2v.inputs._images.CONNECT_SECONDS", 0.2)
     with serve_folder(tmp_path) as address:
         refused(run, "nbd-unreachable", address.replace("http", "nbd"))
 
@@ -334,7 +335,7 @@ def test_nbd_server_for_one_client_is_read_by_several(
     argv = ["qemu-nbd", "--persistent", "--shared=1", "--format=raw", f"--socket={address}"]
     with process.server([*argv, f"--pid-file={pid_file}", str(disk)], log_file=log) as server:
         process.wait_until_ready(pid_file, server, log, cancel=Cancel(), seconds=30)
-        input_ = DiskInput(DiskOptions(), [f"nbd+unix:///?socket={address}"])
+        input_ = DiskInput(ImageOptions(), [f"nbd+unix:///?socket={address}"])
         source = input_.read_source(run)
         with input_.serve(source, run) as (endpoint,):
             handles = [nbd_client.connect(endpoint, seconds=30) for _ in range(3)]
@@ -386,7 +387,7 @@ def test_only_a_plain_raw_file_may_be_read_directly(
         qemu_img("convert", "-f", "raw", "-O", "qcow2", disk, path)
     else:
         path.write_bytes(disk.read_bytes() + b"end" * (kind == "odd size"))
-    input_ = DiskInput(DiskOptions(), [str(path)])
+    input_ = DiskInput(ImageOptions(), [str(path)])
     source = input_.read_source(run)
     with input_.serve(source, run) as (endpoint,):
         assert endpoint.file == (path if direct else None)
@@ -416,7 +417,7 @@ def test_password_from_a_file(run: Run, disk: Path, tmp_path: Path) -> None:
     with serve_folder(disk.parent, login=("joe", "geheim")) as address:
         url = address.replace("//", "//joe@") + "/disk.img"
         assert "401" in str(refused(run, "http-unreachable", url))
-        one = DiskInput(DiskOptions(password_file=word), [url])
+        one = DiskInput(ImageOptions(password_file=word), [url])
         source = one.read_source(run)
         with one.serve(source, run) as (endpoint,):
             assert endpoint.size == len(disk_content())
@@ -434,7 +435,7 @@ def test_missing_tool_names_its_package(
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "setpriv").symlink_to(str(shutil.which("setpriv")))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    one = DiskInput(DiskOptions(), [str(disk)])
+    one = DiskInput(ImageOptions(), [str(disk)])
     with pytest.raises(V2VError) as caught, one.serve(one.read_source(run), run):
         pass
     assert caught.value.id == "tool-missing"

@@ -1,0 +1,198 @@
+"""Disk images as source disks, wherever they are: what they are, and how they are served."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from v2v import nbd_client
+from v2v.endpoint import Endpoint
+from v2v.errors import SourceError, UsageError
+from v2v.image import Image, check_raw, read_image, read_remote
+from v2v.image.in_use import check_not_written
+from v2v.image.magic import HEAD, SECTOR, image_format
+from v2v.image.reader import FileReader, Reader
+from v2v.inputs._http import HttpReader, split_user
+from v2v.inputs._packed import unpacked_head
+from v2v.inputs._serve import ONE_CONNECTION, is_uri, serve_disk
+from v2v.options import did_you_mean
+from v2v.run import Run
+from v2v.types import DiskFormat, SourceDisk
+
+NBD_SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
+HTTP_SCHEMES = ("http", "https")
+SCHEMES = (*NBD_SCHEMES, *HTTP_SCHEMES)
+CONNECT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How images may be read. `format` None: the content tells. `strict` refuses a raw disk that
+    shows no sign of being one."""
+
+    format: DiskFormat | None = None
+    allowed: tuple[Path, ...] = ()  # files and folders elsewhere that they may refer to
+    password_file: Path | None = None
+    strict: bool = False
+
+
+def read_disk(word: str, access: Access, run: Run) -> SourceDisk:
+    """The disk that a path or a URI names. Starts no server of ours."""
+    if not is_uri(word):
+        return read_file(Path(word).expanduser().absolute(), access, run)
+    scheme = word.partition("://")[0].lower()
+    if scheme in NBD_SCHEMES:
+        return read_nbd(word, access, run)
+    if scheme in HTTP_SCHEMES:
+        return read_http(word, access, run)
+    raise UsageError(
+        f"{word}: {scheme}:// is not supported",
+        id="uri-scheme",
+        hint=did_you_mean(scheme, SCHEMES) or f"supported are {', '.join(SCHEMES)}",
+    )
+
+
+@contextmanager
+def serve_disks(
+    disks: Sequence[SourceDisk], access: Access, run: Run
+) -> Iterator[Sequence[Endpoint]]:
+    """Serve them read-only, in their order. Of `access` only what opening needs is looked at."""
+    with ExitStack() as stack:
+        yield tuple(
+            stack.enter_context(
+                serve_disk(
+                    disk,
+                    index,
+                    run,
+                    allowed=access.allowed,
+                    password_file=access.password_file,
+                )
+            )
+            for index, disk in enumerate(disks)
+        )
+
+
+def read_file(path: Path, access: Access, run: Run) -> SourceDisk:
+    check_file(path)
+    image = read_image(path, access.format, allowed=access.allowed)
+    for file in image.files:
+        check_not_written(file)
+    with FileReader(path) as reader:
+        disk = checked(image, reader, access, run, location=str(path))
+    details = {**disk.details, "modified": modified(image)}
+    return replace(disk, details=details, files=tuple(map(str, image.files)))
+
+
+def read_http(url: str, access: Access, run: Run) -> SourceDisk:
+    split_user(url)
+    reader = HttpReader(url, access.password_file)
+    disk = checked(read_remote(reader, access.format), reader, access, run)
+    told = {"modified": reader.version} if reader.version else {}
+    return replace(disk, details={**disk.details, **told})
+
+
+def read_nbd(uri: str, access: Access, run: Run) -> SourceDisk:
+    """An export is the disk itself, hence raw, unless the user says that it holds an image."""
+    uri = absolute_socket(uri)
+    endpoint = nbd_client.describe(uri=uri, cancel=run.cancel, seconds=CONNECT_SECONDS)
+    with nbd_client.ExportReader(endpoint, uri) as reader:
+        head = reader.read(0, HEAD)
+        inside = image_format(head, b"")
+        if inside and access.format is None:
+            raise SourceError(
+                f"{uri} holds a {inside} image, not the disk itself",
+                id="nbd-holds-image",
+                hint=f"-if {inside} reads the image; -if raw takes it as it is",
+            )
+        image = read_remote(reader, access.format or DiskFormat.RAW)
+        disk = checked(image, reader, access, run)
+    told = {} if endpoint.multi_conn else {ONE_CONNECTION: "yes"}
+    return replace(disk, details={**disk.details, **told})
+
+
+def checked(
+    image: Image, reader: Reader, access: Access, run: Run, *, location: str | None = None
+) -> SourceDisk:
+    """What the image was found to be, as a disk; what is no disk is refused."""
+    location = location or image.location
+    format, size, details = image.format, image.size, {}
+    head = reader.read(0, HEAD)
+    if image.packed:
+        details["packed"] = image.packed
+        head = unpacked_head(reader, image.packed)
+        format = access.format or image_format(head, b"") or DiskFormat.RAW
+    elif format == DiskFormat.RAW and access.format is None:
+        check_raw(reader, head, strict=access.strict)
+    if size == 0:
+        raise empty(location)
+    if format == DiskFormat.RAW and size and size % SECTOR:
+        run.warn(
+            f"{location} has {size} bytes, not a multiple of {SECTOR}: "
+            "its end is filled up with zeroes",
+            id="source-padded",
+            hint="was it copied completely?",
+        )
+    return SourceDisk(location, format, size, details=details)
+
+
+def absolute_socket(uri: str) -> str:
+    """An NBD URI whose Unix socket does not depend on the current folder."""
+    parts = urlsplit(uri)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if "socket" not in query or query["socket"].startswith("/"):
+        return uri
+    query["socket"] = str(Path(query["socket"]).absolute())
+    return urlunsplit(parts._replace(query=urlencode(query, safe="/")))
+
+
+def modified(image: Image) -> str:
+    """Which files the image has and when each was last written: `resume` sees one that changed.
+
+    The newest alone would not do: a file put in place of another may be older than the rest.
+    """
+    files = [file.stat() for file in image.files if file.is_file()]
+    return " ".join(f"{file.st_mtime_ns}/{file.st_size}/{file.st_ino}" for file in files)
+
+
+def check_file(path: Path) -> None:
+    """Refuse by name and kind alone, before anything is opened: opening a FIFO would hang."""
+    try:
+        str(path).encode()
+        mode = path.stat().st_mode
+    except UnicodeEncodeError as exc:
+        shown = str(path).encode(errors="replace").decode()
+        raise SourceError(f"{shown}: the name is not UTF-8", id="source-name") from exc
+    except FileNotFoundError as exc:
+        raise SourceError(
+            f"{path}: no such file", id="source-missing", hint="is the path right?"
+        ) from exc
+    except OSError as exc:
+        raise SourceError(
+            f"{path}: cannot be read: {exc.strerror}",
+            id="source-unreadable",
+            hint="run v2v as a user that may read it",
+        ) from exc
+    if stat.S_ISDIR(mode):
+        raise SourceError(
+            f"{path} is a folder", id="source-not-a-file", hint="give the disk images in it"
+        )
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise SourceError(
+            f"{path} is neither a file nor a block device",
+            id="source-not-a-file",
+            hint="give a disk image",
+        )
+    if stat.S_ISREG(mode) and path.stat().st_size == 0:
+        raise empty(str(path))
+
+
+def empty(location: str) -> SourceError:
+    return SourceError(
+        f"{location} is empty",
+        id="image-empty",
+        hint="was it copied completely? is it the right file?",
+    )
