@@ -9,7 +9,7 @@ from v2v.types import DiskFormat
 
 @dataclass(frozen=True, slots=True)
 class OvfDisk:
-    """What a descriptor says of one disk. The strings are hostile: `href` may be any path or URL."""
+    """What a descriptor says of one disk. Its strings are hostile: `href` may be any path."""
 
     href: str  # of the file, as it is written; never empty
     format: DiskFormat | None = None  # a hint only: the content decides
