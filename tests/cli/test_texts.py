@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from v2v.api import Result
 from v2v.cli import inspect, summary
@@ -14,7 +17,9 @@ from v2v.types import (
     BlockBus,
     BootEvidence,
     Change,
+    Checksum,
     ConvertedGuest,
+    Cpu,
     DiskFormat,
     Finding,
     Firmware,
@@ -25,6 +30,7 @@ from v2v.types import (
     Machine,
     NetModel,
     Nic,
+    Removable,
     Source,
     SourceDisk,
     TargetDisk,
@@ -94,11 +100,132 @@ def test_source() -> None:
         (SourceDisk("/srv/web.vmdk", DiskFormat.VMDK, size=20 * GiB, controller="scsi"),),
         nics=(Nic(mac="52:54:00:00:00:01", model="vmxnet3"),),
     )
-    text = summary.source_text(source)
-    assert "name:        web" in text
-    assert "  1. /srv/web.vmdk (vmdk, 20 GiB, on scsi)" in text
-    assert "  1. 52:54:00:00:00:01 on network default (vmxnet3)" in text
+    assert (
+        summary.source_text(source)
+        == """\
+name:        web
+memory:      2 GiB
+vCPUs:       1
+firmware:    told from the disks
+disks:
+  1. /srv/web.vmdk (vmdk, 20 GiB, on scsi)
+network cards:
+  1. 52:54:00:00:00:01 on network default (vmxnet3)"""
+    )
     assert json.loads(summary.json_text(source))["disks"][0]["size"] == 20 * GiB
+
+
+FULL = Source(
+    name="web",
+    input="ova",
+    disks=(
+        SourceDisk(
+            "/srv/web.ova",
+            DiskFormat.VMDK,
+            size=20 * GiB,
+            controller="scsi",
+            details={"member": "disk1.vmdk", "offset": "512"},
+            boot_order=1,
+            serial="6000",
+            checksum=Checksum("sha256", "ab" * 32),
+        ),
+        SourceDisk("/srv/data", DiskFormat.RAW, checksum=Checksum("md5", "cd", enforced=False)),
+    ),
+    nics=(
+        Nic("00:50:56:00:00:01", network="VM Network", model="vmxnet3", slot=192),
+        Nic(None, "bridge", "br0", connected=False),
+    ),
+    memory=8 * GiB,
+    vcpus=8,
+    firmware=Firmware.UEFI,
+    secure_boot=True,
+    tpm=True,
+    genid="12345678-1234-1234-1234-123456789abc",
+    hypervisor="vmware",
+    uuid="564d5e1f-0000-1111-2222-333344445555",
+    description="The shop's web server\nAsk Ann before it is stopped",
+    osinfo="debian12_64Guest",
+    machine="vmx-19",
+    cpu=Cpu("Skylake-Server", "Intel", 2, 4, 1),
+    features=("acpi", "apic"),
+    rtc_utc=True,
+    nvram="/srv/web.nvram",
+    display="vnc",
+    video="vmvga",
+    sound="ich6",
+    vsock=True,
+    removables=(Removable("cdrom", "sata"), Removable("floppy")),
+    snapshots=("before update", "after"),
+)
+
+
+def test_all_that_a_source_can_tell() -> None:
+    assert (
+        summary.source_text(FULL)
+        == f"""\
+name:        web
+description: The shop's web server ...
+uuid:        564d5e1f-0000-1111-2222-333344445555
+hypervisor:  vmware
+system:      debian12_64Guest
+memory:      8 GiB
+vCPUs:       8 (2 sockets, 4 cores, 1 thread)
+CPU:         Intel Skylake-Server
+machine:     vmx-19
+firmware:    uefi
+secure boot: yes
+TPM:         yes
+NVRAM:       /srv/web.nvram
+clock:       UTC
+features:    acpi, apic
+genid:       12345678-1234-1234-1234-123456789abc
+display:     vnc
+video:       vmvga
+sound:       ich6
+vsock:       yes
+snapshots:   before update, after
+disks:
+  1. /srv/web.ova, disk1.vmdk (vmdk, 20 GiB, on scsi, boot order 1, serial 6000, sha256 {"ab" * 32})
+  2. /srv/data (raw, md5 cd, not enforced)
+removable drives:
+  1. cdrom (on sata)
+  2. floppy
+network cards:
+  1. 00:50:56:00:00:01 on network VM Network (vmxnet3, slot 192)
+  2. no MAC on bridge br0 (unplugged)"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"nics": None}, "  the source does not tell"),
+        ({"nics": ()}, "  none"),
+        ({"cpu": Cpu(cores=4)}, "vCPUs:       8 (4 cores)"),
+        ({"cpu": Cpu(model="qemu64")}, "CPU:         qemu64"),
+        ({"rtc_utc": False}, "clock:       local time"),
+        ({"description": "x" * 200}, f"description: {'x' * 70} ..."),
+        ({"description": "\n one line \n"}, "description: one line"),
+    ],
+)
+def test_what_a_source_tells_in_part(changes: dict[str, Any], line: str) -> None:
+    assert line in summary.source_text(replace(FULL, **changes)).split("\n")
+
+
+def test_a_hostile_source_stays_on_its_lines() -> None:
+    evil = "a\r\x1b[2J\nname:        other\u202e"
+    source = replace(
+        FULL,
+        **dict.fromkeys(("name", "description", "uuid", "machine", "nvram", "sound"), evil),
+        features=(evil,),
+        snapshots=(evil,),
+        removables=(Removable(evil, evil),),
+        nics=(Nic(evil, evil, evil, evil),),
+        disks=(SourceDisk(evil, DiskFormat.RAW, serial=evil, details={"member": evil}),),
+    )
+    text = summary.source_text(source)
+    assert not set("\r\x1b\u202e") & set(text)
+    assert len(text.split("\n")) == 27
 
 
 CONVERTED = ConvertedGuest(
