@@ -52,6 +52,22 @@ class FileReader:
         os.close(self._fd)
 
 
+class SliceReader:
+    """`length` bytes of another reader from `offset`, which must be there."""
+
+    def __init__(self, reader: Reader, offset: int, length: int, name: str) -> None:
+        self.name = name
+        self.size = length
+        self._reader, self._offset = reader, offset
+        if offset + length > reader.size:
+            raise truncated(reader, name, offset + length)
+
+    def read(self, offset: int, length: int) -> bytes:
+        if offset < 0 or offset >= self.size:
+            return b""
+        return self._reader.read(self._offset + offset, min(length, self.size - offset))
+
+
 def corrupt(reader: Reader, what: str) -> SourceError:
     return SourceError(
         f"{reader.name}: corrupt image: {what}",

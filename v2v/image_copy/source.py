@@ -14,11 +14,12 @@ from v2v.image.magic import HEAD, SECTOR
 from v2v.image_copy.state import Request
 from v2v.image_copy.targets import anchored_uri
 from v2v.input import Input
+from v2v.inputs._details import is_plain
 from v2v.job import ModuleChoice
 from v2v.nbd_client import ExportReader
 from v2v.options import anchored
 from v2v.run import Run
-from v2v.types import DiskFormat, Source, SourceDisk
+from v2v.types import Source, SourceDisk
 
 INPUT = "disk"  # the input that reads images of every kind
 
@@ -40,8 +41,7 @@ def open_source(request: Request, run: Run) -> Iterator[tuple[Source, Endpoint]]
 
 def _export(disk: SourceDisk, run: Run) -> Endpoint | None:
     """A raw disk behind an NBD server is read from there, without a server of ours in between."""
-    raw = disk.format is DiskFormat.RAW and "packed" not in disk.details
-    if not raw or not disk.location.startswith("nbd"):
+    if not is_plain(disk) or not disk.location.startswith("nbd"):
         return None
     endpoint = nbd_client.describe(uri=disk.location, cancel=run.cancel)
     return endpoint if endpoint.size % SECTOR == 0 else None  # ours fills up the last sector

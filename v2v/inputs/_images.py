@@ -15,10 +15,11 @@ from v2v.errors import SourceError, UsageError
 from v2v.image import Image, check_raw, read_image, read_remote
 from v2v.image.in_use import check_not_written
 from v2v.image.magic import HEAD, SECTOR, image_format
-from v2v.image.reader import FileReader, Reader
+from v2v.image.reader import FileReader, Reader, SliceReader
+from v2v.inputs._details import MODIFIED, ONE_CONNECTION, PACKED, Slice, is_uri
 from v2v.inputs._http import HttpReader, split_user
 from v2v.inputs._packed import unpacked_head
-from v2v.inputs._serve import ONE_CONNECTION, is_uri, serve_disk
+from v2v.inputs._serve import serve_disk
 from v2v.options import did_you_mean
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
@@ -40,15 +41,15 @@ class Access:
     strict: bool = False
 
 
-def read_disk(word: str, access: Access, run: Run) -> SourceDisk:
-    """The disk that a path or a URI names. Starts no server of ours."""
+def read_disk(word: str, access: Access, run: Run, *, part: Slice | None = None) -> SourceDisk:
+    """The disk that a path or a URI names, or that lies in a part of it. Starts no server."""
     if not is_uri(word):
-        return read_file(Path(word).expanduser().absolute(), access, run)
+        return read_file(Path(word).expanduser().absolute(), access, run, part=part)
     scheme = word.partition("://")[0].lower()
     if scheme in NBD_SCHEMES:
-        return read_nbd(word, access, run)
+        return read_nbd(word, access, run, part=part)
     if scheme in HTTP_SCHEMES:
-        return read_http(word, access, run)
+        return read_http(word, access, run, part=part)
     raise UsageError(
         f"{word}: {scheme}:// is not supported",
         id="uri-scheme",
@@ -76,62 +77,76 @@ def serve_disks(
         )
 
 
-def read_file(path: Path, access: Access, run: Run) -> SourceDisk:
+def read_file(path: Path, access: Access, run: Run, *, part: Slice | None = None) -> SourceDisk:
     check_file(path)
-    image = read_image(path, access.format, allowed=access.allowed)
-    for file in image.files:
-        check_not_written(file)
-    with FileReader(path) as reader:
-        disk = checked(image, reader, access, run, location=str(path))
-    details = {**disk.details, "modified": modified(image)}
+    with FileReader(path) as file:
+        reader = sliced(file, str(path), part)
+        if part:  # it may name no other file: whose folder would be the archive's
+            image = replace(read_remote(reader, access.format), files=(path.resolve(),))
+        else:
+            image = read_image(path, access.format, allowed=access.allowed)
+        for one in image.files:
+            check_not_written(one)
+        disk = checked(image, reader, access, run, str(path), part)
+    details = {**disk.details, MODIFIED: modified(image)}
     return replace(disk, details=details, files=tuple(map(str, image.files)))
 
 
-def read_http(url: str, access: Access, run: Run) -> SourceDisk:
+def read_http(url: str, access: Access, run: Run, *, part: Slice | None = None) -> SourceDisk:
     split_user(url)
-    reader = HttpReader(url, access.password_file)
-    disk = checked(read_remote(reader, access.format), reader, access, run)
-    told = {"modified": reader.version} if reader.version else {}
+    whole = HttpReader(url, access.password_file)
+    reader = sliced(whole, url, part)
+    disk = checked(read_remote(reader, access.format), reader, access, run, url, part)
+    told = {MODIFIED: whole.version} if whole.version else {}
     return replace(disk, details={**disk.details, **told})
 
 
-def read_nbd(uri: str, access: Access, run: Run) -> SourceDisk:
+def read_nbd(uri: str, access: Access, run: Run, *, part: Slice | None = None) -> SourceDisk:
     """An export is the disk itself, hence raw, unless the user says that it holds an image."""
     uri = absolute_socket(uri)
     endpoint = nbd_client.describe(uri=uri, cancel=run.cancel, seconds=CONNECT_SECONDS)
-    with nbd_client.ExportReader(endpoint, uri) as reader:
-        head = reader.read(0, HEAD)
-        inside = image_format(head, b"")
+    with nbd_client.ExportReader(endpoint, uri) as export:
+        reader = sliced(export, uri, part)
+        inside = image_format(reader.read(0, HEAD), b"")
         if inside and access.format is None:
             raise SourceError(
-                f"{uri} holds a {inside} image, not the disk itself",
+                f"{reader.name} holds a {inside} image, not the disk itself",
                 id="nbd-holds-image",
                 hint=f"-if {inside} reads the image; -if raw takes it as it is",
             )
         image = read_remote(reader, access.format or DiskFormat.RAW)
-        disk = checked(image, reader, access, run)
+        disk = checked(image, reader, access, run, uri, part)
     told = {} if endpoint.multi_conn else {ONE_CONNECTION: "yes"}
     return replace(disk, details={**disk.details, **told})
 
 
+def sliced(reader: Reader, location: str, part: Slice | None) -> Reader:
+    return SliceReader(reader, part.offset, part.length, part.name(location)) if part else reader
+
+
 def checked(
-    image: Image, reader: Reader, access: Access, run: Run, *, location: str | None = None
+    image: Image,
+    reader: Reader,
+    access: Access,
+    run: Run,
+    location: str,
+    part: Slice | None = None,
 ) -> SourceDisk:
     """What the image was found to be, as a disk; what is no disk is refused."""
-    location = location or image.location
-    format, size, details = image.format, image.size, {}
+    format, size = image.format, image.size
+    details = part.details() if part else {}
     head = reader.read(0, HEAD)
     if image.packed:
-        details["packed"] = image.packed
+        details[PACKED] = image.packed
         head = unpacked_head(reader, image.packed)
         format = access.format or image_format(head, b"") or DiskFormat.RAW
     elif format == DiskFormat.RAW and access.format is None:
         check_raw(reader, head, strict=access.strict)
     if size == 0:
-        raise empty(location)
+        raise empty(reader.name)
     if format == DiskFormat.RAW and size and size % SECTOR:
         run.warn(
-            f"{location} has {size} bytes, not a multiple of {SECTOR}: "
+            f"{reader.name} has {size} bytes, not a multiple of {SECTOR}: "
             "its end is filled up with zeroes",
             id="source-padded",
             hint="was it copied completely?",

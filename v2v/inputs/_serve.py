@@ -13,18 +13,37 @@ from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, V2VError
 from v2v.image import format_options, qemu_options, read_image, read_remote
 from v2v.image.magic import SECTOR
+from v2v.image.reader import FileReader, SliceReader
+from v2v.inputs._details import (
+    LENGTH,
+    MEMBER,
+    MODIFIED,
+    OFFSET,
+    ONE_CONNECTION,
+    PACKED,
+    is_plain,
+    is_uri,
+    shown,
+    slice_of,
+)
 from v2v.inputs._http import split_user
 from v2v.process import ToolError
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
 
+__all__ = [
+    "LENGTH",
+    "MEMBER",
+    "MODIFIED",
+    "OFFSET",
+    "ONE_CONNECTION",
+    "PACKED",
+    "is_uri",
+    "serve_disk",
+]
+
 # What an NBD address calls it, and nbdkit's nbd plugin.
 TLS_FILES = {"tls-psk-file": "tls-psk", "tls-certificates": "tls-certificates"}
-
-
-# SourceDisk.details: an NBD server that does not promise to take several clients at a time. The
-# overlay and the copy both read the source; qemu-nbd lets a second client wait for the first.
-ONE_CONNECTION = "one-connection"
 
 
 @contextmanager
@@ -38,8 +57,8 @@ def serve_disk(
 ) -> Iterator[Endpoint]:
     """Serve a local file, a block device or a URI. The format inside is `disk.format`.
 
-    `disk.details["packed"]` is gzip or xz for a compressed file. Sizes are multiples of 512: a raw
-    disk that is not is padded with zeroes. `allowed`: see v2v.image.read_image.
+    `disk.details`: see v2v.inputs._details. Sizes are multiples of 512: a raw disk that is not is
+    padded with zeroes. `allowed`: see v2v.image.read_image.
     """
     name = f"source-{index}"
     with ExitStack() as stack:
@@ -51,8 +70,7 @@ def serve_disk(
                     name += f"-{disk.format}"
                     socket = stack.enter_context(qemu_nbd.serve(options, run=run, name=name))
             else:
-                image = read_image(Path(disk.location), disk.format, allowed=allowed)
-                options = qemu_options(image)
+                options = _file_options(disk, allowed)
                 socket = stack.enter_context(qemu_nbd.serve(options, run=run, name=name))
             endpoint = nbd_client.describe(socket, cancel=run.cancel)
         except (ToolError, SourceError) as exc:
@@ -60,15 +78,11 @@ def serve_disk(
         yield replace(endpoint, file=_plain_file(disk))
 
 
-def is_uri(word: str) -> bool:
-    return "://" in word
-
-
 def _plain_file(disk: SourceDisk) -> Path | None:
     """The local file or device whose bytes are those of the endpoint, where there is one."""
-    if disk.format != DiskFormat.RAW or is_uri(disk.location) or "packed" in disk.details:
+    if not is_plain(disk) or is_uri(disk.location) or _is_padded(disk):
         return None
-    return None if _is_padded(disk) else Path(disk.location)
+    return Path(disk.location)
 
 
 def _is_padded(disk: SourceDisk) -> bool:
@@ -78,7 +92,39 @@ def _is_padded(disk: SourceDisk) -> bool:
 
 def _needs_nbdkit(disk: SourceDisk) -> bool:
     plain = disk.format == DiskFormat.RAW
-    return plain or is_uri(disk.location) or "packed" in disk.details
+    return plain or is_uri(disk.location) or PACKED in disk.details or not _qemu_can_slice(disk)
+
+
+def _qemu_can_slice(disk: SourceDisk) -> bool:
+    """QEMU takes whole sectors, which must all be there; a file counts as filled up to one."""
+    part = slice_of(disk)
+    if part is None:
+        return True
+    with FileReader(Path(disk.location)) as file:
+        return part.offset + _round_up(part.length) <= _round_up(file.size)
+
+
+def _file_options(disk: SourceDisk, allowed: Sequence[Path]) -> dict[str, str]:
+    """How QEMU opens a local image, once its headers were read again by ourselves."""
+    path = Path(disk.location)
+    part = slice_of(disk)
+    if part is None:
+        return qemu_options(read_image(path, disk.format, allowed=allowed))
+    with FileReader(path) as file:
+        read_remote(SliceReader(file, part.offset, part.length, shown(disk)), disk.format)
+    return {
+        "driver": str(disk.format),
+        "file.driver": "raw",
+        "file.offset": str(part.offset),
+        "file.size": str(_round_up(part.length)),
+        "file.file.driver": "host_device" if path.is_block_device() else "file",
+        "file.file.filename": str(path),
+        **format_options(disk.format),
+    }
+
+
+def _round_up(size: int) -> int:
+    return -(-size // SECTOR) * SECTOR
 
 
 @contextmanager
@@ -87,7 +133,10 @@ def _serve_bytes(
 ) -> Iterator[Path]:
     """The disk's bytes, unpacked, by nbdkit."""
     plugin, params, filters = _plugin(disk, password_file)
-    if packed := disk.details.get("packed"):
+    if part := slice_of(disk):
+        filters = ["offset", *filters]
+        params = [*params, f"offset={part.offset}", f"range={part.length}"]
+    if packed := disk.details.get(PACKED):
         filters = [packed, *filters]
     if _is_padded(disk):
         filters = ["truncate", *filters]
@@ -127,7 +176,7 @@ def _nbd_params(uri: str) -> list[str]:
 def _checked_options(disk: SourceDisk, socket: Path, run: Run) -> dict[str, str]:
     """How QEMU opens an image that nbdkit serves, once we have read its headers ourselves."""
     endpoint = nbd_client.describe(socket, cancel=run.cancel)
-    with nbd_client.ExportReader(endpoint, disk.location) as reader:
+    with nbd_client.ExportReader(endpoint, shown(disk)) as reader:
         read_remote(reader, disk.format)
     return {
         "driver": str(disk.format),
@@ -148,7 +197,7 @@ def _explained(exc: V2VError, disk: SourceDisk, run: Run, name: str) -> V2VError
     if "xz" in words and "block" in words:
         hint = "unpack it first: `xz -d`; or pack it again with `xz --block-size=16MiB`"
     return SourceError(
-        f"{disk.location} cannot be served: {words}",
+        f"{shown(disk)} cannot be served: {words}",
         id="source-serve",
         hint=hint or f"the server's log is {log}",
     )
