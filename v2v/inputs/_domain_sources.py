@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
+from v2v.errors import SourceError
+from v2v.image import check_raw
+from v2v.image.magic import HEAD
+from v2v.image.reader import FileReader
+from v2v.inputs._details import Slice
+from v2v.inputs._domain_addresses import disk_uri, host_text
 from v2v.inputs._domain_disks import DomainDisk
-from v2v.inputs._images import Access
+from v2v.inputs._images import Access, read_disk, read_file
 from v2v.run import Run
-from v2v.types import SourceDisk
+from v2v.types import DiskFormat, SourceDisk
 
 # Where a volume of a pool is: a path (of the host), a URI, or a disk of another kind.
 Volumes = Callable[[str, str], "str | Path | DomainDisk"]
+
+MAX_BYTES = 2**63 - 1
+
+# Kinds of disk that are not read: what they are, and what to do.
+OTHER_KINDS = {
+    "dir": ("a folder shown as a disk", "copy the files in it to the target yourself"),
+    "nvme": (
+        "an NVMe device passed through",
+        "give it back to its host (virsh nodedev-reattach), and name /dev/nvme...",
+    ),
+    "vhostuser": (
+        "served by another program (vhost-user)",
+        "export it from there over NBD, and name that",
+    ),
+    "vhostvdpa": (
+        "a vDPA device",
+        "export it from its host over NBD, and name that",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +48,10 @@ class SshHost:
     name: str
     user: str | None = None
     port: int | None = None
+
+    def uri(self, path: str) -> str:
+        user = f"{quote(self.user, safe='@')}@" if self.user else ""
+        return f"ssh://{user}{host_text(self.name, self.port)}{quote(path)}"
 
 
 def source_disk(
@@ -37,7 +67,146 @@ def source_disk(
 
     base: the folder that relative paths begin at; without it they are refused. volumes: finds a
     volume of a pool, (pool, volume) to where it is; without it such disks are refused. host: the
-    files are on that host, and read over ssh. `access.format` forces a format over the domain's.
-    SourceError for what cannot be read, with what to do.
+    files are on that host, and read over ssh. `access.format` forces a format over the domain's;
+    `access.strict` refuses a local raw disk that shows no sign of being one, even if the domain
+    says that it is raw. SourceError for what cannot be read, with what to do.
     """
-    raise NotImplementedError
+    place: str | Path | DomainDisk = disk
+    if disk.kind == "volume":
+        place = _volume(disk, volumes)
+    if isinstance(place, DomainDisk):
+        disk = _told_by_both(disk, place)
+        place = _place(disk, base, host)
+    elif isinstance(place, Path):
+        place = _file_place(replace(disk, path=str(place)), base, host)
+    _check(disk, access, run)
+    format = access.format or disk.format
+    found = _read(place, replace(access, format=format), run, part=_part(disk))
+    if access.strict and access.format is None and isinstance(place, Path):
+        _check_looks(place, found, run)
+    return replace(
+        found,
+        controller=disk.controller,
+        boot_order=disk.boot_order,
+        serial=disk.serial,
+        checksum=disk.checksum,
+    )
+
+
+def _read(place: str | Path, access: Access, run: Run, *, part: Slice | None) -> SourceDisk:
+    if isinstance(place, Path):  # whatever it is called: no name of a file is a URI here
+        return read_file(place, access, run, part=part)
+    return read_disk(place, access, run, part=part)
+
+
+def _check_looks(path: Path, disk: SourceDisk, run: Run) -> None:
+    """A domain that calls any file of this host a raw disk is not believed at once."""
+    if disk.format == DiskFormat.RAW and not disk.details.keys() & {"packed", "offset"}:
+        with FileReader(path) as reader:
+            check_raw(reader, reader.read(0, HEAD), strict=True)
+
+
+# Where it is --------------------------------------------------------------------------------------
+
+
+def _volume(disk: DomainDisk, volumes: Volumes | None) -> str | Path | DomainDisk:
+    if volumes is None:
+        raise SourceError(
+            f"{disk.label} is the volume {disk.volume!r} of the pool {disk.pool!r}, "
+            "and only libvirt knows where that is",
+            id="domain-disk-volume",
+            hint="read the VM from libvirt: -i libvirt -ic URI NAME; "
+            "or write the path that `virsh vol-path` gives into the XML, as <source file='...'>",
+        )
+    found = volumes(disk.pool, disk.volume)
+    if isinstance(found, str) and "://" not in found:
+        return Path(found)
+    return found
+
+
+def _told_by_both(disk: DomainDisk, place: DomainDisk) -> DomainDisk:
+    """What the domain says of its disk, at the place where the pool has it."""
+    if place is disk:
+        return disk
+    return replace(
+        place,
+        driver=disk.driver or place.driver,
+        controller=disk.controller,
+        target=disk.target,
+        serial=disk.serial,
+        boot_order=disk.boot_order,
+        checksum=disk.checksum,
+        odd_checksum=disk.odd_checksum,
+        encrypted=disk.encrypted or place.encrypted,
+    )
+
+
+def _place(disk: DomainDisk, base: Path | None, host: SshHost | None) -> str | Path:
+    """A path of this host, or a URI."""
+    if disk.kind in ("file", "block"):
+        return _file_place(disk, base, host)
+    if disk.kind == "network":
+        return disk_uri(disk)
+    what, hint = OTHER_KINDS.get(
+        disk.kind, (f"of the kind {disk.kind!r}", "copy it into a file, and name that")
+    )
+    raise SourceError(
+        f"{disk.label} is {what}, which v2v cannot read", id="domain-disk-kind", hint=hint
+    )
+
+
+def _file_place(disk: DomainDisk, base: Path | None, host: SshHost | None) -> str | Path:
+    if not disk.path:
+        raise SourceError(
+            f"{disk.label} does not tell where it is",
+            id="domain-disk-source",
+            hint="write the path of its image into the XML, as <source file='...'>",
+        )
+    path = Path(disk.path)
+    if not path.is_absolute():
+        if base is None or host is not None:
+            raise SourceError(
+                f"{disk.label}: {disk.path} is not an absolute path",
+                id="domain-disk-source",
+                hint="write the whole path into the XML",
+            )
+        path = (base / path).absolute()
+    return host.uri(str(path)) if host else path
+
+
+# What it is ---------------------------------------------------------------------------------------
+
+
+def _check(disk: DomainDisk, access: Access, run: Run) -> None:
+    """Refuse what would be read wrongly."""
+    if disk.encrypted:
+        raise SourceError(
+            f"{disk.label} is encrypted by the source's QEMU, which v2v cannot undo",
+            id="domain-disk-encrypted",
+            hint="decrypt it into a copy first: qemu-img convert --object secret,...",
+        )
+    if disk.driver and disk.format is None and access.format is None:
+        raise SourceError(
+            f"{disk.label} has the format {disk.driver!r}, which v2v does not read",
+            id="domain-disk-format",
+            hint="convert it first: qemu-img convert -O qcow2",
+        )
+    if disk.odd_checksum:
+        run.warn(
+            f"{disk.label} has a checksum that v2v cannot check ({disk.odd_checksum})",
+            id="checksum-unknown",
+            hint="it can check md5, sha1, sha256 and sha512, in hexadecimal",
+        )
+
+
+def _part(disk: DomainDisk) -> Slice | None:
+    if disk.slice is None:
+        return None
+    offset, length = disk.slice
+    if offset < 0 or length <= 0 or offset + length > MAX_BYTES:
+        raise SourceError(
+            f"{disk.label}: its slice has no sane offset and size",
+            id="domain-disk-source",
+            hint="correct <slice type='storage' offset='...' size='...'/>, both in bytes",
+        )
+    return Slice(offset, length)

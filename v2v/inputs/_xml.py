@@ -1,7 +1,6 @@
 """Strangers' XML: parsed without entities, without the network, within limits.
 
-What is looked for is found by its tag as written, whatever its namespace's prefix: `find_text(e,
-"os/type")` uses lxml's paths. Where an element is there twice, the first counts.
+Paths are lxml's: "os/type". Where an element is there twice, the first counts.
 """
 
 from __future__ import annotations
@@ -50,7 +49,8 @@ def parse_xml(data: bytes, name: str) -> Element:
             id="xml-invalid",
             hint="is it the right file, and complete?",
         ) from exc
-    if root.getroottree().docinfo.doctype:
+    docinfo = root.getroottree().docinfo
+    if getattr(docinfo, "doctype", ""):
         raise _doctype(name)
     return root
 

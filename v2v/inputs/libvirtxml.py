@@ -1,0 +1,116 @@
+"""-i libvirtxml: a VM from the file with its libvirt domain XML. Talks to no libvirt."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from v2v.endpoint import Endpoint
+from v2v.errors import SourceError, UsageError
+from v2v.input import Input
+from v2v.inputs._domain import read_domain
+from v2v.inputs._domain_sources import source_disk
+from v2v.inputs._images import Access, serve_disks
+from v2v.inputs._xml import MAX_BYTES
+from v2v.options import option
+from v2v.run import Run
+from v2v.types import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibvirtXmlOptions:
+    allow_backing: tuple[Path, ...] = option(
+        "-io allow-backing",
+        "files or folders elsewhere that the images may refer to, separated by colons",
+        default=(),
+        metavar="PATH[:PATH...]",
+    )
+    password_file: Path | None = option(
+        "-ip", "file with the password of disks that want a login", default=None
+    )
+
+
+class LibvirtXmlInput(Input):
+    mode = "libvirtxml"
+    summary = "a file with the XML of a libvirt domain"
+    Options = LibvirtXmlOptions
+    tools = ("nbdkit", "qemu-nbd")
+
+    options: LibvirtXmlOptions
+
+    def read_source(self, run: Run) -> Source:
+        path = self._file()
+        domain = read_domain(read_xml(path), str(path), run, mode=self.mode)
+        disks = tuple(
+            source_disk(disk, self._access(strict=index == 0), run, base=path.parent)
+            for index, disk in enumerate(domain.disks)
+        )
+        return replace(domain.source, disks=disks)
+
+    def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
+        return serve_disks(source.disks, self._access(), run)
+
+    def _file(self) -> Path:
+        if len(self.guests) != 1:
+            raise UsageError(
+                f"-i libvirtxml reads one file, and {len(self.guests)} are given",
+                id="guests-too-many",
+                hint="convert one VM at a time; its disks are named in the file",
+            )
+        if "://" in self.guests[0]:
+            raise UsageError(
+                f"{self.guests[0]}: -i libvirtxml reads files of this host only",
+                id="uri-scheme",
+                hint="download it first",
+            )
+        return Path(self.guests[0]).expanduser().absolute()
+
+    def _access(self, *, strict: bool = False) -> Access:
+        return Access(
+            allowed=self.options.allow_backing,
+            password_file=self.options.password_file,
+            strict=strict,
+        )
+
+
+def read_xml(path: Path) -> bytes:
+    """The content of a regular file; one byte more than is taken, when it has more."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise _not_a_file(path)
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError as exc:
+        raise SourceError(
+            f"{path}: no such file", id="source-missing", hint="is the path right?"
+        ) from exc
+    except IsADirectoryError as exc:
+        raise _not_a_file(path) from exc
+    except OSError as exc:
+        raise SourceError(
+            f"{path}: cannot be read: {exc.strerror}",
+            id="source-unreadable",
+            hint="run v2v as a user that may read it",
+        ) from exc
+    except UnicodeEncodeError as exc:
+        shown = str(path).encode(errors="replace").decode()
+        raise SourceError(
+            f"{shown}: the name is not UTF-8", id="source-name", hint="rename it, or make a link"
+        ) from exc
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a FIFO would wait for somebody to write to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _not_a_file(path: Path) -> SourceError:
+    return SourceError(
+        f"{path} is not a file",
+        id="source-not-a-file",
+        hint="give the file with the XML that virsh dumpxml printed",
+    )
