@@ -10,8 +10,9 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +26,10 @@ from v2v.job import Job, ModuleChoice
 from v2v.output import Output
 
 C = TypeVar("C", bound=Input | Output)
+
+# How a guest's name ends: the input that reads it, where none is chosen.
+ENDINGS = {".ova": "ova", ".ovf": "ova", ".vmx": "vmx", ".xml": "libvirtxml"}
+PLAIN_INPUT = "disk"  # reads all that has none of these endings
 
 
 def inputs() -> dict[str, type[Input]]:
@@ -43,6 +48,22 @@ def find_input(mode: str) -> type[Input]:
 
 def find_output(mode: str) -> type[Output]:
     return _find(mode, outputs(), "-o")
+
+
+def guess_input(guest: str) -> str:
+    """The input mode for a guest, from its name; a folder with an OVF file in it is an OVA."""
+    if guest.startswith("nbd") and "://" in guest:
+        return PLAIN_INPUT  # an export may have any name
+    word = re.split("[?#]", guest)[0] if "://" in guest else guest
+    ending = ".ovf" if word and _holds_ovf(word) else PurePath(word).suffix.lower()
+    return ENDINGS.get(ending, PLAIN_INPUT)
+
+
+def _holds_ovf(folder: str) -> bool:
+    try:
+        return any(file.suffix.lower() == ".ovf" for file in Path(folder).iterdir())
+    except (OSError, ValueError):  # no folder
+        return False
 
 
 def make_input(choice: ModuleChoice, guests: tuple[str, ...]) -> Input:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from v2v import registry
 from v2v.cli import job_options, keys, main
 from v2v.errors import HostError, UsageError
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap, PageCache
@@ -142,6 +143,42 @@ def test_copy_options(words: str, expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("guest", "mode"),
+    [
+        ("web.ova", "ova"),
+        ("/srv/web.OVF", "ova"),
+        ("https://host/web.ova?key=a.vmx#b", "ova"),
+        ("web.vmx", "vmx"),
+        ("web.xml", "libvirtxml"),
+        ("web.vmdk", "disk"),
+        ("web", "disk"),
+        ("web.ova.qcow2", "disk"),
+        ("https://host/?file=web.ova", "disk"),
+        ("https://[host/web.img", "disk"),
+        ("nbd://host/web.ova", "disk"),
+        ("nbd.vmx", "vmx"),
+        ("n" * 5000, "disk"),
+        ("", "disk"),
+    ],
+)
+def test_the_input_is_told_from_the_guests_name(guest: str, mode: str) -> None:
+    assert registry.guess_input(guest) == mode
+
+
+def test_a_folder_with_an_ovf_in_it_is_an_ova(tmp_path: Path) -> None:
+    assert registry.guess_input(str(tmp_path)) == "disk"
+    (tmp_path / "web.vmx").touch()
+    assert registry.guess_input(str(tmp_path)) == "disk"
+    (tmp_path / "web.Ovf").touch()
+    assert registry.guess_input(str(tmp_path)) == "ova"
+
+
+def test_a_mode_that_is_chosen_is_not_guessed() -> None:
+    assert job_of("web.vmx", "-i", "disk").input.mode == "disk"
+    assert job_of("a.img", "b.vmx").input.mode == "disk"
+
+
+@pytest.mark.parametrize(
     ("words", "id"),
     [
         ("x -o local -o null", "option-repeated"),
@@ -185,9 +222,6 @@ def test_copy_options(words: str, expected: dict[str, Any]) -> None:
         ("x --vddk-libdir /opt", "option-unsupported"),
         ("x --password-file=p", "option-unsupported"),
         ("x --echo-keys", "option-unsupported"),
-        ("x -i ova", "mode-unsupported"),
-        ("x -i vmx", "mode-unsupported"),
-        ("x -ic qemu:///system", "mode-unsupported"),  # virt-v2v's default input
         ("x -o libvirt", "mode-unsupported"),
         ("x -o rhv-upload", "mode-unsupported"),
     ],

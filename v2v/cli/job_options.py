@@ -29,7 +29,13 @@ def add_guests(parser: Parser) -> None:
 
 def add_input(parser: Parser) -> None:
     group = parser.add_argument_group("input")
-    once(group, "-i", "MODE", "how to read the VM (default: disk); `v2v modes` lists them")
+    once(
+        group,
+        "-i",
+        "MODE",
+        "how to read the VM (default: told from the guest's name, else disk); `v2v modes` lists "
+        "them",
+    )
     once(group, "-if", "FORMAT", "format of the disks (default: told from their headers)")
     once(group, "-ic", "URI", "where the VM is managed, for inputs that connect to something")
     once(group, "-it", "TRANSPORT", "how to reach the disks, for inputs that know several ways")
@@ -209,11 +215,15 @@ def to_job(args: argparse.Namespace, keys: tuple[str, ...]) -> Job:
 
 def input_choice(args: argparse.Namespace) -> ModuleChoice:
     given = vars(args)
-    mode = given["-i"] or ("libvirt" if given["-ic"] else "disk")
+    mode = given["-i"] or ("libvirt" if given["-ic"] else _guessed_input(args.guests))
     if mode in unsupported.INPUTS and mode not in registry.inputs():
         raise _mode_unsupported(f"-i {mode}", "read its disks with -i disk")
     words = {flag: given[flag] for flag in INPUT_FLAGS if given[flag] is not None}
     return ModuleChoice(mode, words | _module_words("-io", args.io))
+
+
+def _guessed_input(guests: list[str]) -> str:
+    return registry.guess_input(guests[0]) if guests else registry.PLAIN_INPUT
 
 
 def output_choice(args: argparse.Namespace) -> ModuleChoice:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
 from v2v.endpoint import Endpoint
+from v2v.errors import UsageError
 from v2v.input import Input
+from v2v.inputs._details import is_uri
 from v2v.inputs._images import NBD_SCHEMES, Access, read_disk, serve_disks
-from v2v.inputs._serve import is_uri
 from v2v.options import option
 from v2v.run import Run
 from v2v.types import DiskFormat, Source
@@ -40,11 +42,13 @@ class PlainInput(Input):
     """The guests are the disks of one VM, in their order."""
 
     Options = ImageOptions
-    tools = ("nbdkit", "qemu-nbd")
+    tools: ClassVar[tuple[str, ...]] = ("nbdkit", "qemu-nbd")
+    schemes: ClassVar[tuple[str, ...]] = ()  # of the addresses it takes; () takes paths as well
 
     options: ImageOptions
 
     def read_source(self, run: Run) -> Source:
+        self._check_guests()
         disks = tuple(
             read_disk(word, self._access(strict=index == 0), run)
             for index, word in enumerate(self.guests)
@@ -53,6 +57,17 @@ class PlainInput(Input):
 
     def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
         return serve_disks(source.disks, self._access(), run)
+
+    def _check_guests(self) -> None:
+        for word in self.guests:
+            scheme, _, rest = word.partition("://")
+            if self.schemes and not (rest and scheme.lower() in self.schemes):
+                raise UsageError(
+                    f"-i {self.mode} {word}: not an address that begins with "
+                    + ", ".join(f"{one}://" for one in self.schemes),
+                    id="uri-scheme",
+                    hint="-i disk takes disks wherever they are, files too",
+                )
 
     def _access(self, *, strict: bool = False) -> Access:
         return Access(
