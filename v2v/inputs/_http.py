@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ class HttpReader:
     def __init__(self, url: str, password_file: Path | None = None) -> None:
         self.name = url
         self._url, user = split_user(url)
-        self._headers = _authorization(user, password_file)
+        self._headers = authorization(user, password_file)
         self.size = 0
         self.version = ""  # which content this is, as the server tells it; empty: it does not
         self._head = b""
@@ -42,7 +43,7 @@ class HttpReader:
                 if answer.status != 206:
                     raise self._no_ranges()
                 self.size = self._total(answer.headers)
-                self.version = _version(answer.headers)
+                self.version = version(answer.headers)
                 return bytes(answer.read(length))
         except urllib.error.HTTPError as exc:
             raise self._failed(f"HTTP {exc.code} {exc.reason}", exc.code) from exc
@@ -50,6 +51,8 @@ class HttpReader:
             raise self._failed(str(exc.reason)) from exc
         except OSError as exc:
             raise self._failed(exc.strerror or str(exc)) from exc
+        except http.client.HTTPException as exc:
+            raise self._failed(f"no HTTP, or not all of it: {exc!r}") from exc
 
     def _total(self, headers: Mapping[str, str]) -> int:
         """From `Content-Range: bytes 0-511/1000` (RFC 9110, 14.4)."""
@@ -66,20 +69,25 @@ class HttpReader:
         )
 
     def _failed(self, cause: str, code: int = 0) -> SourceError:
-        hints = {
-            401: "the server wants a user and a password: http://USER@HOST/... and -ip FILE",
-            403: "the server does not let you read it",
-            404: "is the address right?",
-            416: "the file is empty",
-        }
-        return SourceError(
-            f"cannot read {self.name}: {cause}",
-            id="http-unreachable",
-            hint=hints.get(code, "is the address right, and the server running?"),
-        )
+        return unreachable(self.name, cause, code)
 
 
-def _version(headers: Mapping[str, str]) -> str:
+def unreachable(url: str, cause: str, code: int = 0) -> SourceError:
+    """`code` is the HTTP status, where there was one."""
+    hints = {
+        401: "the server wants a user and a password: http://USER@HOST/... and -ip FILE",
+        403: "the server does not let you read it",
+        404: "is the address right?",
+        416: "the file is empty",
+    }
+    return SourceError(
+        f"cannot read {url}: {cause}",
+        id="http-unreachable",
+        hint=hints.get(code, "is the address right, and the server running?"),
+    )
+
+
+def version(headers: Mapping[str, str]) -> str:
     """Servers that share the work often have tags of their own for the same file; dates agree."""
     return headers.get("Last-Modified") or headers.get("ETag") or ""
 
@@ -97,7 +105,7 @@ def split_user(url: str) -> tuple[str, str | None]:
     return urlunsplit(parts._replace(netloc=host)), parts.username
 
 
-def _authorization(user: str | None, password_file: Path | None) -> dict[str, str]:
+def authorization(user: str | None, password_file: Path | None) -> dict[str, str]:
     if user is None or password_file is None:
         return {}
     try:
