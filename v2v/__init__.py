@@ -18,9 +18,12 @@ _PUBLIC = {
     "discard": "v2v.api",
     "limit_bandwidth": "v2v.api",
     "list_jobs": "v2v.api",
+    "open_disks": "v2v.api",
     "copy_image": "v2v.image_copy",
     "checksum": "v2v.image_copy",
     "CopiedImage": "v2v.image_copy",
+    "OpenedDisk": "v2v.opening",
+    "OpenedGuest": "v2v.opening",
     "Result": "v2v.api",
     "JobSummary": "v2v.api",
     "Inspection": "v2v.converter",
@@ -41,6 +44,8 @@ __all__ = [
     "Inspection",
     "JobSummary",
     "NicMap",
+    "OpenedDisk",
+    "OpenedGuest",
     "Result",
     "V2VError",
     "__version__",
@@ -51,6 +56,7 @@ __all__ = [
     "inspect",
     "limit_bandwidth",
     "list_jobs",
+    "open_disks",
     "resume",
 ]
 
@@ -63,6 +69,7 @@ if TYPE_CHECKING:
         inspect,
         limit_bandwidth,
         list_jobs,
+        open_disks,
         resume,
     )
     from v2v.cancel import Cancel
@@ -71,6 +78,7 @@ if TYPE_CHECKING:
     from v2v.events import Event
     from v2v.image_copy import CopiedImage, checksum, copy_image
     from v2v.job import ConversionOptions, CopyOptions, NicMap
+    from v2v.opening import OpenedDisk, OpenedGuest
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from conversion import converter_for
-from v2v import __version__, coordinator, events, journal, overlay, registry, report
+from v2v import __version__, coordinator, events, journal, opening, overlay, registry, report
 from v2v.cancel import Cancel
 from v2v.converter import Inspection
 from v2v.copy.bandwidth import parse_rate
@@ -27,8 +27,9 @@ from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Emit
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap
 from v2v.logs import LogFile, logged_to
+from v2v.opening import Exposure, OpenedGuest
 from v2v.output import forget_progress
-from v2v.run import BANDWIDTH, Run, default_jobs_folder, unknown_job
+from v2v.run import BANDWIDTH, Run, default_jobs_folder, remove_stale_tmp, unknown_job
 from v2v.types import (
     BootEvidence,
     ConvertedGuest,
@@ -158,6 +159,25 @@ def inspect_guest(
             return converter_for(job.conversion).inspect(source, overlays, job.conversion, run)
 
 
+@contextmanager
+def open_guest(
+    job: Job,
+    how: Exposure,
+    *,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> Iterator[OpenedGuest]:
+    """Show a guest's disks to other programs until the block ends. Nothing is changed or kept."""
+    registry.check_no_password([*job.guests, *job.input.options.values()])
+    input_ = registry.make_input(job.input, job.guests)
+    with (
+        _scratch_run(jobs, emit, cancel, name="open") as run,
+        opening.opened(job, input_, how, run) as opened,
+    ):
+        yield opened
+
+
 def list_jobs(jobs: Path | None = None) -> list[JobSummary]:
     """The jobs of a folder, oldest first."""
     folder = jobs or default_jobs_folder()
@@ -221,6 +241,46 @@ def inspect(
         conversion=conversion or ConversionOptions(),
     )
     return inspect_guest(job, jobs=jobs, emit=emit, cancel=cancel)
+
+
+@contextmanager
+def open_disks(
+    *guests: str | Path,
+    input: str = "disk",
+    input_options: dict[str, str] | None = None,
+    writable: bool = False,
+    socket_dir: str | Path | None = None,
+    tcp: str | int | None = None,
+    tls_certificates: str | Path | None = None,
+    tls_psk_file: str | Path | None = None,
+    insecure: bool = False,
+    fuse: str | Path | None = None,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> Iterator[OpenedGuest]:
+    """Show one VM's disks to other programs while the `with` block lasts, and convert nothing.
+
+    Each disk has an NBD address, and with `fuse`, a folder, a raw file too. writable: to
+    throw-away overlays. tcp: [HOST:]PORT rather than Unix sockets. See docs/open.md; the other
+    arguments are as for `convert`. The block is to be left in the thread that entered it.
+    """
+    job = Job(
+        input=ModuleChoice(input, dict(input_options or {})),
+        output=ModuleChoice("null"),
+        guests=tuple(str(guest) for guest in guests),
+    )
+    how = opening.exposure(
+        writable=writable,
+        socket_dir=socket_dir,
+        tcp=tcp,
+        tls_certificates=tls_certificates,
+        tls_psk_file=tls_psk_file,
+        insecure=insecure,
+        fuse=fuse,
+    )
+    with open_guest(job, how, jobs=jobs, emit=emit, cancel=cancel) as opened:
+        yield opened
 
 
 # One execution ------------------------------------------------------------------------------------
@@ -343,13 +403,17 @@ def _report(run: Run, job: Job, began: float, state: _State) -> report.Report:
 
 
 @contextmanager
-def _scratch_run(jobs: Path | None, emit: Emit, cancel: Cancel | None) -> Iterator[Run]:
+def _scratch_run(
+    jobs: Path | None, emit: Emit, cancel: Cancel | None, *, name: str = "inspect"
+) -> Iterator[Run]:
     """A job that leaves nothing, and takes with it what a killed one of its kind left."""
     scratch = (jobs or default_jobs_folder()) / ".scratch"
     for stale in scratch.glob("*/journal"):
         if not journal.is_locked(stale):
+            remove_stale_tmp(stale.parent)
             shutil.rmtree(stale.parent, ignore_errors=True)  # maybe another one does it too
-    with Run.create(scratch, "inspect", emit=emit, cancel=cancel) as run:
+    with Run.create(scratch, name, emit=emit, cancel=cancel) as run:
+        run.reads_all = False
         try:
             yield run
         finally:

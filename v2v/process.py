@@ -3,7 +3,7 @@
 Programs get an argv list (never a shell), LC_ALL=C, and no secret in either argv or environment.
 They run under `setpriv --pdeathsig`, so that they die with the thread that started them, even when
 v2v is killed with SIGKILL; and in sessions of their own, so that Ctrl-C at the terminal is ours to
-handle, in order.
+handle, in order. A command line that the user gave us is the exception: see `shell`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ PACKAGES = {
     "qemu-system-x86_64": ("qemu-system-x86", "qemu-system-x86-core"),
     "qemu-system-aarch64": ("qemu-system-arm", "qemu-system-aarch64-core"),
     "setpriv": ("util-linux", "util-linux"),
+    "nbdfuse": ("nbdfuse", "nbdfuse"),
+    "fusermount3": ("fuse3", "fuse3"),
 }
 
 
@@ -63,9 +65,9 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C", **(extra or {})}
 
 
-def _dying_with_us(argv: Sequence[str]) -> list[str]:
+def _dying_with_us(argv: Sequence[str], death_signal: str = "KILL") -> list[str]:
     guard = ["/bin/sh", "-c", UNLESS_ORPHANED, str(os.getpid())]
-    return [find_tool("setpriv"), "--pdeathsig", "KILL", "--", *guard, *argv]
+    return [find_tool("setpriv"), "--pdeathsig", death_signal, "--", *guard, *argv]
 
 
 def run_tool(
@@ -117,13 +119,17 @@ def server(
     log_file: Path,
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
+    death_signal: str = "KILL",
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs for the length of the `with` block; its output goes to `log_file`."""
+    """A program that runs for the length of the `with` block; its output goes to `log_file`.
+
+    `death_signal` is what it gets when v2v dies: TERM for one that has to put something in order.
+    """
     argv = [find_tool(argv[0]), *argv[1:]]
     log.debug("start: %s", argv)
     with log_file.open("ab") as output:
         process = subprocess.Popen(
-            _dying_with_us(argv),
+            _dying_with_us(argv, death_signal),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -131,6 +137,20 @@ def server(
             env=environment(env),
             start_new_session=True,
         )
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+@contextmanager
+def shell(command: str, values: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The user's own command line in sh: with our streams, at our terminal, `values` in its
+    environment. What is left of it at the end of the block is ended."""
+    log.debug("shell: %s", command)
+    process = subprocess.Popen(
+        _dying_with_us(["/bin/sh", "-c", command], "TERM"), env={**os.environ, **values}
+    )
     try:
         yield process
     finally:

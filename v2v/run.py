@@ -61,6 +61,16 @@ def _make_tmp() -> Path:
     return Path(tempfile.mkdtemp(prefix="v2v-", dir=None if short else "/tmp"))  # noqa: S108
 
 
+def remove_stale_tmp(folder: Path) -> None:
+    """Remove the sockets that a killed run of the job in `folder` left."""
+    link = folder / "tmp"
+    if link.is_symlink():
+        stale = link.readlink()
+        if stale.name.startswith("v2v-"):
+            shutil.rmtree(stale, ignore_errors=True)
+        link.unlink(missing_ok=True)
+
+
 class Run:
     """One execution of one job; a context manager that locks the job's folder."""
 
@@ -69,13 +79,14 @@ class Run:
         self.job_id = folder.name
         self.cancel = cancel or Cancel()
         self.timings: list[Timing] = []
+        self.reads_all = True  # False: only looked at, so what needs every byte is left out
         self._began = time.monotonic()
         self._emit = emit
         self._emitting = threading.RLock()
         self._thread = threading.local()  # `depth`: how many steps are under way in it
         self.journal = Journal(folder / "journal")
         try:
-            self._remove_stale_tmp()
+            remove_stale_tmp(folder)
             self.tmp = _make_tmp()
             # A killed run leaves it behind for the next one to remove.
             (folder / "tmp").symlink_to(self.tmp)
@@ -125,14 +136,6 @@ class Run:
         (self.folder / "tmp").unlink(missing_ok=True)
         shutil.rmtree(self.tmp, ignore_errors=True)
         self.journal.close()
-
-    def _remove_stale_tmp(self) -> None:
-        link = self.folder / "tmp"
-        if link.is_symlink():
-            stale = link.readlink()
-            if stale.name.startswith("v2v-"):
-                shutil.rmtree(stale, ignore_errors=True)
-            link.unlink()
 
     def part(self, *, cancel: Cancel | None = None, emit: Emit | None = None) -> Run:
         """The same run for a part of its work that has its own token, or tells somebody else."""

@@ -69,11 +69,16 @@ class Watch:
 
 
 def perform(
-    args: argparse.Namespace, action: Callable[[Emit, Cancel], T], *, stream: TextIO | None = None
+    args: argparse.Namespace,
+    action: Callable[[Emit, Cancel], T],
+    *,
+    stream: TextIO | None = None,
+    take: Callable[[int], bool] | None = None,
 ) -> tuple[T, Watch]:
     """Do `action` as the command line asks: its events displayed, signals cancelling it.
 
-    Raises what it raises, with notes that tell where the job is.
+    `take` is told of each signal first: true if it was dealt with, and cancels nothing. Raises what
+    `action` raises, with notes that tell where the job is.
     """
     watch = Watch()
     cancel = Cancel()
@@ -83,7 +88,7 @@ def perform(
             sinks = [watch, *(stack.enter_context(sink) for sink in _displays(args, stream))]
             emit = _tee(sinks)
             try:
-                result = in_worker(lambda: action(emit, cancel), cancel)
+                result = in_worker(lambda: action(emit, cancel), cancel, take)
                 if any(isinstance(sink, ui.Rich) for sink in sinks):
                     watch.steps.clear()  # people saw how long each took
                 return result, watch
@@ -141,7 +146,9 @@ DONE = b"\0"  # what the worker writes to the pipe
 ASKED = 0x80  # and a signal's number, what our handler writes; a bare number only wakes the reader
 
 
-def in_worker(action: Callable[[], T], cancel: Cancel) -> T:
+def in_worker(
+    action: Callable[[], T], cancel: Cancel, take: Callable[[int], bool] | None = None
+) -> T:
     """Give what `action` gives or raises; meanwhile signals cancel it.
 
     The main thread reads a pipe. A lock would not do: a signal that comes just before the thread
@@ -162,18 +169,18 @@ def in_worker(action: Callable[[], T], cancel: Cancel) -> T:
         worker = threading.Thread(target=work, name="job", daemon=True)
         with _signals_to(writer):
             worker.start()
-            _wait(reader, cancel)
+            _wait(reader, cancel, take or (lambda signum: False))
             worker.join()
     if error:
         raise error[0]
     return outcome[0]
 
 
-def _wait(reader: int, cancel: Cancel) -> None:
+def _wait(reader: int, cancel: Cancel, take: Callable[[int], bool]) -> None:
     interrupts = 0
     while (byte := os.read(reader, 1)) != DONE:
         signum = byte[0] - ASKED
-        if signum not in SIGNALS:
+        if signum not in SIGNALS or take(signum):
             continue
         interrupts += signum == signal.SIGINT
         if interrupts > 1:
