@@ -60,10 +60,11 @@ FILTERS = {
 }
 NEEDED_PLUGINS = ("file",)
 
-# Binding: (Debian package, RPM package).
+# Binding: (whether v2v works without it, Debian package, RPM package).
 BINDINGS = {
-    "nbd": ("python3-libnbd", "python3-libnbd"),
-    "guestfs": ("python3-guestfs", "python3-libguestfs"),
+    "nbd": (Status.MISSING, "python3-libnbd", "python3-libnbd"),
+    "guestfs": (Status.MISSING, "python3-guestfs", "python3-libguestfs"),
+    "libvirt": (Status.WARNING, "python3-libvirt", "python3-libvirt"),
 }
 
 APPLIANCE_SPACE = 1 * GiB  # overlays and the cached appliance; the field's own minimum
@@ -129,18 +130,21 @@ def _nbdkit() -> Iterator[Check]:
 
 
 def _bindings() -> Iterator[Check]:
-    for name, (debian, rpm) in BINDINGS.items():
+    for name, (without, debian, rpm) in BINDINGS.items():
         try:
             detail = _binding_version(name, importlib.import_module(name))
             yield Check("bindings", name, Status.OK, detail)
         except ImportError as exc:
             hint = f"{_install(debian, rpm)}; the environment needs --system-site-packages"
-            yield Check("bindings", name, Status.MISSING, f"cannot be imported: {exc}", hint)
+            yield Check("bindings", name, without, f"cannot be imported: {exc}", hint)
 
 
 def _binding_version(name: str, module: Any) -> str:
     if name == "nbd":
         return str(module.NBD().get_version())
+    if name == "libvirt":
+        number = module.getVersion()  # 9003001 is 9.3.1
+        return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
     found = module.GuestFS(python_return_dict=True).version()
     return f"{found['major']}.{found['minor']}.{found['release']}"
 

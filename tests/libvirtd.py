@@ -1,0 +1,173 @@
+"""A real libvirtd of the tests' own: a session daemon whose files are all in one folder.
+
+It needs no systemd, no root and no bus, and sees nothing of the host's libvirt. libvirt gives root
+another kind of daemon, so that root runs it as somebody else of a user namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIG = """\
+unix_sock_dir = "{folder}"
+auth_unix_rw = "none"
+auth_unix_ro = "none"
+log_outputs = "3:file:{folder}/log"
+"""
+QEMU_CONFIG = 'stdio_handler = "file"\n'  # else every guest needs virtlogd
+IDLE_SECONDS = 300  # should the tests be killed: it ends by itself
+NOBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+
+
+@dataclass(frozen=True)
+class Libvirtd:
+    folder: Path
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "libvirt-sock"
+
+    @property
+    def uri(self) -> str:
+        return f"qemu+unix:///session?socket={self.socket}"
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """libvirt's own connection, which may change things."""
+        import libvirt
+
+        connection = libvirt.open(self.uri)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def defined(self, xml: str) -> Iterator[Any]:
+        """A domain, which is gone afterwards, whatever became of it."""
+        import libvirt
+
+        with self.connected() as connection:
+            domain = connection.defineXML(xml)
+            try:
+                yield domain
+            finally:
+                if domain.isActive():
+                    domain.destroy()
+                metadata = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+                domain.undefineFlags(metadata | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
+
+    @contextmanager
+    def pool(self, name: str, folder: Path) -> Iterator[Any]:
+        """An active pool of a folder's files."""
+        xml = f"<pool type='dir'><name>{name}</name><target><path>{folder}</path></target></pool>"
+        with self.connected() as connection:
+            pool = connection.storagePoolDefineXML(xml)
+            try:
+                pool.create()
+                yield pool
+            finally:
+                if pool.isActive():
+                    pool.destroy()
+                pool.undefine()
+
+
+@pytest.fixture(scope="module")
+def libvirtd() -> Iterator[Libvirtd]:
+    pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
+    program = shutil.which("libvirtd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None or shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("libvirtd or QEMU is not installed (make setup installs them)")
+    with running_libvirtd(program) as server:
+        yield server
+
+
+@contextmanager
+def running_libvirtd(program: str) -> Iterator[Libvirtd]:
+    folder = Path(
+        tempfile.mkdtemp(prefix="v2v-libvirtd-", dir="/tmp")
+    )  # paths of sockets are short
+    try:
+        pid = _start(program, folder)
+        try:
+            server = Libvirtd(folder)
+            yield server
+            _end_guests(server)
+        finally:
+            _end(pid)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _start(program: str, folder: Path) -> int:
+    homes = {}
+    for name in ("CONFIG_HOME", "CACHE_HOME", "DATA_HOME", "RUNTIME_DIR"):
+        homes[f"XDG_{name}"] = str(folder / name.lower())
+        (folder / name.lower() / "libvirt").mkdir(parents=True, mode=0o700)
+    (folder / "libvirtd.conf").write_text(CONFIG.format(folder=folder))
+    (folder / "config_home/libvirt/qemu.conf").write_text(QEMU_CONFIG)
+    argv = [program, "-d", "-f", f"{folder}/libvirtd.conf", "-p", f"{folder}/pid"]
+    argv += ["--timeout", str(IDLE_SECONDS)]
+    argv = [*NOBODY, *argv] if os.geteuid() == 0 else argv
+    environment = {**os.environ, **homes, "HOME": str(folder)}
+    # It goes into the background once it listens.
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        log = folder / "log"
+        pytest.skip(f"libvirtd: {done.stderr} {log.read_text() if log.exists() else ''}")
+    return int((folder / "pid").read_text())
+
+
+def _end_guests(server: Libvirtd) -> None:
+    with server.connected() as connection:
+        for domain in connection.listAllDomains():
+            if domain.isActive():
+                domain.destroy()
+
+
+def _end(pid: int) -> None:
+    process = os.pidfd_open(pid)  # it is no child of ours
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        if not select.select([process], [], [], 20)[0]:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [], 20)
+    finally:
+        os.close(process)
+
+
+def domain_xml(name: str, *disks: str, kind: str = "qemu", extra: str = "") -> str:
+    """A small VM. As it has nothing to boot from, it starts within half a second."""
+    return (
+        f"<domain type='{kind}'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>2</vcpu>"
+        f"<os><type arch='x86_64'>hvm</type></os>{extra}"
+        f"<devices>{''.join(disks)}</devices></domain>"
+    )
+
+
+def file_disk(path: Path, format: str | None = "qcow2", *, target: str = "vda") -> str:
+    driver = f"<driver name='qemu' type='{format}'/>" if format else ""
+    return (
+        f"<disk type='file' device='disk'>{driver}<source file='{path}'/>"
+        f"<target dev='{target}' bus='virtio'/></disk>"
+    )
+
+
+def volume_disk(pool: str, volume: str, *, target: str = "vda", format: str | None = None) -> str:
+    driver = f"<driver name='qemu' type='{format}'/>" if format else ""
+    return (
+        f"<disk type='volume' device='disk'>{driver}<source pool='{pool}' volume='{volume}'/>"
+        f"<target dev='{target}' bus='virtio'/></disk>"
+    )

@@ -1,0 +1,92 @@
+"""A disk as an external snapshot left it: the image below the one that the running VM writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
+
+from v2v.errors import SourceError
+from v2v.image import read_image
+from v2v.inputs._domain_disks import DomainDisk
+from v2v.inputs._images import Access, check_file
+from v2v.inputs._libvirt_host import Vm
+from v2v.run import Run
+
+SNAPSHOT = "v2v"  # the name that our hints give to one
+
+
+def frozen_disk(
+    disk: DomainDisk,
+    vm: Vm,
+    access: Access,
+    volumes: Callable[[str, str], DomainDisk],
+    run: Run,
+    *,
+    local: bool,
+) -> DomainDisk:
+    """What lies one below the disk's top, as the guest's disk.
+
+    libvirt tells of it while the VM runs; else the image itself does, where it can be read.
+    `local`: paths are of this host. SourceError when there is nothing below.
+    """
+    top = volumes(disk.pool, disk.volume) if disk.kind == "volume" else disk
+    below = disk.backing or (_below(top, access) if local else None)
+    if below is None:
+        raise _no_layer(disk, top, vm)
+    if not _made_by_snapshot(top, below):
+        run.warn(
+            f"{disk.label} of {vm.name} is read as it is in {below.path or below.name}, "
+            f"without what {top.path or top.name} adds",
+            id="libvirt-snapshot-unsure",
+            hint="is that file really what a snapshot began? libvirt's own names differ from the "
+            "one below in nothing but their ending",
+        )
+    return replace(
+        below,
+        controller=disk.controller,
+        target=disk.target,
+        serial=disk.serial,
+        boot_order=disk.boot_order,
+    )
+
+
+def snapshot_command(vm: Vm) -> str:
+    """What makes every disk's image stay as it is, while the VM writes to new ones."""
+    return (
+        f"{vm.virsh} snapshot-create-as {quote(vm.name)} {SNAPSHOT} "
+        "--disk-only --atomic --no-metadata"
+    )
+
+
+def _below(top: DomainDisk, access: Access) -> DomainDisk | None:
+    if top.kind not in ("file", "block") or not top.path:
+        return None
+    path = Path(top.path)
+    check_file(path)
+    backing = read_image(path, top.format, allowed=access.allowed).backing
+    if backing is None:
+        return None
+    file = backing.files[0]
+    kind = "block" if file.is_block_device() else "file"
+    return DomainDisk(kind=kind, path=str(file), driver=str(backing.format))
+
+
+def _made_by_snapshot(top: DomainDisk, below: DomainDisk) -> bool:
+    """libvirt calls the new image as the old one, with the snapshot's name for the suffix.
+
+    A clone of a template has an image below it, too, which is not the VM's at all.
+    """
+    return bool(top.path) and Path(top.path).stem == Path(below.path).stem
+
+
+def _no_layer(disk: DomainDisk, top: DomainDisk, vm: Vm) -> SourceError:
+    hint = f"take one: {snapshot_command(vm)}; `virsh blockcommit` later merges it again"
+    if vm.state is None:
+        hint = f"{vm.name} is shut off: leave -io snapshot out"
+    return SourceError(
+        f"{disk.label} of {vm.name} has no snapshot: no image is below {top.path or top.name}",
+        id="libvirt-no-snapshot",
+        hint=hint,
+    )

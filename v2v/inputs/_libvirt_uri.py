@@ -1,0 +1,64 @@
+"""Which host a libvirt URI means, and whether its files can be read from here."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+from v2v.errors import UsageError
+from v2v.inputs._domain_sources import SshHost
+
+VMWARE = ("esx", "vpx", "gsx")
+SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
+LOCAL_TRANSPORTS = ("", "unix")
+
+
+def ssh_host(uri: str) -> SshHost | None:
+    """The host whose files the VMs of this URI name; None: it is this one.
+
+    UsageError for hosts whose files v2v cannot read: https://libvirt.org/uri.html.
+    """
+    try:
+        parts = urlsplit(uri)
+        name, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise _invalid(uri) from exc
+    driver, _, transport = parts.scheme.partition("+")
+    if not driver:
+        raise _invalid(uri)
+    if driver in VMWARE:
+        raise _vmware(uri)
+    if transport in SSH_TRANSPORTS:
+        return SshHost(name or "localhost", parts.username, port)
+    if transport in LOCAL_TRANSPORTS and not name:
+        return None
+    raise _transport(uri, transport, name)
+
+
+def keyfile(uri: str) -> str | None:
+    """The SSH key that the URI names for libvirt's connection."""
+    return parse_qs(urlsplit(uri).query).get("keyfile", [None])[0]
+
+
+def _invalid(uri: str) -> UsageError:
+    return UsageError(
+        f"-ic {uri}: not a libvirt URI",
+        id="libvirt-uri",
+        hint="for example qemu:///system, or qemu+ssh://USER@HOST/system",
+    )
+
+
+def _vmware(uri: str) -> UsageError:
+    return UsageError(
+        f"-ic {uri}: v2v does not read from VMware through libvirt yet",
+        id="libvirt-vmware",
+        hint="export the VM as an OVA and use -i ova, or copy its folder and use -i vmx",
+    )
+
+
+def _transport(uri: str, transport: str, name: str | None) -> UsageError:
+    how = f"connects with {transport}" if transport else "connects with tls"
+    return UsageError(
+        f"-ic {uri} {how}, through which disks cannot be read",
+        id="libvirt-transport",
+        hint=f"use ssh: qemu+ssh://{name or 'HOST'}/system; disks are then read over ssh as well",
+    )

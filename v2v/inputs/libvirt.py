@@ -1,0 +1,128 @@
+"""-i libvirt: a VM that libvirt knows, on this host or on one that is reached over ssh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shlex import quote
+
+from v2v.endpoint import Endpoint
+from v2v.errors import SourceError, UsageError, V2VError
+from v2v.input import Input
+from v2v.inputs._domain import read_domain
+from v2v.inputs._domain_disks import DomainDisk
+from v2v.inputs._domain_sources import SshHost, source_disk
+from v2v.inputs._images import Access, serve_disks
+from v2v.inputs._libvirt_frozen import frozen_disk, snapshot_command
+from v2v.inputs._libvirt_host import Vm, read_vm
+from v2v.inputs._libvirt_uri import ssh_host
+from v2v.options import option
+from v2v.run import Run
+from v2v.types import Source, SourceDisk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibvirtOptions:
+    uri: str | None = option(
+        "-ic", "libvirt URI of the host; without it libvirt's default", default=None, metavar="URI"
+    )
+    password_file: Path | None = option(
+        "-ip",
+        "file with the password for ssh, or for disks behind http://USER@HOST/...",
+        default=None,
+    )
+    snapshot: bool = option(
+        "-io snapshot",
+        "read each disk as the VM's last external snapshot left it; the VM may run",
+        default=False,
+    )
+    allow_backing: tuple[Path, ...] = option(
+        "-io allow-backing",
+        "files or folders elsewhere that the images may refer to, separated by colons",
+        default=(),
+        metavar="PATH[:PATH...]",
+    )
+
+
+class LibvirtInput(Input):
+    """The guest is the name of one VM, or its UUID."""
+
+    mode = "libvirt"
+    summary = "a VM that libvirt knows, here or on a host reached over ssh"
+    Options = LibvirtOptions
+    tools = ("nbdkit", "qemu-nbd")
+    guests_are_files = False
+
+    options: LibvirtOptions
+
+    def read_source(self, run: Run) -> Source:
+        if len(self.guests) != 1:
+            raise UsageError(
+                f"-i libvirt reads one VM at a time, and {len(self.guests)} are named",
+                id="guest-several",
+                hint="run v2v once for each",
+            )
+        vm = read_vm(self.options.uri, self.guests[0], self.options.password_file, run)
+        self._check_still(vm)
+        domain = read_domain(vm.xml, vm.name, run, mode=self.mode)
+        host = ssh_host(vm.uri)
+        disks = tuple(self._disk(disk, vm, host, run) for disk in domain.disks)
+        return replace(domain.source, disks=disks, snapshots=vm.snapshots)
+
+    def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
+        return serve_disks(source.disks, self._access(), run)
+
+    def _access(self) -> Access:
+        return Access(allowed=self.options.allow_backing, password_file=self.options.password_file)
+
+    def _disk(self, disk: DomainDisk, vm: Vm, host: SshHost | None, run: Run) -> SourceDisk:
+        def volume(pool: str, name: str) -> DomainDisk:
+            found = vm.volumes[pool, name]
+            if isinstance(found, V2VError):
+                raise found
+            return found
+
+        access = self._access()
+        if self.options.snapshot:
+            disk = frozen_disk(disk, vm, access, volume, run, local=host is None)
+        if host is not None:
+            _check_remote(disk, volume)
+        return source_disk(disk, access, run, volumes=volume, host=host)
+
+    def _check_still(self, vm: Vm) -> None:
+        if vm.state is not None and not self.options.snapshot:
+            raise _running(vm)
+        if vm.saved:
+            raise _saved(vm)
+
+
+def _check_remote(disk: DomainDisk, volume: Callable[[str, str], DomainDisk]) -> None:
+    """SFTP reads files, and sees devices as empty."""
+    place = volume(disk.pool, disk.volume) if disk.kind == "volume" else disk
+    if place.kind == "block":
+        raise SourceError(
+            f"{disk.label} is the device {place.path} of another host, which ssh cannot read",
+            id="libvirt-remote-device",
+            hint="run v2v on that host; or export the device from there over NBD, and read that",
+        )
+
+
+def _running(vm: Vm) -> SourceError:
+    return SourceError(
+        f"{vm.name} is {vm.state}: its disks change while they are read",
+        id="source-running",
+        hint=f"shut it down: {vm.virsh} shutdown {quote(vm.name)}; or let it run on top of a "
+        f"snapshot, and add -io snapshot: {snapshot_command(vm)}",
+    )
+
+
+def _saved(vm: Vm) -> SourceError:
+    name = quote(vm.name)
+    return SourceError(
+        f"{vm.name} is not shut down: its memory was saved, and its disks are half of its state",
+        id="libvirt-managed-save",
+        hint=f"start it and shut it down: {vm.virsh} start {name}; or throw its memory away, as if "
+        f"its power was cut: {vm.virsh} managedsave-remove {name}",
+    )
