@@ -15,6 +15,7 @@ from pathlib import Path
 from v2v.errors import SourceError
 from v2v.image import formats, magic, qcow2, vmdk
 from v2v.image.formats import Header
+from v2v.image.names import moved_file, named_file, refused
 from v2v.image.reader import FileReader, Reader, truncated
 from v2v.types import DiskFormat
 
@@ -53,7 +54,7 @@ def read_remote(reader: Reader, format: DiskFormat | None = None) -> Image:
     header = _read_header(reader, format or magic.image_format(head, tail))
     if header.backing or header.data_file or header.extents:
         named = header.backing or header.data_file or header.extents[0].name
-        raise _refused(reader.name, named, "it is not a local file, so that it may name none")
+        raise refused(reader.name, named, "it is not a local file, so that it may name none")
     return Image(reader.name, header.format, header.size)
 
 
@@ -108,8 +109,13 @@ def _not_a_disk(message: str, hint: str) -> SourceError:
 
 
 def _read_local(
-    path: Path, format: DiskFormat | None, allowed: tuple[Path, ...], above: tuple[Path, ...]
+    path: Path,
+    format: DiskFormat | None,
+    allowed: tuple[Path, ...],
+    above: tuple[Path, ...],
+    child: Header | None = None,
 ) -> Image:
+    """`above` are the images that lead here; `child` is the header of the last of them."""
     if path in above or len(above) > MAX_CHAIN:
         raise SourceError(f"{above[0]}: its chain of backing files has no end", id="image-corrupt")
     with FileReader(path) as reader:
@@ -117,6 +123,8 @@ def _read_local(
         if not above and (packed := magic.packed_with(head)):
             return Image(str(path), format or DiskFormat.RAW, None, packed, files=(path,))
         header = _read_header(reader, format or magic.image_format(head, tail))
+    if child and child.format == DiskFormat.VMDK:
+        vmdk.check_chain(str(above[-1]), child.backing_cid, str(path), header)
     named = _named_files(path, header, allowed)
     image = Image(
         str(path),
@@ -127,8 +135,8 @@ def _read_local(
     )
     if header.backing is None:
         return image
-    base = _resolve(path, header.backing, allowed)
-    below = _read_local(base, _backing_format(path, header), allowed, (*above, path))
+    base = _parent(path, header, allowed)
+    below = _read_local(base, _backing_format(path, header), allowed, (*above, path), header)
     return replace(image, backing=below, files=(*image.files, *below.files))
 
 
@@ -188,42 +196,20 @@ def _backing_format(path: Path, header: Header) -> DiskFormat | None:
 def _named_files(path: Path, header: Header, allowed: tuple[Path, ...]) -> tuple[Path, ...]:
     """The data file and the extents, each there and long enough."""
     if header.data_file:
-        return (_resolve(path, header.data_file, allowed),)
+        return (named_file(path, header.data_file, allowed),)
     found = []
-    for extent in header.extents:
-        file = _resolve(path, extent.name, allowed)
+    for number, extent in enumerate(header.extents, 1):
+        file = named_file(path, extent.name, allowed)
         with FileReader(file) as reader:
-            if extent.sparse:
-                vmdk.check_sparse_extent(reader, extent.length)
-            elif extent.offset + extent.length > reader.size:
-                raise truncated(reader, f"the extent of {path.name}", extent.offset + extent.length)
+            vmdk.check_extent(reader, extent, last=number == len(header.extents))
         found.append(file)
     return tuple(found)
 
 
-def _resolve(image: Path, name: str, allowed: tuple[Path, ...]) -> Path:
-    """The file that an image means by `name`, if the image may mean it. Reads no content."""
-    if ":" in name.split("/", maxsplit=1)[0] or "\\" in name:
-        raise _refused(str(image), name, "it is not a plain file name")
-    file = (image.parent / name).resolve()
-    inside = file.is_relative_to(image.parent)
-    if not inside and not any(file == one or file.is_relative_to(one) for one in allowed):
-        raise _refused(str(image), name, "it lies outside of the image's folder")
-    if not file.exists():
-        raise SourceError(
-            f"{image} needs the file {name}, which is not there",
-            id="image-file-missing",
-            hint=f"put it at {file}",
-        )
-    if not (file.is_file() or file.is_block_device()):
-        raise _refused(str(image), name, "it is not a regular file")
-    return file
-
-
-def _refused(image: str, name: str, why: str) -> SourceError:
-    return SourceError(
-        f"{image} refers to {name!r}: refused, because {why}",
-        id="image-names-other-file",
-        hint="if you trust this image and mean that file: -io allow-backing=PATH, "
-        "a file or a folder; several are separated by colons",
-    )
+def _parent(path: Path, header: Header, allowed: tuple[Path, ...]) -> Path:
+    """The backing file. A VMDK may name its parent by a path of the VMware host: where that is not
+    here, it is the file of that name beside the child. The CIDs tell whether it is the one."""
+    name = header.backing or ""
+    if header.format == DiskFormat.VMDK and (beside := moved_file(path, name)):
+        return beside
+    return named_file(path, name, allowed)

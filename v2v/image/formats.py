@@ -28,7 +28,7 @@ class ExtentFile:
     name: str
     length: int
     offset: int = 0
-    sparse: bool = False
+    kind: str = "FLAT"  # as the descriptor has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Header:
     backing_format: str | None = None
     data_file: str | None = None
     extents: tuple[ExtentFile, ...] = ()
+    cid: int | None = None  # of a VMDK: a number that changes when the content does
+    backing_cid: int | None = None  # what the backing file's must be
 
 
 # VHD ----------------------------------------------------------------------------------------------

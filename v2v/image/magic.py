@@ -25,6 +25,7 @@ class Foreign:
 
 UNPACK = "unpack it first, and give the disk image inside"
 CONVERT = "convert it first: qemu-img convert -O qcow2"
+VMDK_TEXT = "give the small .vmdk file that names it"
 NO_DISK = "give a disk image; `-if raw` takes any file as a disk"
 
 # (offset, magic, what it is, hint). Checked before anything is taken for a raw disk.
@@ -37,8 +38,8 @@ FOREIGN = (
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
     (0, b"Rar!\x1a\x07", "a RAR archive", UNPACK),
     (257, b"ustar", "a tar archive", "if it is an OVA, use -i ova; else unpack it first"),
-    (0, b"COWD", "a VMDK of type vmfsSparse (COWD)", "consolidate its snapshots first"),
-    (0, b"\xbe\xba\xfe\xca", "a VMDK of type seSparse", "consolidate its snapshots first"),
+    (0, b"COWD", "the data of a VMDK of type vmfsSparse (COWD)", VMDK_TEXT),
+    (0, b"\xbe\xba\xfe\xca", "the data of a VMDK of type seSparse", VMDK_TEXT),
     (0, b"QED\0", "a QED image", CONVERT),
     (0, b"WithoutFreeSpace", "a Parallels image", CONVERT),
     (0, b"WithouFreSpacExt", "a Parallels image", CONVERT),

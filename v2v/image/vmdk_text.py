@@ -1,0 +1,119 @@
+"""The text of a VMDK: its descriptor, alone in a file or inside of a sparse extent.
+
+QEMU's driver reads it loosely: it looks for words anywhere in the text, and opens the files they
+name. So ours is strict: what is not understood, or could be understood in two ways, is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from v2v.image.formats import SECTOR, ExtentFile
+from v2v.image.reader import Reader, corrupt, unsupported
+
+DESCRIPTOR_MAGIC = b"# Disk DescriptorFile"
+MAX_EXTENTS = 4096
+NO_PARENT = 0xFFFFFFFF  # the parentCID of a disk without one
+FLAT_KINDS = ("FLAT", "VMFS")
+SPARSE_KINDS = ("SPARSE", "VMFSSPARSE", "SESPARSE")
+
+_ENTRY = re.compile(r'([A-Za-z][A-Za-z0-9_.]*)\s*=\s*(?:"([^"]*)"|([^"\s]*))')
+_EXTENT = re.compile(
+    r'(RW|RDONLY|NOACCESS)\s+(\d{1,15})\s+([A-Z]+)(?:\s+"([^"]+)"(?:\s+(\d{1,15}))?)?', re.ASCII
+)
+_CID = re.compile(r"^[ \t]*CID=([0-9A-Fa-f]{1,8})[ \t\r]*$", re.MULTILINE)
+_HEX = re.compile(r"[0-9A-Fa-f]{1,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    kind: str  # createType
+    extents: tuple[ExtentFile, ...]
+    parent: str | None
+    cid: int | None  # a number that changes when the content does; None: QEMU will not find it
+    parent_cid: int | None  # the parent's, when this was made of it
+
+
+def parse_descriptor(reader: Reader, raw: bytes) -> Descriptor:
+    """The text of a descriptor; any line that is not understood is an error."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise corrupt(reader, "the VMDK descriptor is not UTF-8") from None
+    if not text.startswith(DESCRIPTOR_MAGIC.decode()):
+        raise corrupt(reader, "the VMDK descriptor does not begin as one")
+    entries: dict[str, str] = {}
+    extents: list[ExtentFile] = []
+    for line in _lines(reader, text):
+        if match := _EXTENT.fullmatch(line):
+            extents.append(_extent(reader, line, match))
+        elif match := _ENTRY.fullmatch(line):
+            if match[1].lower() in entries:
+                raise corrupt(reader, f"the VMDK descriptor has {match[1]} twice")
+            entries[match[1].lower()] = match[2] or match[3] or ""
+        else:
+            raise corrupt(reader, f"the VMDK descriptor has an odd line: {line[:80]!r}")
+    _no_second_meaning(reader, text, entries)
+    if len(extents) > MAX_EXTENTS:
+        raise corrupt(reader, f"{len(extents)} VMDK extents")
+    parent, parent_cid = _parent(reader, entries)
+    kind = entries.get("createtype", "")
+    return Descriptor(kind, tuple(extents), parent, _cid(text), parent_cid)
+
+
+def _lines(reader: Reader, text: str) -> Iterator[str]:
+    for line in text.split("\n"):
+        line = line.rstrip("\r").strip(" \t")
+        if not line.replace("\t", " ").isprintable():
+            raise corrupt(reader, "the VMDK descriptor has control characters")
+        if line and not line.startswith("#"):
+            yield line
+
+
+def _no_second_meaning(reader: Reader, text: str, entries: dict[str, str]) -> None:
+    """QEMU finds these words even in a comment or inside of another line."""
+    for word in ("parentFileNameHint", "createType", "parentCID"):
+        if text.lower().count(word.lower()) != (word.lower() in entries):
+            raise corrupt(reader, f"the VMDK descriptor has {word} where it does not belong")
+
+
+def _extent(reader: Reader, line: str, match: re.Match[str]) -> ExtentFile:
+    access, sectors, kind, name, offset = match.groups()
+    if "RDM" in kind:
+        raise raw_device(reader)
+    if access != "RW" or kind not in FLAT_KINDS + SPARSE_KINDS or not name:
+        raise unsupported(
+            reader, f"its extent {line[:80]!r} is not supported", "export the disk again"
+        )
+    if kind in SPARSE_KINDS and offset not in (None, "0"):
+        raise corrupt(reader, f"a sparse VMDK extent with an offset: {line[:80]!r}")
+    return ExtentFile(name, int(sectors) * SECTOR, int(offset or 0) * SECTOR, kind)
+
+
+def raw_device(reader: Reader) -> Exception:
+    return unsupported(
+        reader,
+        "it stands for a whole LUN or device of the VMware host (raw device mapping)",
+        "make a virtual disk of it (vmkfstools -i), or give the LUN itself to -i disk",
+    )
+
+
+def _parent(reader: Reader, entries: dict[str, str]) -> tuple[str | None, int | None]:
+    """The parent's file and CID; both None without a parent."""
+    hint = entries.get("parentfilenamehint")
+    found = entries.get("parentcid", f"{NO_PARENT:x}")
+    if not _HEX.fullmatch(found):
+        raise corrupt(reader, f"the VMDK descriptor's parentCID is {found[:20]!r}")
+    if int(found, 16) != NO_PARENT and not hint:
+        raise corrupt(reader, "the VMDK has a parent, and does not say which")
+    return (hint, int(found, 16)) if hint else (None, None)
+
+
+def _cid(text: str) -> int | None:
+    """As QEMU finds it: what follows the first "CID" in the text, wherever that is."""
+    match = _CID.search(text)
+    if match is None or match.start(1) - len("CID=") != text.index("CID"):
+        return None
+    return int(match[1], 16)
