@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,8 @@ from v2v.image import Image, check_raw, read_image, read_remote
 from v2v.image.in_use import check_not_written
 from v2v.image.magic import HEAD, SECTOR, image_format
 from v2v.image.reader import FileReader, Reader, SliceReader
-from v2v.inputs._details import MODIFIED, ONE_CONNECTION, PACKED, Slice, is_uri
+from v2v.inputs._checksums import DiskCheck, checking
+from v2v.inputs._details import MODIFIED, ONE_CONNECTION, PACKED, Slice, is_uri, shown
 from v2v.inputs._http import HttpReader, split_user
 from v2v.inputs._packed import unpacked_head
 from v2v.inputs._serve import serve_disk
@@ -61,9 +62,12 @@ def read_disk(word: str, access: Access, run: Run, *, part: Slice | None = None)
 def serve_disks(
     disks: Sequence[SourceDisk], access: Access, run: Run
 ) -> Iterator[Sequence[Endpoint]]:
-    """Serve them read-only, in their order. Of `access` only what opening needs is looked at."""
+    """Serve them read-only, in their order. Of `access` only what opening needs is looked at.
+
+    Disks whose checksum the source tells are checked meanwhile.
+    """
     with ExitStack() as stack:
-        yield tuple(
+        endpoints = tuple(
             stack.enter_context(
                 serve_disk(
                     disk,
@@ -75,6 +79,10 @@ def serve_disks(
             )
             for index, disk in enumerate(disks)
         )
+        pairs = zip(disks, endpoints, strict=True)
+        checks = [DiskCheck(shown(d), d.checksum, one) for d, one in pairs if d.checksum]
+        with checking(checks, run):
+            yield endpoints
 
 
 def read_file(path: Path, access: Access, run: Run, *, part: Slice | None = None) -> SourceDisk:
@@ -165,12 +173,17 @@ def absolute_socket(uri: str) -> str:
 
 
 def modified(image: Image) -> str:
-    """Which files the image has and when each was last written: `resume` sees one that changed.
+    """By which `resume` sees that a file changed, or that the image has others."""
+    return fingerprint(image.files)
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Which files these are and when each was last written.
 
     The newest alone would not do: a file put in place of another may be older than the rest.
     """
-    files = [file.stat() for file in image.files if file.is_file()]
-    return " ".join(f"{file.st_mtime_ns}/{file.st_size}/{file.st_ino}" for file in files)
+    stats = [file.stat() for file in files if file.is_file()]
+    return " ".join(f"{one.st_mtime_ns}/{one.st_size}/{one.st_ino}" for one in stats)
 
 
 def check_file(path: Path) -> None:

@@ -1,0 +1,229 @@
+"""What lies in an OVA, whatever holds it, and which of it is meant. Names in it are hostile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Protocol
+from urllib.parse import unquote
+
+from v2v.errors import SourceError
+from v2v.types import MiB
+
+MAX_MEMBERS = 10_000  # an OVA has a handful
+MAX_OVF = 16 * MiB  # bytes; real ones have some KiB
+MAX_MANIFEST = MiB
+CHUNK = MiB  # bytes read or unpacked at once
+FIRST_CHUNK = ".000000000"  # what VMware appends to the name of a file that is split
+SECOND_CHUNK = ".000000001"
+COPY_AGAIN = "take the copy again from where it came"
+NAMES_SHOWN = 8
+
+
+class Kind(StrEnum):
+    FILE = "a file"
+    FOLDER = "a folder"
+    LINK = "a link"
+    DEVICE = "neither a file nor a folder"
+    OUTSIDE = "a file outside of the archive"  # by its name
+
+
+@dataclass(frozen=True, slots=True)
+class Deflated:
+    """How a member of a zip archive is compressed."""
+
+    length: int  # bytes in the archive
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in an archive or a folder. `offset` is where its bytes begin in the archive."""
+
+    name: str  # relative, without . and ..; as it is spelled where `kind` is OUTSIDE
+    size: int  # bytes, unpacked
+    kind: Kind = Kind.FILE
+    offset: int | None = None
+    deflated: Deflated | None = None
+
+
+class Container(Protocol):
+    """An archive all of whose members are known, or a folder."""
+
+    where: str  # for messages
+
+    def find(self, name: str) -> Member | None: ...
+
+    def names(self) -> Iterable[str]: ...
+
+    def chunks(self, member: Member) -> Iterator[bytes]:
+        """The bytes of a member, unpacked: never more than its size."""
+        ...
+
+
+def member(
+    name: str,
+    size: int,
+    kind: Kind,
+    offset: int | None = None,
+    deflated: Deflated | None = None,
+) -> Member:
+    """A member by the name that the archive gives it."""
+    safe = relative_name(name)
+    if safe is None:
+        return Member(name, size, Kind.OUTSIDE)
+    return Member(safe, size, kind, offset, deflated)
+
+
+def relative_name(name: str) -> str | None:
+    """The name without needless parts; None if it leads out of the folder, or may do so."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        return None
+    if any(character in name for character in "\\\0") or ":" in path.parts[0]:
+        return None
+    return str(path)
+
+
+def index(members: Iterable[Member], where: str) -> dict[str, Member]:
+    """The members by name. Two of one name have two meanings: refused."""
+    found: dict[str, Member] = {}
+    for one in members:
+        if one.kind in (Kind.FOLDER, Kind.OUTSIDE):
+            continue
+        if one.name in found:
+            raise SourceError(
+                f"{where} holds {one.name!r} twice: which of them is meant?",
+                id="ova-duplicate",
+                hint="pack it again, with each file once",
+            )
+        found[one.name] = one
+    return found
+
+
+def is_ovf(name: str) -> bool:
+    """macOS adds files ._NAME, which are not what their names say."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() == ".ovf" and not path.name.startswith("._")
+
+
+def choose_ovf(members: Iterable[Member], where: str) -> Member:
+    """The OVF nearest to the top; several side by side are refused."""
+    members = list(members)
+    found = [one for one in members if is_ovf(one.name) and one.kind is not Kind.FOLDER]
+    found = [one for one in found if one.kind is not Kind.OUTSIDE]
+    if not found:
+        raise SourceError(
+            f"{where} holds no OVF to describe the VM; it has {listed(m.name for m in members)}",
+            id="ova-no-ovf",
+            hint="if it only holds disks, unpack it and read them with -i disk",
+        )
+    depth = min(one.name.count("/") for one in found)
+    top = [one for one in found if one.name.count("/") == depth]
+    if len(top) > 1:
+        raise several(where, [one.name for one in top])
+    return checked_file(top[0], where)
+
+
+def several(where: str, names: Iterable[str]) -> SourceError:
+    return SourceError(
+        f"{where} holds several OVFs: {listed(names)}",
+        id="ova-several-ovf",
+        hint="unpack it, and give the .ovf file of the VM that is meant",
+    )
+
+
+def find_disk(
+    href: str, ovf: str, find: Callable[[str], Member | None], names: Iterable[str], where: str
+) -> Member:
+    """The file that the OVF means by `href`. VMware may have split it, or gzip'd it."""
+    for path in paths_of(href, ovf, where):
+        for name in (path, path + FIRST_CHUNK, path + ".gz"):
+            if (found := find(name)) is None:
+                continue
+            if name.endswith(FIRST_CHUNK) and find(path + SECOND_CHUNK):
+                raise split_file(path, where)
+            return checked_file(found, where)
+    raise SourceError(
+        f"{where}: the OVF names the disk {href!r}, which is not there; it has {listed(names)}",
+        id="ova-disk-missing",
+        hint="was it copied completely?",
+    )
+
+
+def split_file(path: str, where: str) -> SourceError:
+    return SourceError(
+        f"{where}: the disk {path!r} is split into several files",
+        id="ova-chunks",
+        hint=f"unpack it, join them in their order (cat {path}.0* > {path}), and give the .ovf",
+    )
+
+
+def paths_of(href: str, ovf: str, where: str) -> list[str]:
+    """Where in the container the file may lie: as it is written, or with %20 and the like."""
+    found = []
+    for spelled in dict.fromkeys((href, unquote(href))):
+        name = relative_name(spelled)
+        if name is None or "://" in spelled:
+            raise SourceError(
+                f"{where}: the OVF names the disk {href!r}: refused, "
+                "because it is no file beside the OVF",
+                id="ova-names-other-file",
+                hint="put the file beside the OVF, and its name into the OVF",
+            )
+        found.append(str(PurePosixPath(ovf).parent / name))
+    return found
+
+
+def checked_file(found: Member, where: str) -> Member:
+    if found.kind is Kind.FILE:
+        return found
+    raise SourceError(
+        f"{where}: {found.name!r} is {found.kind}, and not a file",
+        id="ova-not-a-file",
+        hint="pack it again, with the files themselves",
+    )
+
+
+def small_content(container: Container, found: Member, limit: int) -> bytes:
+    """All of a small file."""
+    if found.size > limit:
+        raise too_large(container.where, found.name, limit)
+    return b"".join(container.chunks(found))
+
+
+def too_large(where: str, name: str, limit: int) -> SourceError:
+    return SourceError(
+        f"{where}: {name!r} has more than {limit // MiB} MiB",
+        id="ova-too-large",
+        hint="is it the right file?",
+    )
+
+
+def too_many(where: str) -> SourceError:
+    return SourceError(
+        f"{where} holds more than {MAX_MEMBERS} files",
+        id="ova-too-many",
+        hint="an OVA has a handful of files; is it the right archive?",
+    )
+
+
+def damaged(where: str, what: str) -> SourceError:
+    return SourceError(f"{where}: damaged archive: {what}", id="ova-damaged", hint=COPY_AGAIN)
+
+
+def truncated(where: str, what: str) -> SourceError:
+    return SourceError(f"{where} is truncated: {what}", id="ova-truncated", hint=COPY_AGAIN)
+
+
+def unsupported(where: str, what: str, hint: str) -> SourceError:
+    return SourceError(f"{where}: {what}", id="ova-unsupported", hint=hint)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some names, for a message."""
+    names = sorted(names)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(map(repr, names[:NAMES_SHOWN])) + more or "nothing"
