@@ -91,14 +91,7 @@ def _mac(element: Element, run: Run) -> str | None:
 
 def read_removables(devices: list[Element]) -> tuple[Removable, ...]:
     drives = [e for e in devices if e.tag == "disk" and e.get("device") in ("cdrom", "floppy")]
-    return tuple(
-        Removable(str(drive.get("device")), None if is_floppy(drive) else controller(drive))
-        for drive in drives
-    )
-
-
-def is_floppy(element: Element) -> bool:
-    return element.get("device") == "floppy"
+    return tuple(Removable(str(drive.get("device")), controller(drive)) for drive in drives)
 
 
 def is_fixed(element: Element) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from v2v.types import DiskFormat, SourceDisk
 Volumes = Callable[[str, str], "str | Path | DomainDisk"]
 
 MAX_BYTES = 2**63 - 1
+DATASTORE = re.compile(r"\[[^]/]+\] ")
 
 # Kinds of disk that are not read: what they are, and what to do.
 OTHER_KINDS = {
@@ -171,7 +173,19 @@ def _file_place(disk: DomainDisk, base: Path | None, host: SshHost | None) -> st
                 hint="write the whole path into the XML",
             )
         path = (base / path).absolute()
+        _check_datastore(disk, path)
     return host.uri(str(path)) if host else path
+
+
+def _check_datastore(disk: DomainDisk, path: Path) -> None:
+    """[datastore1] web/web.vmdk is how VMware, and libvirt's driver for it, call a file."""
+    if DATASTORE.match(disk.path) and not path.exists():
+        raise SourceError(
+            f"{disk.label} is {disk.path}, on a datastore of VMware",
+            id="domain-disk-source",
+            hint="copy the .vmdk, and the -flat.vmdk beside it, to this host, "
+            "and write the path of the .vmdk into the XML",
+        )
 
 
 # What it is ---------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ def parse_xml(data: bytes, name: str) -> Element:
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError, LookupError) as exc:
+        if "ntity" in str(exc) and b"<!DOCTYPE" in data:  # they grew without end
+            raise _doctype(name) from exc
         raise SourceError(
             f"{name} is not XML: {exc}",
             id="xml-invalid",
