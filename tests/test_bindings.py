@@ -10,6 +10,7 @@ import pytest
 from conversion.handle import open_appliance
 from v2v import nbd_client
 from v2v.errors import HostError
+from v2v.inputs import _libvirt_host
 from v2v.job import ConversionOptions
 from v2v.run import Run
 
@@ -28,3 +29,11 @@ def test_missing_guestfs_names_its_package(monkeypatch: pytest.MonkeyPatch, run:
         pass
     assert caught.value.id == "binding-missing"
     assert "python3-guestfs" in (caught.value.hint or "")
+
+
+def test_missing_libvirt_names_its_package(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setitem(sys.modules, "libvirt", None)
+    with pytest.raises(HostError) as caught:
+        _libvirt_host.read_vm(None, "web", None, run)
+    assert caught.value.id == "binding-missing"
+    assert "python3-libvirt" in (caught.value.hint or "")

@@ -1,0 +1,459 @@
+"""-i libvirt against a real libvirtd: states, snapshots, volumes, errors."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.contract.input_suite import children, read_all
+from tests.fakes.disks import disk_content
+from tests.libvirtd import Libvirtd, domain_xml, file_disk, libvirtd, volume_disk
+from v2v.errors import Cancelled, SourceError, UsageError, V2VError
+from v2v.events import Event, Warned
+from v2v.inputs import _libvirt_host
+from v2v.inputs._domain_disks import DiskHost
+from v2v.inputs._domain_sources import SshHost
+from v2v.inputs._libvirt_host import read_vm
+from v2v.inputs._libvirt_uri import ssh_host
+from v2v.inputs.libvirt import LibvirtInput, LibvirtOptions
+from v2v.run import Run
+from v2v.types import DiskFormat, Source
+
+__all__ = ["libvirtd"]
+
+CONTENT = disk_content()
+
+
+@pytest.fixture(autouse=True)
+def tools(need_tool) -> None:
+    for tool in ("qemu-img", "qemu-nbd", "nbdkit", "virsh"):
+        need_tool(tool)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """images/web.qcow2"""
+    raw = tmp_path / "raw"
+    raw.write_bytes(CONTENT)
+    path = tmp_path / "images" / "web.qcow2"
+    path.parent.mkdir()
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, path)
+    return path
+
+
+@pytest.fixture
+def running(libvirtd: Libvirtd, disk: Path) -> Iterator[object]:
+    """A VM that runs. It boots nothing: its firmware looks for something to boot for ever."""
+    with libvirtd.defined(domain_xml("web", file_disk(disk))) as domain:
+        domain.create()
+        yield domain
+
+
+def qemu_img(*words: object) -> None:
+    subprocess.run(["qemu-img", *map(str, words)], check=True, capture_output=True)
+
+
+def made(uri: str, *guests: str, **options: object) -> LibvirtInput:
+    return LibvirtInput(LibvirtOptions(uri=uri, **options), guests or ["web"])
+
+
+def refused(input_: LibvirtInput, run: Run, id: str) -> V2VError:
+    with pytest.raises(V2VError) as caught:
+        input_.read_source(run)
+    assert caught.value.id == id
+    return caught.value
+
+
+def served(input_: LibvirtInput, source: Source, run: Run) -> bytes:
+    with input_.serve(source, run) as (endpoint,):
+        return read_all(endpoint)[: len(CONTENT)]
+
+
+# Which VM -----------------------------------------------------------------------------------------
+
+
+def test_a_vm_is_found_by_name_and_by_uuid(libvirtd: Libvirtd, disk: Path, run: Run) -> None:
+    with libvirtd.defined(domain_xml("web", file_disk(disk))) as domain:
+        by_name = made(libvirtd.uri).read_source(run)
+        by_uuid = made(libvirtd.uri, domain.UUIDString()).read_source(run)
+    assert by_name == by_uuid
+    assert by_name.uuid == domain.UUIDString()
+    assert [disk.location for disk in by_name.disks] == [str(disk)]
+
+
+def test_a_name_that_looks_like_a_uuid_comes_first(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    with libvirtd.defined(domain_xml("web", file_disk(disk))) as domain:
+        uuid = domain.UUIDString()
+        with libvirtd.defined(domain_xml(uuid, file_disk(disk))):
+            assert made(libvirtd.uri, uuid).read_source(run).name == uuid
+
+
+def test_a_misspelt_name_is_answered_with_the_closest(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    with (
+        libvirtd.defined(domain_xml("webserver", file_disk(disk))),
+        libvirtd.defined(domain_xml("mail", file_disk(disk))),
+    ):
+        error = refused(made(libvirtd.uri, "wbserver"), run, "libvirt-vm-unknown")
+        assert error.hint == "did you mean webserver?"
+        error = refused(made(libvirtd.uri, "db"), run, "libvirt-vm-unknown")
+        assert error.hint == "there are: mail, webserver"
+
+
+def test_a_host_without_vms_says_so(libvirtd: Libvirtd, run: Run) -> None:
+    error = refused(made(libvirtd.uri), run, "libvirt-vm-unknown")
+    assert "there is none" in str(error.hint)
+
+
+def test_a_uuid_that_nobody_has(libvirtd: Libvirtd, run: Run) -> None:
+    word = "c3d1a2b0-24b4-4c3c-9d2e-6a2cf0f1c0de"
+    refused(made(libvirtd.uri, word), run, "libvirt-vm-unknown")
+
+
+def test_two_vms_at_once_are_refused(run: Run) -> None:
+    refused(made("qemu:///system", "a", "b"), run, "guest-several")
+
+
+# Whether it stands still --------------------------------------------------------------------------
+
+
+def test_a_running_vm_is_refused_with_the_remedy(
+    libvirtd: Libvirtd, running: object, run: Run
+) -> None:
+    error = refused(made(libvirtd.uri), run, "source-running")
+    assert error.message.startswith("web is running")
+    assert f"virsh -c '{libvirtd.uri}' shutdown web" in str(error.hint)
+    assert "-io snapshot" in str(error.hint)
+
+
+def test_a_paused_vm_is_refused(libvirtd: Libvirtd, running, run: Run) -> None:
+    running.suspend()
+    error = refused(made(libvirtd.uri), run, "source-running")
+    assert error.message.startswith("web is paused")
+
+
+def test_a_vm_whose_memory_was_saved_is_refused(libvirtd: Libvirtd, running, run: Run) -> None:
+    running.managedSave()
+    error = refused(made(libvirtd.uri), run, "libvirt-managed-save")
+    assert "managedsave-remove web" in str(error.hint)
+    running.managedSaveRemove()
+    assert made(libvirtd.uri).read_source(run).name == "web"
+
+
+def test_a_vm_that_was_shut_off_is_read(libvirtd: Libvirtd, running, run: Run) -> None:
+    running.destroy()
+    input_ = made(libvirtd.uri)
+    assert served(input_, input_.read_source(run), run) == CONTENT
+
+
+# Snapshots ----------------------------------------------------------------------------------------
+
+
+def test_a_running_vm_is_read_below_its_snapshot(
+    libvirtd: Libvirtd, running, disk: Path, run: Run, events_seen: list[Event]
+) -> None:
+    """The command of the hint is the one that makes it possible."""
+    input_ = made(libvirtd.uri, snapshot=True)
+    error = refused(input_, run, "libvirt-no-snapshot")
+    command = str(error.hint).removeprefix("take one: ").partition(";")[0]
+    subprocess.run(shlex.split(command), check=True, capture_output=True)
+    top = disk.with_suffix(".v2v")
+    assert top.exists()
+
+    source = input_.read_source(run)
+    assert source.disks[0].location == str(disk)
+    assert source.disks[0].format == DiskFormat.QCOW2
+    assert source.disks[0].controller == "virtio"
+    assert served(input_, source, run) == CONTENT
+    assert running.isActive()
+    assert not [event for event in events_seen if isinstance(event, Warned)]
+
+
+def test_of_a_vm_shut_off_the_image_tells_what_is_below(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    top = disk.with_suffix(".v2v")
+    qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", disk, top)
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 9 0 64k", top], check=True)
+    with libvirtd.defined(domain_xml("web", file_disk(top))):
+        below, whole = made(libvirtd.uri, snapshot=True), made(libvirtd.uri)
+        assert served(below, below.read_source(run), run) == CONTENT
+        changed = served(whole, whole.read_source(run), run)
+    assert changed == b"\x09" * 65536 + CONTENT[65536:]
+
+
+def test_of_a_vm_shut_off_without_a_snapshot_the_option_is_left_out(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    with libvirtd.defined(domain_xml("web", file_disk(disk))):
+        error = refused(made(libvirtd.uri, snapshot=True), run, "libvirt-no-snapshot")
+    assert error.hint == "web is shut off: leave -io snapshot out"
+
+
+def test_a_template_is_not_silently_taken_for_a_snapshot(
+    libvirtd: Libvirtd, disk: Path, run: Run, events_seen: list[Event]
+) -> None:
+    clone = disk.with_name("clone.qcow2")
+    qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", disk, clone)
+    with libvirtd.defined(domain_xml("web", file_disk(clone))):
+        made(libvirtd.uri, snapshot=True).read_source(run)
+    (warning,) = [event for event in events_seen if isinstance(event, Warned)]
+    assert warning.id == "libvirt-snapshot-unsure"
+    assert str(disk) in warning.text and str(clone) in warning.text
+
+
+def test_internal_snapshots_are_told_and_do_not_matter(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    with libvirtd.defined(domain_xml("web", file_disk(disk))) as domain:
+        for name in ("before", "after"):
+            domain.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>")
+        input_ = made(libvirtd.uri)
+        source = input_.read_source(run)
+        assert served(input_, source, run) == CONTENT
+    assert source.snapshots == ("before", "after")
+
+
+# Disks --------------------------------------------------------------------------------------------
+
+
+def test_a_disk_without_a_format_is_what_its_content_is(
+    libvirtd: Libvirtd, tmp_path: Path, disk: Path, run: Run
+) -> None:
+    """libvirt itself writes raw into the XML of QEMU's VMs; the test driver does not."""
+    node = tmp_path / "node.xml"
+    node.write_text(f"<node>{domain_xml('web', file_disk(disk, None), kind='test')}</node>")
+    source = made(f"test://{node}").read_source(run)
+    assert source.disks[0].format == DiskFormat.QCOW2
+
+
+def test_a_volume_has_the_format_that_its_pool_tells(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    with (
+        libvirtd.pool("images", disk.parent),
+        libvirtd.defined(domain_xml("web", volume_disk("images", "web.qcow2", format="qcow2"))),
+    ):
+        input_ = made(libvirtd.uri)
+        source = input_.read_source(run)
+        assert source.disks[0].location == str(disk)
+        assert served(input_, source, run) == CONTENT
+        assert (
+            _libvirt_host.read_vm(libvirtd.uri, "web", None, run)
+            .volumes["images", "web.qcow2"]
+            .driver
+            == "qcow2"
+        )  # type: ignore[union-attr]
+
+
+def test_a_pool_that_is_not_active_is_told(libvirtd: Libvirtd, disk: Path, run: Run) -> None:
+    with (
+        libvirtd.pool("images", disk.parent) as pool,
+        libvirtd.defined(domain_xml("web", volume_disk("images", "web.qcow2"))),
+    ):
+        pool.destroy()
+        error = refused(made(libvirtd.uri), run, "libvirt-pool-inactive")
+    assert "virsh pool-start images" in str(error.hint)
+
+
+def test_a_volume_that_is_not_there_is_told(libvirtd: Libvirtd, disk: Path, run: Run) -> None:
+    with (
+        libvirtd.pool("images", disk.parent),
+        libvirtd.defined(domain_xml("web", volume_disk("images", "gone.qcow2"))),
+    ):
+        error = refused(made(libvirtd.uri), run, "libvirt-volume-unknown")
+    assert "gone.qcow2" in error.message and "images" in error.message
+
+
+def test_a_pool_that_is_not_there_is_told(libvirtd: Libvirtd, run: Run) -> None:
+    with libvirtd.defined(domain_xml("web", volume_disk("none", "web.qcow2"))):
+        error = refused(made(libvirtd.uri), run, "libvirt-volume-unknown")
+    assert "none" in error.message
+
+
+NETWORK_POOLS = """
+<pool type='rbd'><name>ceph</name><source>
+  <host name='mon1' port='6789'/><host name='mon2'/><name>vms</name>
+  <auth type='ceph' username='admin'><secret uuid='2ec115d7-3a88-3ceb-bc12-0ac909a6fd87'/></auth>
+</source>
+<volume type='network'><name>web-1</name><capacity>1048576</capacity>
+  <target><format type='raw'/></target></volume></pool>
+<pool type='iscsi-direct'><name>san</name><source>
+  <host name='san1' port='3260'/><device path='iqn.2020-01.org.example:vms'/>
+  <initiator><iqn name='iqn.2020-01.org.example:me'/></initiator>
+</source>
+<volume type='network'><name>unit:0:0:7</name><capacity>1048576</capacity></volume></pool>
+"""
+
+
+def test_volumes_of_network_pools_are_reached_as_the_host_reaches_them(
+    tmp_path: Path, run: Run
+) -> None:
+    disks = volume_disk("ceph", "web-1"), volume_disk("san", "unit:0:0:7", target="vdb")
+    node = tmp_path / "node.xml"
+    node.write_text(f"<node>{domain_xml('web', *disks, kind='test')}{NETWORK_POOLS}</node>")
+    volumes = read_vm(f"test://{node}", "web", None, run).volumes
+    rbd, iscsi = volumes["ceph", "web-1"], volumes["san", "unit:0:0:7"]
+    assert not isinstance(rbd, V2VError) and not isinstance(iscsi, V2VError)
+    assert (rbd.kind, rbd.protocol, rbd.name) == ("network", "rbd", "vms/web-1")
+    assert rbd.hosts == (DiskHost("mon1", 6789), DiskHost("mon2"))
+    assert (rbd.user, rbd.driver) == ("admin", "raw")
+    assert (iscsi.protocol, iscsi.name) == ("iscsi", "iqn.2020-01.org.example:vms/7")
+    assert iscsi.hosts == (DiskHost("san1", 3260),)
+
+
+# Where libvirt is ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "host"),
+    [
+        ("qemu:///system", None),
+        ("qemu+unix:///session?socket=/run/x", None),
+        ("test:///default", None),
+        ("xen:///", None),
+        ("qemu+ssh://root@kvm1/system", SshHost("kvm1", "root")),
+        ("qemu+ssh://kvm1:2222/system?keyfile=/k", SshHost("kvm1", None, 2222)),
+        ("xen+ssh://root@[fd00::1]:22/", SshHost("fd00::1", "root", 22)),
+        ("qemu+libssh://kvm1/session", SshHost("kvm1")),
+        ("qemu+libssh2://kvm1/system", SshHost("kvm1")),
+        ("qemu+ssh:///system", SshHost("localhost")),
+    ],
+)
+def test_a_uri_tells_on_which_host_the_disks_are(uri: str, host: SshHost | None) -> None:
+    assert ssh_host(uri) == host
+
+
+@pytest.mark.parametrize(
+    ("uri", "id", "words"),
+    [
+        ("esx://root@esx1/?no_verify=1", "libvirt-vmware", "-i ova"),
+        ("vpx://user@vc/DC/esx1", "libvirt-vmware", "-i vmx"),
+        ("gsx://host", "libvirt-vmware", "-i ova"),
+        ("qemu+tcp://kvm1/system", "libvirt-transport", "qemu+ssh://kvm1/system"),
+        ("qemu+tls://kvm1/system", "libvirt-transport", "qemu+ssh://kvm1/system"),
+        ("qemu://kvm1/system", "libvirt-transport", "qemu+ssh://kvm1/system"),
+        ("qemu+ext:///system?command=x", "libvirt-transport", "ssh"),
+        ("system", "libvirt-uri", "qemu:///system"),
+        ("qemu+ssh://kvm1:port/system", "libvirt-uri", "qemu:///system"),
+    ],
+)
+def test_hosts_whose_disks_cannot_be_read_are_refused_before_they_are_asked(
+    uri: str, id: str, words: str, run: Run
+) -> None:
+    error = refused(made(uri), run, id)
+    assert isinstance(error, UsageError)
+    assert words in str(error.hint)
+
+
+def test_libvirts_default_is_judged_too(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """It comes from the environment or from libvirt's configuration."""
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
+    vm = read_vm(None, "test", None, run)
+    assert (vm.uri, vm.name, vm.state) == ("test:///default", "test", None)
+
+
+def test_a_daemon_that_is_not_there_is_one_clear_error(
+    tmp_path: Path, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"qemu+unix:///session?socket={tmp_path}/none"
+    error = refused(made(uri), run, "libvirt-failed")
+    assert uri in error.message and "No such file" in error.message
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_socket_that_one_may_not_use_is_a_matter_of_rights(
+    tmp_path: Path, run: Run, libvirtd: Libvirtd
+) -> None:
+    import libvirt
+
+    exc = libvirt.libvirtError("Failed to connect socket to '/x': Permission denied")
+    error = _libvirt_host._wrapped(libvirt, exc, "qemu:///system")
+    assert error.id == "libvirt-auth"
+    assert "group libvirt" in str(error.hint)
+
+
+def test_a_missing_password_file_is_told_before_anything_is_asked(tmp_path: Path, run: Run) -> None:
+    refused(made("test:///default", password_file=tmp_path / "none"), run, "password-file")
+
+
+@pytest.fixture
+def silent_server() -> Iterator[socket.socket]:
+    """Something that listens and never says a word, as a host that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def libvirt_threads_end() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "libvirt":
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def test_cancel_ends_a_connection_that_hangs(
+    silent_server: socket.socket, run: Run, need_tool
+) -> None:
+    need_tool("ssh")
+    port = silent_server.getsockname()[1]
+
+    def cancel_once_connected() -> None:
+        connection, _ = silent_server.accept()
+        run.cancel.cancel()
+        held.append(connection)
+
+    held: list[socket.socket] = []
+    thread = threading.Thread(target=cancel_once_connected)
+    thread.start()
+    with pytest.raises(Cancelled):
+        made(f"qemu+ssh://u@127.0.0.1:{port}/system").read_source(run)
+    thread.join()
+    libvirt_threads_end()
+    assert children() == set()
+    held[0].close()
+
+
+def test_a_host_that_does_not_answer_is_given_up(
+    silent_server: socket.socket, run: Run, need_tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_tool("ssh")
+    monkeypatch.setattr(_libvirt_host, "ANSWER_SECONDS", 0.3)
+    port = silent_server.getsockname()[1]
+    refused(made(f"qemu+ssh://u@127.0.0.1:{port}/system"), run, "libvirt-timeout")
+    libvirt_threads_end()
+    assert children() == set()
+
+
+def test_a_host_without_ssh_is_told_in_ssh_s_words(run: Run, need_tool) -> None:
+    need_tool("ssh")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    error = refused(made(f"qemu+ssh://u@127.0.0.1:{port}/system"), run, "libvirt-failed")
+    assert "Connection refused" in error.message
+
+
+def test_devices_of_another_host_are_refused(libvirtd: Libvirtd, disk: Path, run: Run) -> None:
+    block = (
+        "<disk type='block' device='disk'><source dev='/dev/vg/web'/>"
+        "<target dev='vda' bus='virtio'/></disk>"
+    )
+    with libvirtd.defined(domain_xml("web", block)):
+        vm = read_vm(libvirtd.uri, "web", None, run)
+    input_ = made(libvirtd.uri)
+    from v2v.inputs._domain import read_domain
+
+    (device,) = read_domain(vm.xml, "web", run, mode="libvirt").disks
+    with pytest.raises(SourceError) as caught:
+        input_._disk(device, replace(vm), SshHost("kvm1"), run)
+    assert caught.value.id == "libvirt-remote-device"
+    assert "/dev/vg/web" in caught.value.message
