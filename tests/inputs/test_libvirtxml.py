@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -235,12 +236,35 @@ def test_volumes_need_libvirt(run: Run, tmp_path: Path) -> None:
     assert "-i libvirt" in str(refused(run, "domain-disk-volume", path).hint)
 
 
-def test_a_checksum_goes_with_the_disk(run: Run, tmp_path: Path, make: Make) -> None:
-    make(tmp_path / "a", "raw")
-    path = write_domain(tmp_path / "a.xml", [FileDisk("a", checksum=f"md5 warn {'0A' * 16}")])
-    checksum = read(run, path).disks[0].checksum
-    assert checksum is not None
-    assert (checksum.digest, checksum.enforced) == ("0a" * 16, False)
+def checked_disk(folder: Path, checksum: str) -> LibvirtXmlInput:
+    path = write_domain(folder / "a.xml", [FileDisk("a", "qcow2", checksum=checksum)])
+    return LibvirtXmlInput(LibvirtXmlOptions(), [str(path)])
+
+
+def test_a_checksum_is_that_of_what_the_guest_sees(
+    run: Run, events_seen: list[Event], tmp_path: Path, make: Make
+) -> None:
+    make(tmp_path / "a", "qcow2")
+    digest = hashlib.sha256(disk_content()).hexdigest()
+    input = checked_disk(tmp_path, f"sha256 error {digest.upper()}")
+    with input.serve(input.read_source(run), run):
+        pass
+    assert warnings(events_seen) == []
+
+
+def test_another_checksum_is_an_error_or_a_warning(
+    run: Run, events_seen: list[Event], tmp_path: Path, make: Make
+) -> None:
+    make(tmp_path / "a", "qcow2")
+    input = checked_disk(tmp_path, f"md5 error {'0A' * 16}")
+    with pytest.raises(V2VError) as caught, input.serve(input.read_source(run), run):
+        pass
+    assert caught.value.id == "source-checksum"
+    assert "0a" * 16 in caught.value.message
+    input = checked_disk(tmp_path, f"md5 warn {'0A' * 16}")
+    with input.serve(input.read_source(run), run):
+        pass
+    assert warnings(events_seen) == ["checksum-differs"]
 
 
 def test_a_web_server_that_does_not_answer(run: Run, tmp_path: Path) -> None:
