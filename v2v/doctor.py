@@ -44,6 +44,7 @@ TOOLS = {
     "qemu-img": Status.MISSING,
     "setpriv": Status.MISSING,
     "qemu-system-x86_64": Status.MISSING,
+    "nbdfuse": Status.WARNING,  # for `v2v open --fuse`
 }
 
 # Plugin or filter: (what for, Debian package, RPM package).

@@ -14,6 +14,7 @@ V2V = Path(sys.executable).with_name("v2v")
 COMMANDS = (
     "convert",
     "inspect",
+    "open",
     "copy",
     "checksum",
     "doctor",

@@ -18,8 +18,8 @@ examples:
 
 docs/completion.md tells more."""
 
-FILES = ("guests", "source", "target", "images", "check", "-ip", "-op", "-os")
-FOLDERS = ("jobs_dir",)
+FILES = ("guests", "source", "target", "images", "check", "tls_psk_file", "-ip", "-op", "-os")
+FOLDERS = ("jobs_dir", "socket_dir", "fuse", "tls_certificates")
 
 
 def add(commands: Any) -> Parser:
