@@ -136,6 +136,22 @@ def network(xml: str, run: Run) -> DomainDisk:
             "<identity username='u' agentsock='/s'/></source>",
             "ssh://u@h:22/d.img",
         ),
+        (
+            "<source protocol='iscsi' name='iqn.2013-07.com.example:a/2'><host name='h'/></source>",
+            "iscsi://h/iqn.2013-07.com.example%3Aa/2",
+        ),
+        (
+            "<source protocol='iscsi' name='iqn.a'><host name='h' port='3260'/>"
+            "<auth type='chap' username='u'/></source>",
+            "iscsi://u@h:3260/iqn.a/0",
+        ),
+        ("<source protocol='rbd' name='pool/image'/>", "rbd:///pool/image"),
+        (
+            "<source protocol='rbd' name='pool/image'><host name='m1' port='6789'/>"
+            "<host name='::2'/><snapshot name='s@'/><config file='/etc/c'/>"
+            "<auth type='ceph' username='u'/></source>",
+            "rbd://u@m1:6789/pool/image@s%40?conf=/etc/c",
+        ),
     ],
 )
 def test_addresses_of_network_disks(run: Run, xml: str, uri: str) -> None:
@@ -158,6 +174,13 @@ def test_addresses_of_network_disks(run: Run, xml: str, uri: str) -> None:
             "<source protocol='https' name='x'><host name='h'/><cookies><cookie name='c'>s</cookie>"
             "</cookies></source>",
             "domain-disk-cookies",
+        ),
+        *(
+            (
+                f"<source protocol='{p}' name='x'><host name='h'/><auth username='u'/></source>",
+                "domain-disk-login",
+            )
+            for p in ("http", "https", "iscsi")
         ),
     ],
 )  # fmt: skip
@@ -269,6 +292,24 @@ def test_a_raw_disk_whose_content_looks_like_an_image_stays_raw(run: Run, tmp_pa
         DomainDisk(kind="file", path=str(tmp_path / "a"), driver="raw"), Access(), run
     )
     assert (found.format, found.size) == (DiskFormat.RAW, MiB)
+
+
+def test_ssh_uses_the_files_that_the_domain_names(run: Run) -> None:
+    xml = (
+        "<driver type='qcow2'/><source protocol='ssh' name='/d.img'><host name='h'/>"
+        "<knownHosts path='/k'/><identity username='u' keyfile='/i'/></source>"
+    )
+    found = source_disk(network(xml, run), Access(), run)
+    assert (found.location, found.format) == ("ssh://u@h/d.img", DiskFormat.QCOW2)
+    assert (found.details["known-hosts"], found.details["identity"]) == ("/k", "/i")
+
+
+def test_an_unchecked_certificate_is_told(run: Run, events_seen: list[Event]) -> None:
+    xml = "<source protocol='https' name='x'><host name='127.0.0.1' port='1'/><ssl verify='no'/>"
+    with pytest.raises(SourceError) as caught:
+        source_disk(network(f"{xml}</source>", run), Access(), run)
+    assert caught.value.id == "http-unreachable"
+    assert warnings(events_seen) == ["certificate-checked"]
 
 
 def test_a_checksum_that_cannot_be_checked_is_told(

@@ -1,4 +1,13 @@
-"""The address of a network disk of a libvirt domain, as a URI."""
+"""The address of a network disk of a libvirt domain, as a URI.
+
+    nbd://HOST[:PORT]/EXPORT  nbds://...  nbd+unix:///EXPORT?socket=PATH
+    http[s]://[USER@]HOST[:PORT]/PATH[?QUERY]
+    ssh://[USER@]HOST[:PORT]/PATH
+    iscsi://[USER@]HOST[:PORT]/TARGET/LUN
+    rbd://[USER@][MONITOR[:PORT]]/POOL/IMAGE[@SNAPSHOT][?conf=PATH]
+
+Names are percent-encoded. Passwords are never in it.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +40,13 @@ def disk_uri(disk: DomainDisk) -> str:
         return _nbd(disk)
     if disk.protocol in ("http", "https"):
         return _http(disk)
-    if disk.protocol in ("ssh", "iscsi", "rbd"):
-        return _remote(disk)
+    if disk.protocol == "ssh":
+        return f"ssh://{_authority(disk)}{_path(disk)}"
+    if disk.protocol == "iscsi":
+        lun = "" if "/" in disk.name.strip("/") else "/0"
+        return f"iscsi://{_authority(disk)}{_path(disk)}{lun}"
+    if disk.protocol == "rbd":
+        return _rbd(disk)
     raise SourceError(
         f"{disk.label} is behind {disk.protocol or 'no protocol'}, which v2v cannot read",
         id="domain-disk-kind",
@@ -68,16 +82,25 @@ def _http(disk: DomainDisk) -> str:
     return f"{disk.protocol}://{_authority(disk)}{_path(disk)}{query}"
 
 
-def _remote(disk: DomainDisk) -> str:
-    return f"{disk.protocol}://{_authority(disk)}{_path(disk)}"
+def _rbd(disk: DomainDisk) -> str:
+    """The first monitor tells of the others; without one, Ceph's configuration here does."""
+    host = _first_host(disk)
+    monitor = host_text(host.name, host.port) if host.name else ""
+    snapshot = disk.options.get("snapshot")
+    name = _path(disk) + (f"@{quote(snapshot, safe='')}" if snapshot else "")
+    config = disk.options.get("config")
+    return f"rbd://{_user(disk)}{monitor}{name}" + (f"?conf={quote(config)}" if config else "")
 
 
 def _authority(disk: DomainDisk) -> str:
     host = _first_host(disk)
     if not host.name or host.transport != "tcp":
         raise _bad(disk, "it names no server to connect to")
-    user = f"{quote(disk.user, safe='@')}@" if disk.user else ""
-    return user + host_text(host.name, host.port)
+    return _user(disk) + host_text(host.name, host.port)
+
+
+def _user(disk: DomainDisk) -> str:
+    return f"{quote(disk.user, safe='@')}@" if disk.user else ""
 
 
 def _path(disk: DomainDisk) -> str:

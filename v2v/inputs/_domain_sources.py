@@ -24,6 +24,7 @@ Volumes = Callable[[str, str], "str | Path | DomainDisk"]
 
 MAX_BYTES = 2**63 - 1
 DATASTORE = re.compile(r"\[[^]/]+\] ")
+WANT_PASSWORD = ("http", "https", "iscsi")  # who names a user there has a password to it
 
 # Kinds of disk that are not read: what they are, and what to do.
 OTHER_KINDS = {
@@ -81,9 +82,9 @@ def source_disk(
         place = _place(disk, base, host)
     elif isinstance(place, Path):
         place = _file_place(replace(disk, path=str(place)), base, host)
-    _check(disk, access, run)
-    format = access.format or disk.format
-    found = _read(place, replace(access, format=format), run, part=_part(disk))
+    _check(disk, access)
+    _warn(disk, run)
+    found = _read(place, _access(disk, access), run, part=_part(disk))
     if access.strict and access.format is None and isinstance(place, Path):
         _check_looks(place, found, run)
     return replace(
@@ -93,6 +94,13 @@ def source_disk(
         serial=disk.serial,
         checksum=disk.checksum,
     )
+
+
+def _access(disk: DomainDisk, access: Access) -> Access:
+    """With what the domain says of the format, and of the keys of ssh."""
+    files = {"known_hosts": "known-hosts", "identity": "identity"}
+    told = {key: Path(disk.options[name]) for key, name in files.items() if name in disk.options}
+    return replace(access, format=access.format or disk.format, **told)  # type: ignore[arg-type]
 
 
 def _read(place: str | Path, access: Access, run: Run, *, part: Slice | None) -> SourceDisk:
@@ -191,7 +199,7 @@ def _check_datastore(disk: DomainDisk, path: Path) -> None:
 # What it is ---------------------------------------------------------------------------------------
 
 
-def _check(disk: DomainDisk, access: Access, run: Run) -> None:
+def _check(disk: DomainDisk, access: Access) -> None:
     """Refuse what would be read wrongly."""
     if disk.encrypted:
         raise SourceError(
@@ -204,6 +212,21 @@ def _check(disk: DomainDisk, access: Access, run: Run) -> None:
             f"{disk.label} has the format {disk.driver!r}, which v2v does not read",
             id="domain-disk-format",
             hint="convert it first: qemu-img convert -O qcow2",
+        )
+    if disk.user and disk.protocol in WANT_PASSWORD and access.password_file is None:
+        raise SourceError(
+            f"{disk.label} wants a login, and the password of {disk.user} is not given",
+            id="domain-disk-login",
+            hint="put it in a file, and give that with -ip FILE",
+        )
+
+
+def _warn(disk: DomainDisk, run: Run) -> None:
+    if disk.options.get("verify") == "no":
+        run.warn(
+            f"{disk.label}: the server's certificate is checked, although the domain asks not to",
+            id="certificate-checked",
+            hint="if that fails, let this host trust the certificate, or download the disk first",
         )
     if disk.odd_checksum:
         run.warn(
