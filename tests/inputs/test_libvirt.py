@@ -17,7 +17,7 @@ from tests.fakes.disks import disk_content
 from tests.libvirtd import Libvirtd, domain_xml, file_disk, libvirtd, volume_disk
 from v2v.errors import Cancelled, SourceError, UsageError, V2VError
 from v2v.events import Event, Warned
-from v2v.inputs import _libvirt_host
+from v2v.inputs import _libvirt_connection
 from v2v.inputs._domain_disks import DiskHost
 from v2v.inputs._domain_sources import SshHost
 from v2v.inputs._libvirt_host import read_vm
@@ -140,6 +140,7 @@ def test_a_paused_vm_is_refused(libvirtd: Libvirtd, running, run: Run) -> None:
     running.suspend()
     error = refused(made(libvirtd.uri), run, "source-running")
     assert error.message.startswith("web is paused")
+    assert "resume web, then virsh" in str(error.hint)
 
 
 def test_a_vm_whose_memory_was_saved_is_refused(libvirtd: Libvirtd, running, run: Run) -> None:
@@ -200,16 +201,17 @@ def test_of_a_vm_shut_off_without_a_snapshot_the_option_is_left_out(
     assert error.hint == "web is shut off: leave -io snapshot out"
 
 
-def test_a_template_is_not_silently_taken_for_a_snapshot(
-    libvirtd: Libvirtd, disk: Path, run: Run, events_seen: list[Event]
+def test_a_template_is_not_silently_taken_for_the_vm(
+    libvirtd: Libvirtd, disk: Path, run: Run
 ) -> None:
     clone = disk.with_name("clone.qcow2")
     qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", disk, clone)
     with libvirtd.defined(domain_xml("web", file_disk(clone))):
-        made(libvirtd.uri, snapshot=True).read_source(run)
-    (warning,) = [event for event in events_seen if isinstance(event, Warned)]
-    assert warning.id == "libvirt-snapshot-unsure"
-    assert str(disk) in warning.text and str(clone) in warning.text
+        error = refused(made(libvirtd.uri, snapshot=True), run, "libvirt-snapshot-unsure")
+        assert str(disk) in error.message and str(clone) in error.message
+        assert f"-io allow-backing={disk}" in str(error.hint)
+        sure = made(libvirtd.uri, snapshot=True, allow_backing=(disk,))
+        assert sure.read_source(run).disks[0].location == str(disk)
 
 
 def test_internal_snapshots_are_told_and_do_not_matter(
@@ -249,10 +251,7 @@ def test_a_volume_has_the_format_that_its_pool_tells(
         assert source.disks[0].location == str(disk)
         assert served(input_, source, run) == CONTENT
         assert (
-            _libvirt_host.read_vm(libvirtd.uri, "web", None, run)
-            .volumes["images", "web.qcow2"]
-            .driver
-            == "qcow2"
+            read_vm(libvirtd.uri, "web", None, run).volumes["images", "web.qcow2"].driver == "qcow2"
         )  # type: ignore[union-attr]
 
 
@@ -378,7 +377,7 @@ def test_a_socket_that_one_may_not_use_is_a_matter_of_rights(
     import libvirt
 
     exc = libvirt.libvirtError("Failed to connect socket to '/x': Permission denied")
-    error = _libvirt_host._wrapped(libvirt, exc, "qemu:///system")
+    error = _libvirt_connection._wrapped(libvirt, exc, "qemu:///system")
     assert error.id == "libvirt-auth"
     assert "group libvirt" in str(error.hint)
 
@@ -427,7 +426,7 @@ def test_a_host_that_does_not_answer_is_given_up(
     silent_server: socket.socket, run: Run, need_tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_tool("ssh")
-    monkeypatch.setattr(_libvirt_host, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(_libvirt_connection, "ANSWER_SECONDS", 0.3)
     port = silent_server.getsockname()[1]
     refused(made(f"qemu+ssh://u@127.0.0.1:{port}/system"), run, "libvirt-timeout")
     libvirt_threads_end()

@@ -12,7 +12,6 @@ from v2v.image import read_image
 from v2v.inputs._domain_disks import DomainDisk
 from v2v.inputs._images import Access, check_file
 from v2v.inputs._libvirt_host import Vm
-from v2v.run import Run
 
 SNAPSHOT = "v2v"  # the name that our hints give to one
 
@@ -22,27 +21,20 @@ def frozen_disk(
     vm: Vm,
     access: Access,
     volumes: Callable[[str, str], DomainDisk],
-    run: Run,
     *,
     local: bool,
 ) -> DomainDisk:
     """What lies one below the disk's top, as the guest's disk.
 
     libvirt tells of it while the VM runs; else the image itself does, where it can be read.
-    `local`: paths are of this host. SourceError when there is nothing below.
+    `local`: paths are of this host. SourceError when there is nothing below, or a template.
     """
     top = volumes(disk.pool, disk.volume) if disk.kind == "volume" else disk
     below = disk.backing or (_below(top, access) if local else None)
     if below is None:
         raise _no_layer(disk, top, vm)
-    if not _made_by_snapshot(top, below):
-        run.warn(
-            f"{disk.label} of {vm.name} is read as it is in {below.path or below.name}, "
-            f"without what {top.path or top.name} adds",
-            id="libvirt-snapshot-unsure",
-            hint="is that file really what a snapshot began? libvirt's own names differ from the "
-            "one below in nothing but their ending",
-        )
+    if not (_made_by_snapshot(top, below) or _allowed(below, access)):
+        raise _unsure(disk, top, below, vm)
     return replace(
         below,
         controller=disk.controller,
@@ -79,6 +71,23 @@ def _made_by_snapshot(top: DomainDisk, below: DomainDisk) -> bool:
     A clone of a template has an image below it, too, which is not the VM's at all.
     """
     return bool(top.path) and Path(top.path).stem == Path(below.path).stem
+
+
+def _allowed(below: DomainDisk, access: Access) -> bool:
+    """The user says so: -io allow-backing names it, or a folder that it is in."""
+    path = Path(below.path).resolve()
+    return any(path.is_relative_to(allowed.resolve()) for allowed in access.allowed)
+
+
+def _unsure(disk: DomainDisk, top: DomainDisk, below: DomainDisk, vm: Vm) -> SourceError:
+    upper, lower = top.path or top.name, below.path or below.name
+    return SourceError(
+        f"{disk.label} of {vm.name}: {lower} is below {upper}, but looks like a template of the "
+        "VM rather than the VM before a snapshot",
+        id="libvirt-snapshot-unsure",
+        hint=f"take a snapshot: {snapshot_command(vm)}; if there is one, of other names than "
+        f"libvirt gives, add -io allow-backing={quote(lower)}",
+    )
 
 
 def _no_layer(disk: DomainDisk, top: DomainDisk, vm: Vm) -> SourceError:

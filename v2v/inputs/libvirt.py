@@ -16,7 +16,7 @@ from v2v.inputs._domain_disks import DomainDisk
 from v2v.inputs._domain_sources import SshHost, source_disk
 from v2v.inputs._images import Access, serve_disks
 from v2v.inputs._libvirt_frozen import frozen_disk, snapshot_command
-from v2v.inputs._libvirt_host import Vm, read_vm
+from v2v.inputs._libvirt_host import CRASHED, PAUSED, SLEEPING, Vm, read_vm
 from v2v.inputs._libvirt_uri import ssh_host
 from v2v.options import option
 from v2v.run import Run
@@ -86,7 +86,7 @@ class LibvirtInput(Input):
 
         access = self._access()
         if self.options.snapshot:
-            disk = frozen_disk(disk, vm, access, volume, run, local=host is None)
+            disk = frozen_disk(disk, vm, access, volume, local=host is None)
         if host is not None:
             _check_remote(disk, volume)
         return source_disk(disk, access, run, volumes=volume, host=host)
@@ -109,12 +109,18 @@ def _check_remote(disk: DomainDisk, volume: Callable[[str, str], DomainDisk]) ->
         )
 
 
+# What ends the state that a VM cannot be shut down in.
+ENDED_BY = {PAUSED: "resume", SLEEPING: "dompmwakeup", CRASHED: "destroy"}
+
+
 def _running(vm: Vm) -> SourceError:
+    name = quote(vm.name)
+    first = f"{vm.virsh} {ENDED_BY[vm.state]} {name}, then " if vm.state in ENDED_BY else ""
     return SourceError(
         f"{vm.name} is {vm.state}: its disks change while they are read",
         id="source-running",
-        hint=f"shut it down: {vm.virsh} shutdown {quote(vm.name)}; or let it run on top of a "
-        f"snapshot, and add -io snapshot: {snapshot_command(vm)}",
+        hint=f"shut it down: {first}{vm.virsh} shutdown {name}; or let it go on above a snapshot, "
+        f"and add -io snapshot: {snapshot_command(vm)}",
     )
 
 
