@@ -63,6 +63,12 @@ def test_what_is_no_domain(run: Run, xml: bytes | str, id: str) -> None:
     failed(run, xml, id)
 
 
+def test_the_message_says_where_the_xml_is_broken(run: Run) -> None:
+    message = failed(run, "<domain>\n<devices></domain>", "xml-invalid").message
+    assert "line 2" in message
+    assert "<string>" not in message
+
+
 def test_the_hint_says_what_to_give_instead(run: Run) -> None:
     assert "shut down" in str(failed(run, "<domstatus/>", "domain-not-a-domain").hint)
     assert "dumpxml" in str(failed(run, "<domainsnapshot/>", "domain-not-a-domain").hint)

@@ -122,7 +122,7 @@ def warn_of_dropped(devices: list[Element], run: Run) -> None:
     lost = [what for tag, what in DROPPED.items() if tag in tags]
     lost += [f"several {what}" for tag, what in ONLY_FIRST.items() if tags.count(tag) > 1]
     for what in lost:
-        kept = "only the first is kept" if what.startswith("several") else "the target does not get it"
+        kept = "only the first is kept" if "several" in what else "the target does not get it"
         run.warn(
             f"the VM has {what}: {kept}",
             id="device-dropped",

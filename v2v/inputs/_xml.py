@@ -47,7 +47,7 @@ def parse_xml(data: bytes, name: str) -> Element:
         if "ntity" in str(exc) and b"<!DOCTYPE" in data:  # they grew without end
             raise _doctype(name) from exc
         raise SourceError(
-            f"{name} is not XML: {exc}",
+            f"{name} is not XML: {getattr(exc, 'msg', exc)}",
             id="xml-invalid",
             hint="is it the right file, and complete?",
         ) from exc
