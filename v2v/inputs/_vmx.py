@@ -1,0 +1,123 @@
+"""What a .vmx file says of its VM, but for disks and network cards."""
+
+from __future__ import annotations
+
+import re
+import struct
+import uuid
+
+from v2v.errors import SourceError
+from v2v.inputs._vmx_nics import read_nics
+from v2v.inputs._vmx_text import Vmx, parse_number
+from v2v.run import Run
+from v2v.texts import clean, clean_lines
+from v2v.types import Cpu, Firmware, GiB, KiB, MiB, Source
+
+MIN_MEMORY, MAX_MEMORY = MiB, 64 * KiB * GiB
+DEFAULT_MEMORY = 2 * GiB  # VMware itself would give 32 MiB, in which hardly anything boots
+MAX_VCPUS = 4096
+SOUND_CARDS = {"sb16": "sb16", "es1371": "es1370", "hdaudio": "ich6"}  # libvirt's names
+_UUID = re.compile(r"[0-9a-f]{32}")
+
+
+def read_vm(vmx: Vmx, name: str, run: Run) -> Source:
+    """The VM without its disks. `name` is for one whose file gives none."""
+    _refuse_encrypted(vmx)
+    vcpus = _vcpus(vmx)
+    efi = vmx.text("firmware").lower() == "efi"
+    return Source(
+        name=clean(vmx.text("displayName")).strip() or name,
+        input="vmx",
+        disks=(),
+        nics=read_nics(vmx, run),
+        memory=_memory(vmx, run),
+        vcpus=vcpus,
+        cpu=_cpu(vmx, vcpus),
+        firmware=Firmware.UEFI if efi else Firmware.BIOS,
+        secure_boot=efi and vmx.flag("uefi.secureBoot.enabled") is True,
+        tpm=any(vmx.flag(key) for key in ("vtpm.present", "managedvm.autoAddVTPM")),
+        genid=_genid(vmx),
+        hypervisor="vmware",
+        uuid=_uuid(vmx),
+        description=clean_lines(vmx.text("annotation").replace("\r\n", "\n")) or None,
+        osinfo=clean(vmx.text("guestOS")) or None,
+        rtc_utc=_rtc_utc(vmx),
+        video="vmvga" if vmx.flag("svga.present") else None,
+        sound=_sound(vmx),
+    )
+
+
+def _refuse_encrypted(vmx: Vmx) -> None:
+    if vmx.text("encryption.data"):
+        raise SourceError(
+            f"{vmx.name}: the VM is encrypted, its description too",
+            id="vmx-encrypted",
+            hint="remove the encryption in VMware first (VM settings, Access Control)",
+        )
+
+
+def _memory(vmx: Vmx, run: Run) -> int:
+    text = vmx.text("memSize")
+    if not text:
+        run.warn(
+            f"{vmx.name} does not tell the VM's memory: 2 GiB are assumed",
+            id="memory-unknown",
+            hint="correct it in the target's description",
+        )
+        return DEFAULT_MEMORY
+    megabytes = parse_number(text)
+    if megabytes is None or not MIN_MEMORY <= megabytes * MiB <= MAX_MEMORY:
+        raise _bad_value(vmx, "memSize", "a number of MiB that a VM can have")
+    return megabytes * MiB
+
+
+def _vcpus(vmx: Vmx) -> int:
+    vcpus = vmx.number("numvcpus") if vmx.text("numvcpus") else 1
+    if vcpus is None or not 1 <= vcpus <= MAX_VCPUS:
+        raise _bad_value(vmx, "numvcpus", "a number of processors that a VM can have")
+    return vcpus
+
+
+def _cpu(vmx: Vmx, vcpus: int) -> Cpu:
+    cores = vmx.number("cpuid.coresPerSocket") or 0
+    if cores < 1 or vcpus % cores:
+        return Cpu()
+    return Cpu(sockets=vcpus // cores, cores=cores, threads=1)
+
+
+def _bad_value(vmx: Vmx, key: str, wanted: str) -> SourceError:
+    return SourceError(
+        f"{vmx.name}: {key} is {vmx.text(key)[:40]!r}, which is not {wanted}",
+        id="vmx-value",
+        hint=f"correct {key} in a copy of the file that lies beside it",
+    )
+
+
+def _uuid(vmx: Vmx) -> str | None:
+    """From "56 4d 36 d7 33 af 02 3c-6b 8a 6f 0c 68 eb 49 3b"."""
+    digits = re.sub(r"[\s-]", "", vmx.text("uuid.bios").lower())
+    return str(uuid.UUID(digits)) if _UUID.fullmatch(digits) else None
+
+
+def _genid(vmx: Vmx) -> str | None:
+    """Two signed numbers, which the guest sees as they are; QEMU turns the bytes of a UUID's first
+    three parts around, so that the same number is another text there."""
+    first, second = vmx.number("vm.genid"), vmx.number("vm.genidX")
+    if first is None or second is None or not (first or second):
+        return None
+    try:
+        return str(uuid.UUID(bytes_le=struct.pack("<qq", first, second)))
+    except struct.error:
+        return None
+
+
+def _rtc_utc(vmx: Vmx) -> bool | None:
+    """`rtc.diffFromUTC` is in seconds; without it the clock is that of the VMware host's zone."""
+    difference = vmx.number("rtc.diffFromUTC")
+    return None if difference is None else difference == 0
+
+
+def _sound(vmx: Vmx) -> str | None:
+    if not vmx.flag("sound.present"):
+        return None
+    return SOUND_CARDS.get(vmx.text("sound.virtualDev").lower(), "es1370")

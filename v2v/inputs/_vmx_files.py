@@ -1,0 +1,106 @@
+"""The files of a VM of VMware: reading its texts, finding its disks."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from v2v.errors import SourceError
+from v2v.image.names import is_elsewhere, last_part, moved_file, named_file
+from v2v.inputs._vmx_text import MAX_BYTES
+from v2v.run import Run
+
+SHOWN = 200  # characters of a name in a message
+
+
+def read_text(path: Path) -> bytes:
+    """The content of a regular file; one byte more than is taken, when it has more."""
+    try:
+        str(path).encode()  # what cannot be written to the journal is no good later
+        with open(path, "rb", opener=_without_waiting) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file.read(MAX_BYTES + 1)
+    except FileNotFoundError as exc:
+        raise SourceError(
+            f"{path}: no such file", id="source-missing", hint="is the path right?"
+        ) from exc
+    except IsADirectoryError:
+        pass
+    except OSError as exc:
+        raise SourceError(
+            f"{path}: cannot be read: {exc.strerror}",
+            id="source-unreadable",
+            hint="run v2v as a user that may read it",
+        ) from exc
+    except UnicodeEncodeError as exc:
+        shown = str(path).encode(errors="replace").decode()
+        raise SourceError(
+            f"{shown}: the name is not UTF-8", id="source-name", hint="rename it, or make a link"
+        ) from exc
+    raise _not_a_file(path)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a FIFO would wait for somebody to write to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _not_a_file(path: Path) -> SourceError:
+    inside = sorted(path.glob("*.vmx"))[:3] if path.is_dir() else []
+    hint = f"give the .vmx file in it: {', '.join(map(str, inside))}" if inside else None
+    return SourceError(
+        f"{path} is not a file", id="source-not-a-file", hint=hint or "give the .vmx file of the VM"
+    )
+
+
+def disk_file(vmx: Path, name: str, allowed: Sequence[Path], run: Run) -> Path:
+    """The .vmdk that the VMX means. A path of the VMware host means the file beside the VMX."""
+    if beside := moved_file(vmx, name):
+        run.warn(
+            f"{vmx.name} names {name[:SHOWN]}, a path of another host: {beside} is taken for it",
+            id="vmx-disk-moved",
+            hint="if that is another disk, put the right one there",
+        )
+        return beside
+    if is_elsewhere(name) and not _is_here(name):
+        raise SourceError(
+            f"{vmx} needs the disk {name[:SHOWN]}, which is not on this host",
+            id="vmx-disk-missing",
+            hint=f"copy {last_part(name)[:SHOWN]}, and what belongs to it, into {vmx.parent}; or "
+            "mount the datastore at that path and allow it: -io allow-backing=FOLDER",
+        )
+    try:
+        return named_file(vmx, name, allowed)
+    except SourceError as exc:
+        if exc.id != "image-file-missing":
+            raise
+        raise _missing(vmx, name) from exc
+
+
+def _is_here(name: str) -> bool:
+    try:
+        return name.startswith("/") and Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _missing(vmx: Path, name: str) -> SourceError:
+    """A descriptor is small, and has a plainer name than its data: it is what is forgotten."""
+    data = [vmx.parent / f"{name.removesuffix('.vmdk')}{end}.vmdk" for end in ("-flat", "-delta")]
+    there = next((file for file in data if file.exists()), None)
+    hint = f"copy it from the VM's folder to {vmx.parent}"
+    if there:
+        hint = f"{there.name} is only the data: copy the small {name[:SHOWN]} too, a text file"
+    return SourceError(
+        f"{vmx} needs the disk {name[:SHOWN]}, which is not there", id="vmx-disk-missing", hint=hint
+    )
+
+
+def nvram_file(vmx: Path, name: str) -> str | None:
+    """The file with the firmware's variables, where it is beside the VMX."""
+    try:
+        return str(named_file(vmx, name, ())) if name else None
+    except SourceError:
+        return None

@@ -1,0 +1,152 @@
+"""-i vmx: a VM from its folder, of VMware ESXi, Workstation, Fusion or Player."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from v2v.endpoint import Endpoint
+from v2v.errors import SourceError, UsageError
+from v2v.input import Input
+from v2v.inputs._images import Access, read_disk, serve_disks
+from v2v.inputs._vmx import read_vm
+from v2v.inputs._vmx_drives import Drive, boot_orders, read_disks, read_removables
+from v2v.inputs._vmx_files import disk_file, nvram_file, read_text
+from v2v.inputs._vmx_snapshots import Snapshot, drives_then, find_snapshot, read_snapshots
+from v2v.inputs._vmx_state import check_shut_down
+from v2v.inputs._vmx_text import Vmx, parse_vmx
+from v2v.options import option
+from v2v.run import Run
+from v2v.types import DiskFormat, Source, SourceDisk
+
+COPY_HINT = (
+    "copy the VM's folder to this host, or mount the datastore that it is on, and give the .vmx "
+    "file there"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmxOptions:
+    snapshot: str | None = option(
+        "-io snapshot",
+        "read the disks as they were when this snapshot was made, rather than as they are now",
+        default=None,
+        metavar="NAME",
+    )
+    allow_backing: tuple[Path, ...] = option(
+        "-io allow-backing",
+        "files or folders elsewhere that the VM and its disks may refer to, separated by colons",
+        default=(),
+        metavar="PATH[:PATH...]",
+    )
+    transport: str | None = option("-it", "none is supported yet", default=None)
+
+
+class VmxInput(Input):
+    mode = "vmx"
+    summary = "a VM's folder of VMware ESXi, Workstation, Fusion or Player"
+    Options = VmxOptions
+    tools = ("nbdkit", "qemu-nbd")
+
+    options: VmxOptions
+
+    def read_source(self, run: Run) -> Source:
+        path = self._file()
+        vmx = parse_vmx(read_text(path), str(path), run)
+        check_shut_down(vmx, path, run, snapshot=self.options.snapshot is not None)
+        snapshots = _snapshots(path, run, needed=self.options.snapshot is not None)
+        drives = read_disks(vmx, run)
+        if self.options.snapshot is not None:
+            chosen = find_snapshot(snapshots, self.options.snapshot, str(path))
+            drives = drives_then(chosen, drives, str(path), run)
+        if not drives:
+            raise SourceError(
+                f"{path}: the VM has no disk",
+                id="vmx-no-disks",
+                hint="was it made without one, or is it another file that has them?",
+            )
+        vm = read_vm(vmx, path.stem, run)
+        return replace(
+            vm,
+            disks=self._disks(vmx, path, drives, run),
+            removables=read_removables(vmx),
+            nvram=nvram_file(path, vmx.text("nvram")),
+            snapshots=tuple(one.name for one in snapshots),
+        )
+
+    def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
+        return serve_disks(source.disks, self._access(), run)
+
+    def _file(self) -> Path:
+        if self.options.transport is not None:
+            raise UsageError(
+                f"-i vmx cannot fetch a VM with -it {self.options.transport} yet",
+                id="input-transport",
+                hint=COPY_HINT,
+            )
+        if len(self.guests) != 1:
+            raise UsageError(
+                f"-i vmx reads one .vmx file, and {len(self.guests)} are given",
+                id="guests-too-many",
+                hint="convert one VM at a time; its disks are named in the file",
+            )
+        if "://" in self.guests[0]:
+            raise UsageError(
+                f"{self.guests[0]}: -i vmx reads files of this host only",
+                id="input-transport",
+                hint=COPY_HINT,
+            )
+        return _resolved(Path(self.guests[0]).expanduser().absolute())
+
+    def _disks(
+        self, vmx: Vmx, path: Path, drives: Sequence[Drive], run: Run
+    ) -> tuple[SourceDisk, ...]:
+        orders = boot_orders(vmx, drives)
+        return tuple(
+            replace(self._disk(path, drive, run), controller=drive.controller, boot_order=order)
+            for drive, order in zip(drives, orders, strict=True)
+        )
+
+    def _disk(self, path: Path, drive: Drive, run: Run) -> SourceDisk:
+        file = disk_file(path, drive.file, self._access().allowed, run)
+        try:
+            return read_disk(str(file), self._access(), run)
+        except SourceError as exc:
+            if exc.id != "image-format-wrong":
+                raise
+            raise SourceError(
+                exc.message,
+                id=exc.id,
+                hint="a VM's file names the small .vmdk of a disk, which names the data: is it it?",
+            ) from exc
+
+    def _access(self) -> Access:
+        allowed = tuple(path.resolve() for path in self.options.allow_backing)
+        return Access(format=DiskFormat.VMDK, allowed=allowed)
+
+
+def _resolved(path: Path) -> Path:
+    """The file itself, where it is a link: the disks are beside that."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path  # reading it tells what is wrong
+
+
+def _snapshots(path: Path, run: Run, *, needed: bool) -> tuple[Snapshot, ...]:
+    """Those of the .vmsd beside it. Where none is asked for, a damaged file is only told."""
+    found = path.with_suffix(".vmsd")
+    others = sorted(path.parent.glob("*.vmsd"))[:2]
+    if not found.exists() and len(others) == 1 and len(list(path.parent.glob("*.vmx"))) == 1:
+        found = others[0]
+    if not found.exists():
+        return ()
+    try:
+        return read_snapshots(parse_vmx(read_text(found), str(found), run))
+    except SourceError as exc:
+        if needed:
+            raise
+        run.warn(exc.message, id=exc.id, hint="the names of snapshots are not known")
+        return ()
