@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+from v2v.hardware import valid_mac
 from v2v.job import NicMap
 from v2v.types import Nic, Source
 
@@ -14,14 +15,15 @@ def target_nics(source: Source, maps: Sequence[NicMap]) -> tuple[Nic, ...]:
     """The NICs of the target, each with a MAC address.
 
     A source that tells of no NIC gets those named by --mac, or else one whose MAC is derived from
-    the VM, so that it is the same each time the VM is converted.
+    the VM, so that it is the same each time the VM is converted. So does a card whose address is
+    none that a card can have.
     """
     if source.nics is None:
         named = [m for m in maps if m.kind == "mac"]
         nics = tuple(Nic(mac=m.source) for m in named) or (_unknown_nic(source, maps),)
     else:
         nics = tuple(
-            nic if nic.mac else replace(nic, mac=stable_mac(source, index))
+            replace(nic, mac=valid_mac(nic.mac) or stable_mac(source, index))
             for index, nic in enumerate(source.nics)
         )
     return tuple(_mapped(nic, maps) for nic in nics)

@@ -17,7 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v2v.errors import HostError, TargetError
-from v2v.hardware import Hardware, boot_order
+from v2v.hardware import (
+    Hardware,
+    boot_order,
+    cdrom_ports,
+    disk_serial,
+    sound_card,
+    valid_mac,
+    valid_uuid,
+)
 from v2v.process import ToolError, find_tool, run_tool
 from v2v.types import BlockBus, DiskFormat, Machine, MiB
 
@@ -73,6 +81,15 @@ UEFI_FILES: dict[tuple[str, bool], tuple[tuple[str, str], ...]] = {
     ("aarch64", True): (
         ("/usr/share/AAVMF/AAVMF_CODE.ms.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd"),
     ),
+}
+# libvirt's names of sound cards, and the devices they are made of.
+SOUND = {
+    "ich6": ("intel-hda", "hda-duplex,audiodev=sound0"),
+    "ich9": ("ich9-intel-hda", "hda-duplex,audiodev=sound0"),
+    "ac97": ("AC97,audiodev=sound0",),
+    "es1370": ("ES1370,audiodev=sound0",),
+    "sb16": ("sb16,audiodev=sound0",),
+    "usb": ("qemu-xhci,id=usb0", "usb-audio,bus=usb0.0,audiodev=sound0"),
 }
 UEFI_PACKAGES = {"x86_64": ("ovmf", "edk2-ovmf"), "aarch64": ("qemu-efi-aarch64", "edk2-aarch64")}
 
@@ -133,6 +150,7 @@ def device_arguments(
     return [
         *_machine(hardware),
         *_disks(hardware, disks, drive_options),
+        *_cdroms(hardware),
         *_nics(hardware),
         *_others(hardware),
     ]
@@ -148,13 +166,20 @@ def _machine(hardware: Hardware) -> list[str]:
         *("-name", f"guest={quote(hardware.name)}"),
         *("-machine", machine),
         *("-m", f"{-(-hardware.memory // MiB)}M"),
-        *("-smp", str(hardware.vcpus)),
+        *("-smp", _processors(hardware)),
         *("-rtc", f"base={clock}"),
         *("-boot", "menu=off,strict=on"),  # only devices with a bootindex are tried
     ]
-    if hardware.genid:
-        argv += ["-device", f"vmgenid,guid={hardware.genid}"]
+    if genid := valid_uuid(hardware.genid):
+        argv += ["-device", f"vmgenid,guid={genid}"]
     return argv
+
+
+def _processors(hardware: Hardware) -> str:
+    if (layout := hardware.topology) is None:
+        return str(hardware.vcpus)
+    topology = f"sockets={layout.sockets},cores={layout.cores},threads={layout.threads}"
+    return f"{hardware.vcpus},{topology}"
 
 
 def _disks(
@@ -173,7 +198,9 @@ def _disks(
     ):
         drive = ["if=none", f"id=disk{index}", f"file={quote(location)}", f"format={format}"]
         argv += ["-drive", ",".join([*drive, "discard=unmap", *options])]
-        argv += ["-device", f"{_disk_device(hardware, index)},drive=disk{index},bootindex={order}"]
+        device = f"{_disk_device(hardware, index)},drive=disk{index},bootindex={order}"
+        serial = disk_serial(hardware, index)
+        argv += ["-device", device + (f",serial={quote(serial)}" if serial else "")]
     return argv
 
 
@@ -198,13 +225,25 @@ def _disk_device(hardware: Hardware, index: int) -> str:
     return f"ide-hd,bus=ide.{index // 2},unit={index % 2}"
 
 
+def _cdroms(hardware: Hardware) -> list[str]:
+    """Empty drives; `change cdrom0 FILE` in the monitor puts something in."""
+    argv = []
+    for index, port in enumerate(cdrom_ports(hardware)):
+        sata = hardware.machine is Machine.Q35
+        where = f"bus=ide.{port}" if sata else f"bus=ide.{port // 2},unit={port % 2}"
+        argv += ["-drive", f"if=none,id=cdrom{index},media=cdrom"]
+        argv += ["-device", f"ide-cd,{where},drive=cdrom{index}"]
+    return argv
+
+
 def _nics(hardware: Hardware) -> list[str]:
     model = "virtio-net-pci" if hardware.net_model == "virtio" else str(hardware.net_model)
     argv = []
     for index, nic in enumerate(hardware.nics):
         # No option ROM: nothing boots from the network, and the ROMs are a package of their own.
         device = f"{model},netdev={netdev_id(index)},romfile="
-        argv += ["-device", device + (f",mac={nic.mac}" if nic.mac else "")]
+        mac = valid_mac(nic.mac)
+        argv += ["-device", device + (f",mac={mac}" if mac else "")]
     return argv
 
 
@@ -219,7 +258,15 @@ def _others(hardware: Hardware) -> list[str]:
         argv += ["-device", "virtio-balloon-pci"]
     if hardware.pvpanic:
         argv += ["-device", "pvpanic" if x86 else "pvpanic-pci"]
-    return argv
+    return argv + _sound(hardware)
+
+
+def _sound(hardware: Hardware) -> list[str]:
+    """The card without a loudspeaker: which one the host has is not known."""
+    if (card := sound_card(hardware)) is None:
+        return []
+    devices = [word for device in SOUND[card] for word in ("-device", device)]
+    return ["-audiodev", "none,id=sound0", *devices]
 
 
 def agent_arguments(chardev: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from v2v import process, qemu
 from v2v.boot_check.channel import Channel
-from v2v.hardware import Hardware
+from v2v.hardware import Hardware, with_vcpus
 from v2v.process import ToolError, last_line, log_text
 from v2v.run import Run
 from v2v.types import DiskFormat, Firmware, GiB, KiB, MiB
@@ -114,11 +114,8 @@ def _firmware(hardware: Hardware, run: Run) -> list[str]:
 def fit_host(hardware: Hardware) -> Hardware:
     """No more processors than this host has, and no more than half of the memory it has free."""
     memory = max(LEAST_MEMORY, available_memory() // 2)
-    return replace(
-        hardware,
-        memory=min(hardware.memory, memory // MiB * MiB),
-        vcpus=min(hardware.vcpus, len(os.sched_getaffinity(0))),
-    )
+    fitting = with_vcpus(hardware, min(hardware.vcpus, len(os.sched_getaffinity(0))))
+    return replace(fitting, memory=min(hardware.memory, memory // MiB * MiB))
 
 
 def available_memory() -> int:

@@ -135,8 +135,10 @@ def _arguments(hardware: Hardware, disks: Sequence[TargetDisk]) -> Iterator[str]
     words = emulator.device_arguments(hardware, beside)
     words += ["-chardev", f"stdio,id={emulator.SERIAL},mux=on,signal=off"]
     words += ["-mon", f"chardev={emulator.SERIAL}"]
-    for index in range(len(hardware.nics)):
-        words += ["-netdev", f"user,id={emulator.netdev_id(index)}"]
+    for index, nic in enumerate(hardware.nics):
+        # QEMU has no option for a cable that is unplugged: this one ends in a hub of its own.
+        peer = "user" if nic.connected else f"hubport,hubid={index}"
+        words += ["-netdev", f"{peer},id={emulator.netdev_id(index)}"]
     yield from _lines([shlex.quote(word) for word in words])
     if hardware.firmware is Firmware.UEFI:
         firmware = emulator.UefiFirmware(CODE, VARIABLES)
