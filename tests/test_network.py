@@ -69,6 +69,15 @@ def test_nics_without_address_get_different_ones() -> None:
     assert stable_mac(two, 0) != stable_mac(two, 1)
 
 
+@pytest.mark.parametrize(
+    "mac", ["nonsense", "01:00:5e:00:00:01", "00:00:00:00:00:00", f"{MAC}\nName=x", ""]
+)
+def test_an_address_that_no_card_can_have_is_replaced(mac: str) -> None:
+    one = replace(NO_NICS, nics=(Nic(mac=mac, slot=192, connected=False),))
+    (nic,) = target_nics(one, [])
+    assert nic == Nic(mac=stable_mac(one, 0), slot=192, connected=False)
+
+
 def test_a_bridge_for_all_is_for_the_nic_that_nobody_told_of() -> None:
     to_bridge = NicMap("bridge", None, "bridge", "br0")
     (nic,) = target_nics(NO_NICS, [to_bridge])

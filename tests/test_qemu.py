@@ -12,7 +12,7 @@ import pytest
 from tests.machines import machine
 from v2v import qemu
 from v2v.errors import HostError, TargetError
-from v2v.hardware import Hardware
+from v2v.hardware import SOUND_CARDS, Hardware, Topology, cdrom_ports
 from v2v.types import BlockBus, DiskFormat, Firmware, Machine, MiB, NetModel, Nic
 
 HARDWARE = machine(
@@ -73,6 +73,75 @@ def test_emulator_takes_every_bus_on_every_machine(need_tool, disks, machine, bu
 def test_emulator_takes_every_nic_model(need_tool, disks, model):
     need_tool("qemu-system-x86_64")
     assert ask(argv(replace(HARDWARE, net_model=model), disks), "query-status")
+
+
+@pytest.mark.parametrize("card", SOUND_CARDS)
+@pytest.mark.parametrize("machine", [Machine.Q35, Machine.I440FX])
+def test_emulator_takes_every_sound_card(need_tool, disks, machine, card):
+    need_tool("qemu-system-x86_64")
+    hardware = replace(HARDWARE, machine=machine, sound=card, nics=())
+    assert ask(argv(hardware, disks), "query-status")
+    assert "-audiodev" in argv(hardware, disks)
+
+
+@pytest.mark.parametrize("card", [None, "hdaudio", "ich6,addr=1"])
+def test_a_sound_card_that_is_not_known_is_left_out(card):
+    words = qemu.device_arguments(replace(HARDWARE, disk_count=0, sound=card), [])
+    assert "-audiodev" not in words
+
+
+@pytest.mark.parametrize(
+    ("machine", "bus", "drives"),
+    [
+        (Machine.Q35, BlockBus.VIRTIO_BLK, 6),
+        (Machine.Q35, BlockBus.SATA, 4),
+        (Machine.I440FX, BlockBus.IDE, 2),
+        (Machine.I440FX, BlockBus.SATA, 4),
+        (Machine.VIRT, BlockBus.VIRTIO_BLK, 0),
+    ],
+)
+def test_cdrom_drives_take_the_ports_that_are_left(need_tool, disks, machine, bus, drives):
+    need_tool("qemu-system-x86_64")
+    hardware = replace(HARDWARE, machine=machine, block_bus=bus, cdroms=9)
+    assert len(cdrom_ports(hardware)) == drives
+    if machine is Machine.VIRT:
+        return
+    (blocks,) = ask(argv(hardware, disks), "query-block")
+    assert isinstance(blocks, list)
+    empty = [block["device"] for block in blocks if not block.get("inserted")]
+    assert empty == [f"cdrom{n}" for n in range(drives)]
+
+
+def test_emulator_takes_the_layout_of_processors(need_tool, disks):
+    need_tool("qemu-system-x86_64")
+    hardware = replace(HARDWARE, vcpus=8, topology=Topology(2, 2, 2))
+    (cpus,) = ask(argv(hardware, disks), "query-hotpluggable-cpus")
+    assert isinstance(cpus, list)
+    places = {tuple(cpu["props"][f"{part}-id"] for part in PARTS) for cpu in cpus}
+    assert places == {(s, c, t) for s in range(2) for c in range(2) for t in range(2)}
+
+
+PARTS = ("socket", "core", "thread")
+
+
+@pytest.mark.parametrize("bus", list(BlockBus))
+def test_emulator_takes_serials(need_tool, disks, bus):
+    need_tool("qemu-system-x86_64")
+    serial = "x" * (36 if bus is BlockBus.VIRTIO_SCSI else 20)
+    hardware = replace(HARDWARE, block_bus=bus, serials=(serial, None))
+    words = argv(hardware, disks)
+    assert sum(f",serial={serial}" in word for word in words) == 1
+    assert ask(words, "query-status")
+
+
+def test_what_has_no_form_is_no_option_of_the_emulator(need_tool, disks):
+    """A stranger's address or id cannot bring further options along."""
+    need_tool("qemu-system-x86_64")
+    evil = "52:54:00:00:00:01,romfile=/etc/passwd"
+    hardware = replace(HARDWARE, genid=f"{HARDWARE.genid},addr=9", nics=(Nic(mac=evil),))
+    words = argv(hardware, disks)
+    assert not [word for word in words if "passwd" in word or "vmgenid" in word]
+    assert ask(words, "query-status")
 
 
 def test_nics_have_their_mac(need_tool, disks):

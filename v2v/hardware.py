@@ -162,9 +162,10 @@ def _topology(source: Source) -> Topology | None:
     cpu = source.cpu
     if cpu.sockets is None and cpu.cores is None and cpu.threads is None:
         return None
-    topology = Topology(cpu.sockets or 1, cpu.cores or 1, cpu.threads or 1)
-    fits = topology.sockets * topology.cores * topology.threads == source.vcpus
-    return topology if fits else None
+    cores, threads = max(cpu.cores or 1, 1), max(cpu.threads or 1, 1)
+    sockets = cpu.sockets or source.vcpus // (cores * threads)
+    fits = sockets * cores * threads == source.vcpus
+    return Topology(sockets, cores, threads) if fits else None
 
 
 def _boot_sequence(source: Source) -> tuple[int, ...]:

@@ -12,10 +12,10 @@ import pytest
 
 from tests.machines import machine
 from v2v import qemu as emulator
-from v2v.hardware import Hardware
+from v2v.hardware import Hardware, Topology
 from v2v.outputs._files import safe_name
 from v2v.outputs.qemu import QemuOutput, script
-from v2v.types import BlockBus, DiskFormat, Firmware, Machine, MiB, TargetDisk
+from v2v.types import BlockBus, DiskFormat, Firmware, Machine, MiB, Nic, TargetDisk
 
 # A boot sector in 16-bit code that prints to the first serial port and leaves QEMU by
 # isa-debug-exit:
@@ -94,6 +94,30 @@ def test_it_boots_from_the_boot_disk_after_the_folder_moved(tmp_path: Path) -> N
     made.rename(moved)
     done = run_script(moved / path.name, *EXIT)
     assert "the boot sector runs" in done.stdout, done.stderr
+
+
+def test_it_boots_with_all_that_a_source_can_tell(tmp_path: Path) -> None:
+    nics = (Nic(mac="52:54:00:11:22:33"), Nic(mac="52:54:00:11:22:34", connected=False))
+    hardware = machine(
+        vcpus=4,
+        topology=Topology(1, 2, 2),
+        serials=("A 1",),
+        cdroms=2,
+        sound="ich9",
+        nics=nics,
+        genid="12345678-1234-1234-1234-123456789abc",
+    )
+    path = write_guest(tmp_path, hardware, [boot_sector()])
+    done = run_script(path, *EXIT)
+    assert "the boot sector runs" in done.stdout, done.stderr
+    assert done.returncode == EXITED
+
+
+def test_an_unplugged_card_reaches_nobody() -> None:
+    nics = (Nic(connected=False), Nic(), Nic(connected=False))
+    text = script(machine(nics=nics, disk_count=0), [])
+    netdevs = [line.split()[1] for line in text.splitlines() if "-netdev" in line]
+    assert netdevs == ["hubport,hubid=0,id=net0", "user,id=net1", "hubport,hubid=2,id=net2"]
 
 
 def test_uefi_starts_with_variables_of_its_own(tmp_path: Path) -> None:
