@@ -24,6 +24,7 @@ class Foreign:
 
 
 UNPACK = "unpack it first, and give the disk image inside"
+MAYBE_OVA = "if it is an OVA, read it with -i ova; else unpack it first"
 CONVERT = "convert it first: qemu-img convert -O qcow2"
 VMDK_TEXT = "give the small .vmdk file that names it"
 NO_DISK = "give a disk image; `-if raw` takes any file as a disk"
@@ -34,10 +35,10 @@ FOREIGN = (
     (0, b"BZh", "compressed with bzip2", UNPACK),
     (0, b"\x04\x22\x4d\x18", "compressed with lz4", UNPACK),
     (0, b"LZIP", "compressed with lzip", UNPACK),
-    (0, b"PK\x03\x04", "a ZIP archive", UNPACK),
+    (0, b"PK\x03\x04", "a ZIP archive", MAYBE_OVA),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
     (0, b"Rar!\x1a\x07", "a RAR archive", UNPACK),
-    (257, b"ustar", "a tar archive", "if it is an OVA, use -i ova; else unpack it first"),
+    (257, b"ustar", "a tar archive", MAYBE_OVA),
     (0, b"COWD", "the data of a VMDK of type vmfsSparse (COWD)", VMDK_TEXT),
     (0, b"\xbe\xba\xfe\xca", "the data of a VMDK of type seSparse", VMDK_TEXT),
     (0, b"QED\0", "a QED image", CONVERT),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -18,6 +18,7 @@ MAX_MANIFEST = MiB
 CHUNK = MiB  # bytes read or unpacked at once
 FIRST_CHUNK = ".000000000"  # what VMware appends to the name of a file that is split
 SECOND_CHUNK = ".000000001"
+DISK_ENDINGS = ("", FIRST_CHUNK, ".gz")  # of the name that the OVF gives
 COPY_AGAIN = "take the copy again from where it came"
 NAMES_SHOWN = 8
 
@@ -49,14 +50,18 @@ class Member:
     deflated: Deflated | None = None
 
 
-class Container(Protocol):
-    """An archive all of whose members are known, or a folder."""
+class Listing(Protocol):
+    """The members of an archive, all of which are known, or of a folder."""
 
     where: str  # for messages
 
     def find(self, name: str) -> Member | None: ...
 
     def names(self) -> Iterable[str]: ...
+
+
+class Container(Listing, Protocol):
+    """One whose members can be read at any time."""
 
     def chunks(self, member: Member) -> Iterator[bytes]:
         """The bytes of a member, unpacked: never more than its size."""
@@ -109,14 +114,13 @@ def is_ovf(name: str) -> bool:
     return path.suffix.lower() == ".ovf" and not path.name.startswith("._")
 
 
-def choose_ovf(members: Iterable[Member], where: str) -> Member:
-    """The OVF nearest to the top; several side by side are refused."""
-    members = list(members)
+def choose_ovf(members: Iterable[Member], where: str, names: Iterable[str]) -> Member:
+    """The OVF nearest to the top; several side by side are refused. `names` are for messages."""
     found = [one for one in members if is_ovf(one.name) and one.kind is not Kind.FOLDER]
     found = [one for one in found if one.kind is not Kind.OUTSIDE]
     if not found:
         raise SourceError(
-            f"{where} holds no OVF to describe the VM; it has {listed(m.name for m in members)}",
+            f"{where} holds no OVF to describe the VM; it has {listed(names)}",
             id="ova-no-ovf",
             hint="if it only holds disks, unpack it and read them with -i disk",
         )
@@ -135,19 +139,19 @@ def several(where: str, names: Iterable[str]) -> SourceError:
     )
 
 
-def find_disk(
-    href: str, ovf: str, find: Callable[[str], Member | None], names: Iterable[str], where: str
-) -> Member:
+def find_disk(href: str, ovf: str, listing: Listing) -> Member:
     """The file that the OVF means by `href`. VMware may have split it, or gzip'd it."""
+    where = listing.where
     for path in paths_of(href, ovf, where):
-        for name in (path, path + FIRST_CHUNK, path + ".gz"):
-            if (found := find(name)) is None:
+        for name in (path + ending for ending in DISK_ENDINGS):
+            if (found := listing.find(name)) is None:
                 continue
-            if name.endswith(FIRST_CHUNK) and find(path + SECOND_CHUNK):
+            if name.endswith(FIRST_CHUNK) and listing.find(path + SECOND_CHUNK):
                 raise split_file(path, where)
             return checked_file(found, where)
+    there = listed(listing.names())
     raise SourceError(
-        f"{where}: the OVF names the disk {href!r}, which is not there; it has {listed(names)}",
+        f"{where}: the OVF names the disk {href!r}, which is not there; it has {there}",
         id="ova-disk-missing",
         hint="was it copied completely?",
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Protocol
 
 from v2v.cancel import Cancel
+from v2v.errors import SourceError
 from v2v.image.reader import Reader
 from v2v.inputs._archive import CHUNK, damaged, truncated
 from v2v.inputs._packed import XZ_MEMORY
@@ -162,3 +164,14 @@ def _decoded(
 def _begins(data: bytes, magic: bytes | None) -> bool:
     """Whether another one may begin there; of its magic only a part may have been read."""
     return bool(data) and magic is not None and data[: len(magic)] == magic[: len(data)]
+
+
+def first_bytes(head: bytes, packed: str, length: int) -> bytes:
+    """What is inside a file that begins so; fewer bytes, where that does not tell."""
+    found = b""
+    with suppress(SourceError):
+        for piece in unpacked(iter([head]), packed, ""):
+            found += piece
+            if len(found) >= length:
+                break
+    return found[:length]

@@ -21,13 +21,15 @@ from v2v.inputs._details import MODIFIED, ONE_CONNECTION, PACKED, Slice, is_uri,
 from v2v.inputs._http import HttpReader, split_user
 from v2v.inputs._packed import unpacked_head
 from v2v.inputs._serve import serve_disk
+from v2v.inputs._unseen import SCHEMES as UNSEEN_SCHEMES
+from v2v.inputs._unseen import unseen_disk
 from v2v.options import did_you_mean
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
 
 NBD_SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
 HTTP_SCHEMES = ("http", "https")
-SCHEMES = (*NBD_SCHEMES, *HTTP_SCHEMES)
+SCHEMES = (*NBD_SCHEMES, *HTTP_SCHEMES, *UNSEEN_SCHEMES)
 CONNECT_SECONDS = 30.0
 
 
@@ -40,6 +42,8 @@ class Access:
     allowed: tuple[Path, ...] = ()  # files and folders elsewhere that they may refer to
     password_file: Path | None = None
     strict: bool = False
+    known_hosts: Path | None = None  # keys of hosts that ssh:// may connect to
+    identity: Path | None = None  # the key that ssh:// logs in with
 
 
 def read_disk(word: str, access: Access, run: Run, *, part: Slice | None = None) -> SourceDisk:
@@ -51,6 +55,9 @@ def read_disk(word: str, access: Access, run: Run, *, part: Slice | None = None)
         return read_nbd(word, access, run, part=part)
     if scheme in HTTP_SCHEMES:
         return read_http(word, access, run, part=part)
+    if scheme in UNSEEN_SCHEMES:
+        files = (access.known_hosts, access.identity)
+        return unseen_disk(word, access.format, known_hosts=files[0], identity=files[1], part=part)
     raise UsageError(
         f"{word}: {scheme}:// is not supported",
         id="uri-scheme",

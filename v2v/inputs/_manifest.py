@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from v2v.errors import SourceError
-from v2v.inputs._archive import relative_name
+from v2v.inputs._archive import Listing, Member, listed, relative_name
+from v2v.inputs._checksums import file_differs
+from v2v.run import Run
 from v2v.texts import clean
 from v2v.types import Checksum
 
@@ -75,3 +78,57 @@ def _invalid(where: str, number: int, line: str) -> SourceError:
         hint="lines are like `SHA256(disk1.vmdk)= 9f86d0...`; without the manifest, or with "
         "-io checksums=no, nothing is checked",
     )
+
+
+def find_manifest(listing: Listing, ovf: Member) -> Member | None:
+    """NAME.mf beside NAME.ovf; or the only one beside it."""
+    path = PurePosixPath(ovf.name)
+    if found := listing.find(str(path.with_suffix(".mf"))):
+        return found
+    others = [PurePosixPath(name) for name in listing.names()]
+    beside = [str(one) for one in others if is_manifest(str(one)) and one.parent == path.parent]
+    return listing.find(beside[0]) if len(beside) == 1 else None
+
+
+def is_manifest(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() == ".mf" and not path.name.startswith("._")
+
+
+def rebased(manifest: Manifest, ovf: str) -> Manifest:
+    """With the files named as in the container, where they are named relative to the OVF."""
+    parent = PurePosixPath(ovf).parent
+    files = {
+        str(parent / name) if relative_name(name) else name: checksum
+        for name, checksum in manifest.files.items()
+    }
+    return Manifest(files, manifest.unknown)
+
+
+def tell_of(manifest: Manifest, listing: Listing, run: Run) -> None:
+    """Warn of what cannot be checked."""
+    where = listing.where
+    missing = [name for name in manifest.files if not (relative_name(name) and listing.find(name))]
+    if missing:
+        run.warn(
+            f"{where}: the manifest names files that are not there: {listed(missing)}",
+            id="ova-manifest-missing",
+            hint="they may have been left out on purpose; disks that are needed are there",
+        )
+    if manifest.unknown:
+        run.warn(
+            f"{where}: the manifest has checksums of a kind that is not known here: "
+            f"{listed(manifest.unknown)}",
+            id="ova-manifest-algorithm",
+            hint="those files are not checked",
+        )
+
+
+def check_content(manifest: Manifest, found: Member, data: bytes, where: str) -> None:
+    """A small file is checked at once."""
+    expected = manifest.files.get(found.name)
+    if expected is None:
+        return
+    digest = hashlib.new(expected.algorithm, data, usedforsecurity=False).hexdigest()
+    if digest != expected.digest:
+        raise file_differs(f"{found.name} in {where}", expected, digest)
