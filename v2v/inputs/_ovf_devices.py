@@ -156,8 +156,9 @@ def _is_host_device(item: Item) -> bool:
 
 def sound_card(items: Sequence[Item]) -> str | None:
     for item in items:
-        if item.type == SOUND or item.device == "sound":
-            return sound_name(item.get("resourcesubtype", "device"))
+        word = item.get("resourcesubtype", "device")
+        if item.type == SOUND or item.device == "sound" or ".soundcard." in word.lower():
+            return sound_name(word)
     return None
 
 
@@ -176,7 +177,9 @@ def graphics(items: Sequence[Item], hypervisor: str | None) -> tuple[str | None,
 
 
 def has_tpm(items: Sequence[Item]) -> bool:
-    return any(item.device == "tpm" or "vtpm" in item.get("resourcesubtype") for item in items)
+    return any(
+        item.device == "tpm" or "vtpm" in item.get("resourcesubtype").lower() for item in items
+    )
 
 
 def _word(text: str) -> str | None:

@@ -26,7 +26,7 @@ def unit_size(text: str) -> int | None:
     """How many bytes one unit is; None for a unit that is not understood. Nothing is bytes."""
     if len(text) > MAX_LENGTH:
         return None
-    name, *factors = [part.strip().lower() for part in text.split("*")]
+    name, *factors = "".join(text.lower().split()).split("*")
     size = NAMES.get(name)
     for factor in factors:
         power = FACTOR.fullmatch(factor)
