@@ -37,12 +37,14 @@ def serve(
     discard: bool = False,
     cache: str = "writeback",
     shared: int = 0,
+    secrets: Mapping[str, Path] | None = None,
 ) -> Iterator[Path]:
     """Serve one image until the block ends; gives the Unix socket.
 
     `image` holds --image-opts keys: {"driver": "qcow2", "file.driver": "file", ...}. `discard`
     makes trims and written zeroes give space back. `shared` is how many clients may connect at
-    once, 0 for no limit. The server's output is in log/NAME.log.
+    once, 0 for no limit. `secrets` are files with what `image` names by these ids. The server's
+    output is in log/NAME.log.
     """
     argv = ["qemu-nbd", "--persistent", f"--shared={shared}", f"--cache={cache}"]
     if read_only:
@@ -51,6 +53,8 @@ def serve(
         argv.append("--allocation-depth")
     if discard:
         argv += ["--discard=unmap", "--detect-zeroes=unmap"]
+    for id, file in (secrets or {}).items():
+        argv += ["--object", "secret," + join_options({"id": id, "file": str(file)})]
     argv += ["--image-opts", join_options(image)]
     with process.nbd_server(argv, "--pid-file", "--socket", run=run, name=name) as socket:
         yield socket

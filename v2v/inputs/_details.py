@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from v2v.image.magic import SECTOR
 from v2v.types import DiskFormat, SourceDisk
 
 PACKED = "packed"  # gzip or xz: the image is compressed
@@ -15,6 +16,14 @@ MEMBER = "member"  # what the archive calls that part, for messages
 # An NBD server that does not promise to take several clients at a time. The overlay and the copy
 # both read the source; qemu-nbd lets a second client wait for the first.
 ONE_CONNECTION = "one-connection"
+
+# Nobody has looked at the content yet, which takes a running server: "told" if somebody told the
+# format, "guessed" if not.
+UNSEEN = "unseen"
+
+# Files for ssh://: the hosts whose keys are known, and the key to log in with.
+KNOWN_HOSTS = "known-hosts"
+IDENTITY = "identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +64,8 @@ def is_plain(disk: SourceDisk) -> bool:
     """The bytes at `location` are those of the disk: raw, not compressed, and all of them."""
     whole = PACKED not in disk.details and OFFSET not in disk.details
     return disk.format == DiskFormat.RAW and whole
+
+
+def is_padded(disk: SourceDisk) -> bool:
+    """A raw disk that does not end with a whole sector, or may not."""
+    return disk.format == DiskFormat.RAW and (disk.size is None or disk.size % SECTOR != 0)

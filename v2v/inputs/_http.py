@@ -108,11 +108,18 @@ def split_user(url: str) -> tuple[str, str | None]:
 def authorization(user: str | None, password_file: Path | None) -> dict[str, str]:
     if user is None or password_file is None:
         return {}
+    login = f"{user}:{read_password(password_file)}"
+    token = base64.b64encode(login.encode("utf-8", "surrogateescape")).decode()
+    return {"Authorization": f"Basic {token}"}
+
+
+def read_password(file: Path) -> str:
+    """The first line, as nbdkit reads it."""
     try:
-        password = password_file.read_text().split("\n")[0]
+        return file.read_text(errors="surrogateescape").split("\n")[0]
     except OSError as exc:
         raise UsageError(
-            f"-ip {password_file}: cannot be read: {exc.strerror}", id="password-file"
+            f"-ip {file}: cannot be read: {exc.strerror}",
+            id="password-file",
+            hint="name a file whose first line is the password",
         ) from exc
-    token = base64.b64encode(f"{user}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {token}"}

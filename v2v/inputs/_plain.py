@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from v2v.endpoint import Endpoint
 from v2v.errors import UsageError
 from v2v.input import Input
+from v2v.inputs._addresses import ISCSI
 from v2v.inputs._details import is_uri
 from v2v.inputs._images import NBD_SCHEMES, Access, read_disk, serve_disks
 from v2v.options import option
@@ -34,7 +35,17 @@ class ImageOptions:
         metavar="PATH[:PATH...]",
     )
     password_file: Path | None = option(
-        "-ip", "file with the password for http://USER@HOST/...", default=None
+        "-ip", "file with the password for the user in the address", default=None
+    )
+    known_hosts: Path | None = option(
+        "-io known-hosts",
+        "file with the keys of the hosts that ssh:// may connect to; without it ~/.ssh/known_hosts",
+        default=None,
+    )
+    identity: Path | None = option(
+        "-io identity",
+        "file with the key that ssh:// logs in with; without it those of the agent and of ~/.ssh",
+        default=None,
     )
 
 
@@ -75,6 +86,8 @@ class PlainInput(Input):
             allowed=self.options.allow_backing,
             password_file=self.options.password_file,
             strict=strict,
+            known_hosts=self.options.known_hosts,
+            identity=self.options.identity,
         )
 
 
@@ -83,7 +96,7 @@ def guest_name(words: Sequence[str]) -> str:
     word = words[0]
     if is_uri(word):
         parts = urlsplit(word)
-        word = "" if parts.scheme.lower() in NBD_SCHEMES else unquote(parts.path)
+        word = "" if parts.scheme.lower() in (*NBD_SCHEMES, ISCSI) else unquote(parts.path)
     name = PurePosixPath(word).name
     while True:
         ending = next((e for e in ENDINGS if name.lower().endswith(e) and name != e), None)

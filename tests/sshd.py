@@ -1,0 +1,140 @@
+"""A real SSH server on this host, for tests: keys of its own, and nobody else's settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from getpass import getuser
+from pathlib import Path
+
+import pytest
+
+CONFIG = """\
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host-key
+PidFile {folder}/pid
+AuthorizedKeysFile {folder}/client-key.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication {password}
+PermitRootLogin yes
+MaxStartups 100
+Subsystem sftp internal-sftp
+"""
+START_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sshd:
+    port: int
+    known_hosts: Path
+    identity: Path  # the client's key, which the server takes
+    pid: int  # of the server, which is no child of this process
+    user: str
+
+    def uri(self, path: Path | str) -> str:
+        return f"ssh://{self.user}@127.0.0.1:{self.port}{path}"
+
+    def end_sessions(self) -> None:
+        """Break the connections that there are; new ones are taken."""
+        for pid in _children(self.pid):
+            os.kill(pid, 9)
+
+
+@contextmanager
+def sshd(folder: Path, *, password: str | None = None) -> Iterator[Sshd]:
+    """Serve until the block ends. `password`: the user may log in with it; needs root.
+
+    Skips where there is no sshd.
+    """
+    program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
+    if program is None:
+        pytest.skip("sshd is not installed (make setup installs it)")
+    folder.mkdir(exist_ok=True)
+    for name in ("host-key", "client-key"):
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    port = _free_port()
+    allow = "no" if password is None else "yes"
+    (folder / "config").write_text(CONFIG.format(port=port, folder=folder, password=allow))
+    known = folder / "known_hosts"
+    kind, key, *_ = (folder / "host-key.pub").read_text().split()
+    known.write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
+    argv = [program, "-f", str(folder / "config"), "-E", str(folder / "log")]
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    if password is not None:
+        argv = _with_password(folder, password, argv)
+    subprocess.run(argv, check=True)  # it goes on by itself
+    server = Sshd(port, known, folder / "client-key", _pid(folder), getuser())
+    try:
+        yield server
+    finally:
+        for pid in (*_children(server.pid), server.pid):
+            os.kill(pid, 9)
+        _wait_for(lambda: not runs(server.pid), "sshd does not end")
+
+
+def _with_password(folder: Path, password: str, argv: list[str]) -> list[str]:
+    """The command with another /etc/shadow in its own mount namespace, not in this host's."""
+    if os.geteuid() != 0:
+        pytest.skip("another /etc/shadow needs root")
+    made = subprocess.run(
+        ["openssl", "passwd", "-6", "-stdin"],
+        input=password,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    shadow = folder / "shadow"
+    shadow.write_text(f"{getuser()}:{made.stdout.strip()}:19000:0:99999:7:::\nsshd:!:19000::::::\n")
+    shadow.chmod(0o600)
+    script = 'mount --bind "$0" /etc/shadow && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, str(shadow), *argv]
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and waits for its parent does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _pid(folder: Path) -> int:
+    """From the file that sshd writes once it listens."""
+    file = folder / "pid"
+    _wait_for(
+        lambda: file.exists() and file.read_text().strip() != "",
+        f"sshd does not start; its log is {folder / 'log'}",
+    )
+    return int(file.read_text())
+
+
+def _children(pid: int) -> list[int]:
+    """The children of a process, and theirs."""
+    file = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(word) for word in file.read_text().split()] if file.exists() else []
+    return [*found, *(one for child in found for one in _children(child))]
+
+
+def _wait_for(done: Callable[[], bool], trouble: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            pytest.fail(trouble)
+        time.sleep(0.01)

@@ -1,0 +1,96 @@
+"""The bytes of a disk by nbdkit: which plugin, which parameters, which filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from v2v import nbdkit
+from v2v.image.magic import SECTOR
+from v2v.inputs._addresses import SSH, parse, scheme_of
+from v2v.inputs._details import (
+    IDENTITY,
+    KNOWN_HOSTS,
+    ONE_CONNECTION,
+    PACKED,
+    is_padded,
+    is_uri,
+    slice_of,
+)
+from v2v.inputs._http import split_user
+from v2v.run import Run
+from v2v.types import SourceDisk
+
+# What an NBD address calls it, and nbdkit's nbd plugin.
+TLS_FILES = {"tls-psk-file": "tls-psk", "tls-certificates": "tls-certificates"}
+
+Plugin = tuple[str, list[str], list[str]]  # its name, its parameters, the filters that go with it
+
+
+@contextmanager
+def serve_by_nbdkit(
+    disk: SourceDisk, run: Run, name: str, password_file: Path | None
+) -> Iterator[Path]:
+    """The disk's bytes, its own part of them, unpacked, filled up to whole sectors."""
+    plugin, params, filters = _plugin(disk, password_file)
+    if part := slice_of(disk):
+        filters = ["offset", *filters]
+        params = [*params, f"offset={part.offset}", f"range={part.length}"]
+    if packed := disk.details.get(PACKED):
+        filters = [packed, *filters]
+    if is_padded(disk):
+        filters = ["truncate", *filters]
+        params = [*params, f"round-up={SECTOR}"]
+    with nbdkit.serve(plugin, params, run=run, name=name, filters=filters) as socket:
+        yield socket
+
+
+def _plugin(disk: SourceDisk, password_file: Path | None) -> Plugin:
+    location = disk.location
+    if not is_uri(location):
+        return "file", [f"file={location}"], []
+    if location.startswith("nbd"):
+        shared = ["shared=true"] if ONE_CONNECTION in disk.details else []
+        return "nbd", [*_nbd_params(location), *shared], []
+    if scheme_of(location) == SSH:
+        return "ssh", _ssh_params(disk, password_file), ["retry"]
+    return "curl", _curl_params(location, password_file), ["retry"]
+
+
+def _nbd_params(uri: str) -> list[str]:
+    """nbdkit's plugin takes files of TLS as parameters, and not in the address."""
+    parts = urlsplit(uri)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    files = {new: query.pop(old) for old, new in TLS_FILES.items() if old in query}
+    if not files:
+        return [f"uri={uri}"]
+    plain = urlunsplit(parts._replace(query=urlencode(query, safe="/")))
+    return [f"uri={plain}", *(f"{key}={value}" for key, value in files.items())]
+
+
+def _curl_params(location: str, password_file: Path | None) -> list[str]:
+    url, user = split_user(location)
+    params = [f"url={url}", "protocols=http,https"]
+    if user is not None:
+        params.append(f"user={user}")
+    if password_file is not None:
+        params.append(f"password=+{password_file}")
+    return params
+
+
+def _ssh_params(disk: SourceDisk, password_file: Path | None) -> list[str]:
+    """Hosts must be known: their keys are never taken on trust."""
+    address = parse(disk.location)
+    params = [f"host={address.host}", f"path={address.path}", "verify-remote-host=true"]
+    if address.port is not None:
+        params.append(f"port={address.port}")
+    if address.user is not None:
+        params.append(f"user={address.user}")
+    for key in (KNOWN_HOSTS, IDENTITY):
+        if file := disk.details.get(key):
+            params.append(f"{key}={file.replace('%', '%%')}")  # libssh expands %d and the like
+    if password_file is not None:
+        params.append(f"password=+{password_file}")
+    return params
