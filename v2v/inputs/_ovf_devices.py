@@ -73,9 +73,7 @@ def _titled_bus(item: Item) -> str | None:
 
 
 def is_disk(item: Item) -> bool:
-    if item.device:
-        return item.device == "disk" and item.get("device").lower() in ("", "disk", "lun")
-    return item.type in DISKS
+    return item.type in DISKS and item.get("device").lower() in ("", "disk", "lun")
 
 
 def read_nics(items: Sequence[Item], name: str) -> tuple[Nic, ...]:
