@@ -9,7 +9,7 @@ from conversion.disk_head import HEAD_BYTES, DiskHead, read_head
 from conversion.linux.device_names import letters_to_number
 from v2v import nbd_client
 from v2v.endpoint import Endpoint
-from v2v.types import Firmware, Source
+from v2v.types import Finding, Firmware, Source
 
 _PARTITION = re.compile(r"(?:btrfsvol:)?/dev/sd([a-z]{1,3})\d*(?:/.*)?")
 
@@ -35,6 +35,29 @@ def firmware(source: Source, heads: Sequence[DiskHead]) -> Firmware:
     esp = any(head.esp for head in heads)
     bios_boot = any(head.bios_boot for head in heads)
     return Firmware.UEFI if esp and not bios_boot else Firmware.BIOS
+
+
+def firmware_doubt(source: Source, heads: Sequence[DiskHead]) -> Finding | None:
+    """A warning, if the source says one firmware and all that is on the disks speaks for the other.
+
+    What has no boot code at all says nothing, and neither does an MBR's EFI system partition.
+    """
+    esp = any(head.esp for head in heads)
+    bios = any(head.bios_boot or head.grub for head in heads)
+    code = bios or any(head.boot_code for head in heads)
+    if source.firmware is Firmware.BIOS and esp and not code:
+        found = "an EFI system partition and no boot code for a BIOS"
+    elif source.firmware is Firmware.UEFI and bios and not esp:
+        found = "boot code for a BIOS and no EFI system partition"
+    else:
+        return None
+    said = source.firmware.upper()
+    return Finding(
+        "warning",
+        "firmware-doubtful",
+        f"the source says that it boots by {said}, but its disks have {found}",
+        f"the target gets {said}; --boot-check shows whether the guest boots so",
+    )
 
 
 def boot_disk(firmware: Firmware, heads: Sequence[DiskHead], mounts: Mapping[str, str]) -> int:

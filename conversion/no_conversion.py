@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from conversion import boot
@@ -33,6 +34,8 @@ CARDS = {
     "rtl8139": NetModel.RTL8139,
     "virtio": NetModel.VIRTIO,
 }
+# In libosinfo's and VMware's names of systems: microsoft.com/win/10, windows9_64Guest, winXPPro.
+WINDOWS = re.compile(r"microsoft|windows|^win", re.IGNORECASE)
 NOT_CONVERTED = Finding(
     "info",
     "not-converted",
@@ -53,6 +56,7 @@ class NoConversion:
     ) -> ConvertedGuest:
         heads = boot.read_heads(endpoints)
         firmware = boot.firmware(source, heads)
+        doubt = boot.firmware_doubt(source, heads)
         return ConvertedGuest(
             os=UNKNOWN,
             firmware=firmware,
@@ -60,7 +64,7 @@ class NoConversion:
             boot_disk=boot.boot_disk(firmware, heads, {}),
             caps=_caps(source, firmware),
             nics=source.nics or (),
-            findings=(NOT_CONVERTED,),
+            findings=(NOT_CONVERTED, doubt) if doubt else (NOT_CONVERTED,),
         )
 
     def inspect(
@@ -106,4 +110,12 @@ def _caps(source: Source, firmware: Firmware) -> GuestCaps:
         balloon=False,
         pvpanic=False,
         vsock=False,
+        rtc_utc=_rtc_utc(source),
     )
+
+
+def _rtc_utc(source: Source) -> bool:
+    """What the source says, for the guest lived with it; else Windows alone wants local time."""
+    if source.rtc_utc is not None:
+        return source.rtc_utc
+    return not WINDOWS.search(source.osinfo or "")

@@ -54,6 +54,8 @@ def open_disks(
     with start_appliance(endpoints, options, run) as appliance:
         with run.step("convert:launch", "Starting the appliance"):
             heads = boot.read_heads(endpoints)
+            if doubt := boot.firmware_doubt(source, heads):
+                problems.add(doubt)
             g = appliance.result()
         with run.step("convert:volumes", "Looking for filesystems"):
             volumes = find_volumes(g, len(endpoints), keys)

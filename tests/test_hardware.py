@@ -60,7 +60,7 @@ def hardware(one: Source, bus: BlockBus = BlockBus.VIRTIO_BLK, **more: Any) -> H
         (8, Cpu(sockets=2, cores=4, threads=2), None),
         (1, Cpu(), None),
         (1, Cpu(model="qemu64", vendor="AMD"), None),
-        (1, Cpu(sockets=-1, cores=-1), Topology(1, 1, 1)),
+        (1, Cpu(sockets=-1, cores=-1), None),
         (4, Cpu(sockets=-2, cores=-2), None),
         (4, Cpu(sockets=0, cores=4, threads=0), Topology(1, 4, 1)),
     ],

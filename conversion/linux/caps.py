@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from conversion.guest import Guest
 from conversion.linux.kernels import Kernel, best_bus, best_net, chosen_kernel
@@ -12,7 +13,18 @@ VIRTIO_1_0 = (4, 0)  # the first Linux with modern virtio devices
 
 
 def caps(guest: Guest) -> GuestCaps:
-    return kernel_caps(chosen_kernel(guest), guest.options.block_bus, guest.os.arch)
+    found = kernel_caps(chosen_kernel(guest), guest.options.block_bus, guest.os.arch)
+    return replace(found, rtc_utc=rtc_utc(guest.read_text("/etc/adjtime") or ""))
+
+
+def rtc_utc(adjtime: str) -> bool:
+    """hwclock(8) notes in the third line of /etc/adjtime what the clock runs in, UTC or LOCAL.
+
+    Without that line it is UTC. What the guest takes the clock for counts more than what the
+    source's clock showed: if they disagreed, its time was wrong from boot on.
+    """
+    lines = adjtime.split("\n")
+    return len(lines) < 3 or lines[2].strip() != "LOCAL"
 
 
 def kernel_caps(kernel: Kernel, preferred: str, arch: str) -> GuestCaps:

@@ -91,17 +91,43 @@ def name_order(name: str) -> tuple[object, ...]:
     return tuple(key)
 
 
+def slot_name(slot: int) -> str:
+    """The name of the card at one of VMware's PCI slots.
+
+    The number holds a function in its bits from 10 on, a bridge and a device below (VMware's
+    article 2047927). A bridge's functions count as slots that follow each other, and a card is
+    called by its slot: 192 is ens192, and 1216, the same bridge's function 1, is ens193.
+    """
+    return f"ens{slot % 1024 + slot // 1024}"
+
+
 def pair(found: Sequence[Interface], nics: Sequence[Nic]) -> Pairing:
-    """Interfaces with cards: by MAC where both tell it, the others in order."""
+    """Interfaces with cards: by MAC where both tell it, by the slot that gave a card its name, the
+    others in order.
+
+    A MAC comes first because rules and links that name it give its card another name than its
+    slot did.
+    """
     free = list(range(len(nics)))
     pairs: list[tuple[Interface, int]] = []
-    rest: list[Interface] = []
-    for interface in found:
-        index = next((i for i in free if interface.mac and nics[i].mac == interface.mac), None)
-        if index is None:
-            rest.append(interface)
-        else:
-            free.remove(index)
-            pairs.append((interface, index))
+    rest = list(found)
+    for matches in (_same_mac, _same_slot):
+        left = []
+        for interface in rest:
+            index = next((i for i in free if matches(interface, nics[i])), None)
+            if index is None:
+                left.append(interface)
+            else:
+                free.remove(index)
+                pairs.append((interface, index))
+        rest = left
     pairs.extend(zip(rest, free, strict=False))
     return Pairing(tuple(pairs), tuple(rest[len(free) :]))
+
+
+def _same_mac(interface: Interface, nic: Nic) -> bool:
+    return interface.mac is not None and interface.mac == nic.mac
+
+
+def _same_slot(interface: Interface, nic: Nic) -> bool:
+    return nic.slot is not None and interface.name == slot_name(nic.slot)

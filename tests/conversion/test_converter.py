@@ -47,6 +47,42 @@ def test_firmware_is_found_without_an_appliance(run, tmp_path, need_tool):
     assert not inspection.convertible
 
 
+def test_a_firmware_that_the_disks_speak_against_is_a_finding(run, tmp_path, need_tool):
+    need_tool("qemu-nbd")
+    image = blank(tmp_path / "disk", 64 * MiB)
+    script = f"label: gpt\nsize=8M, type={ESP}\nsize=8M\n"
+    subprocess.run([need_tool("sfdisk"), "-q", image], input=script, text=True, check=True)
+    said = replace(source([image]), firmware=Firmware.BIOS)
+    with serve([image], run) as endpoints:
+        guest = NoConversion().convert(said, endpoints, OPTIONS, run)
+    assert guest.firmware is Firmware.BIOS
+    assert [finding.id for finding in guest.findings] == ["not-converted", "firmware-doubtful"]
+
+
+@pytest.mark.parametrize(
+    ("rtc_utc", "osinfo", "expected"),
+    [
+        (None, None, True),
+        (None, "http://debian.org/debian/12", True),
+        (None, "http://microsoft.com/win/10", False),
+        (None, "windows9_64Guest", False),
+        (None, "winXPProGuest", False),
+        (None, "darwin19_64Guest", True),
+        (True, "windows9_64Guest", True),
+        (False, "debian12_64Guest", False),
+    ],
+)
+def test_the_clock_of_an_unconverted_guest_is_the_sources(
+    run, tmp_path, need_tool, rtc_utc, osinfo, expected
+):
+    need_tool("qemu-nbd")
+    image = blank(tmp_path / "disk", MiB)
+    said = replace(source([image]), rtc_utc=rtc_utc, osinfo=osinfo)
+    with serve([image], run) as endpoints:
+        guest = NoConversion().convert(said, endpoints, OPTIONS, run)
+    assert guest.caps.rtc_utc is expected
+
+
 @pytest.mark.parametrize(
     ("controller", "model", "bus", "machine", "card"),
     [

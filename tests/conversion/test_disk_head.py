@@ -114,6 +114,38 @@ def test_what_the_source_says_of_its_firmware_wins():
     assert boot.firmware(source(Firmware.UEFI), [GRUB]) is Firmware.UEFI
 
 
+HYBRID = DiskHead({1: ESP}, boot_code=True)
+
+
+@pytest.mark.parametrize(
+    ("firmware", "heads", "words"),
+    [
+        (Firmware.BIOS, [UEFI], "by BIOS, but its disks have an EFI system partition"),
+        (Firmware.BIOS, [BLANK, UEFI], "by BIOS, but"),
+        (Firmware.UEFI, [GRUB], "by UEFI, but its disks have boot code for a BIOS"),
+        (Firmware.UEFI, [BLANK, DiskHead({1: BIOS_BOOT})], "by UEFI, but"),
+        (Firmware.BIOS, [GRUB], None),
+        (Firmware.BIOS, [HYBRID], None),
+        (Firmware.BIOS, [BOTH], None),
+        (Firmware.BIOS, [UEFI, GRUB], None),
+        (Firmware.BIOS, [BLANK], None),
+        (Firmware.UEFI, [UEFI], None),
+        (Firmware.UEFI, [BOTH], None),
+        (Firmware.UEFI, [OTHER], None),
+        (Firmware.UEFI, [BLANK], None),
+        (None, [UEFI], None),
+        (None, [GRUB], None),
+        (Firmware.UEFI, [], None),
+    ],
+)
+def test_a_firmware_that_the_disks_speak_against_is_doubted(firmware, heads, words):
+    doubt = boot.firmware_doubt(source(firmware), heads)
+    if words is None:
+        assert doubt is None
+    else:
+        assert doubt is not None and doubt.severity == "warning" and words in doubt.text
+
+
 @pytest.mark.parametrize(
     ("firmware", "heads", "mounts", "disk"),
     [

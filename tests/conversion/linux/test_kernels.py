@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversion import linux
-from conversion.linux.caps import kernel_caps
+from conversion.linux.caps import kernel_caps, rtc_utc
 from conversion.linux.kernels import Kernel, best_bus, built_in, choose, kernel_versions
 from conversion.linux.modules import Modules
 from conversion.linux.versions import version_key
@@ -170,3 +170,18 @@ def test_others_are_refused_by_name(kind: str, distro: str, product: str) -> Non
         linux.check_supported(GuestOS(kind, distro, "40", product, "x86_64"))
     assert caught.value.id == "guest-unsupported" and "--no-convert" in str(caught.value.hint)
     assert product in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("adjtime", "utc"),
+    [
+        ("", True),
+        ("0.0 0 0.0\n0\nUTC\n", True),
+        ("0.0 0 0.0\n0\nLOCAL\n", False),
+        ("0.0 0 0.0\n0\nLOCAL", False),
+        ("LOCAL\n", True),
+        ("\n\nlocal time\n", True),
+    ],
+)
+def test_what_the_clock_runs_in(adjtime: str, utc: bool) -> None:
+    assert rtc_utc(adjtime) is utc

@@ -209,6 +209,69 @@ def test_pairs_by_mac_first_then_in_order() -> None:
     assert nic_pairing.pair(found, [Nic(mac="a")]).unpaired == (found[1], found[2])
 
 
+@pytest.mark.parametrize(
+    ("slot", "name"),
+    [
+        (160, "ens160"),
+        (192, "ens192"),
+        (33, "ens33"),
+        (1184, "ens161"),
+        (1216, "ens193"),
+        (2208, "ens162"),
+        (0, "ens0"),
+    ],
+)
+def test_a_slot_names_its_card(slot: int, name: str) -> None:
+    assert nic_pairing.slot_name(slot) == name
+
+
+@pytest.mark.parametrize(
+    ("found", "nics", "expected"),
+    [
+        # The second card alone is configured.
+        (["ens224"], [(OLD, 192), (NEW, 224)], {"ens224": 1}),
+        # The source lists its cards in another order than that of their slots.
+        (["ens160", "ens192"], [(OLD, 192), (NEW, 160)], {"ens160": 1, "ens192": 0}),
+        (["ens160", "ens161"], [(OLD, 1184), (NEW, 160)], {"ens160": 1, "ens161": 0}),
+        # Names of another kind take the cards that are left.
+        (["eth0", "ens160"], [(OLD, 160), (NEW, 192)], {"ens160": 0, "eth0": 1}),
+        # No card has the slot: as without slots.
+        (["ens3", "ens4"], [(OLD, 160), (NEW, 192)], {"ens3": 0, "ens4": 1}),
+        (["ens256"], [(OLD, None), (NEW, 192)], {"ens256": 0}),
+        (["ens192"], [(OLD, None), (NEW, 192)], {"ens192": 1}),
+        (["ens192", "ens224"], [(NEW, 224)], {"ens224": 0}),
+        ([], [(OLD, 160)], {}),
+    ],
+)
+def test_pairs_by_slot_before_order(
+    found: list[str], nics: list[tuple[str, int | None]], expected: dict[str, int]
+) -> None:
+    cards = [Nic(mac=mac, slot=slot) for mac, slot in nics]
+    result = nic_pairing.pair([interface(name) for name in found], cards)
+    assert {i.name: n for i, n in result.pairs} == expected
+    assert {i.name for i in result.unpaired} == set(found) - set(expected)
+
+
+def test_a_card_that_a_rule_names_by_its_mac_is_not_called_by_its_slot() -> None:
+    found = [interface("ens160", OLD), interface("ens192", NEW)]
+    cards = [Nic(mac=NEW, slot=160), Nic(mac=OLD, slot=192)]
+    result = nic_pairing.pair(found, cards)
+    assert {i.name: n for i, n in result.pairs} == {"ens160": 1, "ens192": 0}
+
+
+@given(
+    st.lists(st.sampled_from(["ens160", "ens192", "ens3", "eth0", "eth1"]), unique=True),
+    st.lists(st.sampled_from([None, 3, 160, 192, 1184]), max_size=4),
+)
+def test_every_interface_and_every_card_is_paired_once(
+    found: list[str], slots: list[int | None]
+) -> None:
+    result = nic_pairing.pair([interface(name) for name in found], [Nic(slot=s) for s in slots])
+    names = [i.name for i, _ in result.pairs]
+    assert sorted([*names, *(i.name for i in result.unpaired)]) == sorted(found)
+    assert len({n for _, n in result.pairs}) == len(names) == min(len(found), len(slots))
+
+
 def test_what_rules_and_links_tell_completes_what_is_used() -> None:
     used = [Reference("eth1", None, "a"), Reference("eth0", None, "a"), Reference(None, NEW, "b")]
     named = [Reference("eth0", OLD, "r"), Reference("eth1", NEW, "r"), Reference("eth9", "x", "r")]
