@@ -379,6 +379,15 @@ def test_data_without_its_descriptor(tmp_path: Path, read: READ) -> None:
     assert "web-flat.vmdk is only the data" in str(refused(read, path, "vmx-disk-missing").hint)
 
 
+@pytest.mark.parametrize(("kind", "warnings"), [("vmfsSparse", {"vmdk-slow"}), ("seSparse", set())])
+def test_snapshots_that_are_slow_to_read_are_told(
+    tmp_path: Path, read: READ, warned, kind: str, warnings: set[str]
+) -> None:
+    top = write_chain(tmp_path, [CONTENT, disk_content(2)], kind=kind)[-1]
+    read(write_vm(tmp_path, disk("scsi0:0", top.name)))
+    assert warned() == warnings
+
+
 def test_boot_order(tmp_path: Path, read: READ) -> None:
     write_vmdk(tmp_path, "b", CONTENT)
     entries = disk("scsi0:1", "b.vmdk") | {"bios.hddOrder": "sata0:0, scsi0:1,scsi0:0"}

@@ -13,7 +13,7 @@ from v2v.input import Input
 from v2v.inputs._images import Access, read_disk, serve_disks
 from v2v.inputs._vmx import read_vm
 from v2v.inputs._vmx_drives import Drive, boot_orders, read_disks, read_removables
-from v2v.inputs._vmx_files import disk_file, nvram_file, read_text
+from v2v.inputs._vmx_files import disk_file, nvram_file, read_text, tell_if_slow
 from v2v.inputs._vmx_snapshots import Snapshot, drives_then, find_snapshot, read_snapshots
 from v2v.inputs._vmx_state import check_shut_down
 from v2v.inputs._vmx_text import Vmx, parse_vmx
@@ -112,7 +112,7 @@ class VmxInput(Input):
     def _disk(self, path: Path, drive: Drive, run: Run) -> SourceDisk:
         file = disk_file(path, drive.file, self._access().allowed, run)
         try:
-            return read_disk(str(file), self._access(), run)
+            disk = read_disk(str(file), self._access(), run)
         except SourceError as exc:
             if exc.id != "image-format-wrong":
                 raise
@@ -121,6 +121,8 @@ class VmxInput(Input):
                 id=exc.id,
                 hint="a VM's file names the small .vmdk of a disk, which names the data: is it it?",
             ) from exc
+        tell_if_slow(disk, run)
+        return disk
 
     def _access(self) -> Access:
         allowed = tuple(path.resolve() for path in self.options.allow_backing)
