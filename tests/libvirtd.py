@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests.sshd import Sshd
+
 CONFIG = """\
 unix_sock_dir = "{folder}"
 auth_unix_rw = "none"
@@ -28,6 +31,19 @@ log_outputs = "3:file:{folder}/log"
 """
 QEMU_CONFIG = 'stdio_handler = "file"\n'  # else every guest needs virtlogd
 IDLE_SECONDS = 300  # should the tests be killed: it ends by itself
+# What libvirt runs on the other host, which has no other netcat: `netcat -U SOCKET`.
+NETCAT = f"""#!{sys.executable}
+import os, socket, sys, threading
+if "-U" in sys.argv:
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(sys.argv[-1])
+    def pump():
+        while data := server.recv(65536):
+            os.write(1, data)
+    threading.Thread(target=pump, daemon=True).start()
+    while data := os.read(0, 65536):
+        server.sendall(data)
+"""
 NOBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
 
@@ -82,6 +98,18 @@ class Libvirtd:
                 if pool.isActive():
                     pool.destroy()
                 pool.undefine()
+
+    def over_ssh(self, server: Sshd, transport: str = "ssh") -> str:
+        """The same VMs, as another host's. `transport`: ssh (the program) or libssh."""
+        netcat = self.folder / "netcat"
+        netcat.write_text(NETCAT)
+        netcat.chmod(0o755)
+        return (
+            f"qemu+{transport}://{server.user}@127.0.0.1:{server.port}/session?proxy=netcat"
+            f"&netcat={netcat}&socket={self.socket}&keyfile={server.identity}&sshauth=privkey"
+            + ("&no_verify=1&no_tty=1" if transport == "ssh" else "")
+            + f"&known_hosts={server.known_hosts}"
+        )
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,11 @@ import pytest
 from tests.contract.input_suite import children, read_all
 from tests.fakes.disks import disk_content
 from tests.libvirtd import Libvirtd, domain_xml, file_disk, libvirtd, volume_disk
+from tests.sshd import Sshd, sshd
 from v2v.errors import Cancelled, SourceError, UsageError, V2VError
 from v2v.events import Event, Warned
 from v2v.inputs import _libvirt_connection
+from v2v.inputs._domain import read_domain
 from v2v.inputs._domain_disks import DiskHost
 from v2v.inputs._domain_sources import SshHost
 from v2v.inputs._libvirt_host import read_vm
@@ -355,6 +357,11 @@ def test_hosts_whose_disks_cannot_be_read_are_refused_before_they_are_asked(
     assert words in str(error.hint)
 
 
+def test_a_password_in_the_address_is_refused_and_not_shown(run: Run) -> None:
+    error = refused(made("qemu+ssh://root:secret@kvm1/system"), run, "password-in-uri")
+    assert "secret" not in f"{error.message} {error.hint}"
+
+
 def test_libvirts_default_is_judged_too(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     """It comes from the environment or from libvirt's configuration."""
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
@@ -441,6 +448,68 @@ def test_a_host_without_ssh_is_told_in_ssh_s_words(run: Run, need_tool) -> None:
     assert "Connection refused" in error.message
 
 
+# Another host -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with sshd(tmp_path_factory.mktemp("ssh")) as server:
+        yield server
+
+
+@pytest.mark.parametrize("transport", ["ssh", "libssh"])
+def test_the_disks_of_another_host_are_read_over_ssh(
+    libvirtd: Libvirtd, host: Sshd, transport: str, disk: Path, run: Run
+) -> None:
+    """The keys that the address names are those of the disks, too."""
+    with libvirtd.defined(domain_xml("web", file_disk(disk))):
+        input_ = made(libvirtd.over_ssh(host, transport))
+        source = input_.read_source(run)
+        assert source.disks[0].location == host.uri(disk)
+        assert served(input_, source, run) == CONTENT
+
+
+def test_a_snapshot_on_another_host(libvirtd: Libvirtd, host: Sshd, running, run: Run) -> None:
+    input_ = made(libvirtd.over_ssh(host), snapshot=True)
+    error = refused(input_, run, "libvirt-no-snapshot")
+    command = str(error.hint).removeprefix("take one: ").partition(";")[0]
+    subprocess.run(shlex.split(command), check=True, capture_output=True)
+    assert served(input_, input_.read_source(run), run) == CONTENT
+
+
+def test_a_volume_of_another_host(libvirtd: Libvirtd, host: Sshd, disk: Path, run: Run) -> None:
+    with (
+        libvirtd.pool("images", disk.parent),
+        libvirtd.defined(domain_xml("web", volume_disk("images", "web.qcow2", format="qcow2"))),
+    ):
+        source = made(libvirtd.over_ssh(host)).read_source(run)
+    assert source.disks[0].location == host.uri(disk)
+
+
+def test_an_image_of_another_host_with_a_backing_file_is_refused(
+    libvirtd: Libvirtd, host: Sshd, disk: Path, run: Run
+) -> None:
+    top = disk.with_suffix(".v2v")
+    qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", disk, top)
+    with libvirtd.defined(domain_xml("web", file_disk(top))):
+        input_ = made(libvirtd.over_ssh(host))
+        source = input_.read_source(run)
+    with pytest.raises(SourceError) as caught, input_.serve(source, run):
+        pass
+    assert caught.value.id == "image-names-other-file"
+
+
+def test_a_host_that_does_not_let_one_in(
+    libvirtd: Libvirtd, host: Sshd, tmp_path: Path, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")]
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    stranger = replace(host, identity=tmp_path / "other")
+    error = refused(made(libvirtd.over_ssh(stranger)), run, "libvirt-auth")
+    assert "Permission denied" in error.message
+    assert capfd.readouterr() == ("", "")
+
+
 def test_devices_of_another_host_are_refused(libvirtd: Libvirtd, disk: Path, run: Run) -> None:
     block = (
         "<disk type='block' device='disk'><source dev='/dev/vg/web'/>"
@@ -449,10 +518,8 @@ def test_devices_of_another_host_are_refused(libvirtd: Libvirtd, disk: Path, run
     with libvirtd.defined(domain_xml("web", block)):
         vm = read_vm(libvirtd.uri, "web", None, run)
     input_ = made(libvirtd.uri)
-    from v2v.inputs._domain import read_domain
-
     (device,) = read_domain(vm.xml, "web", run, mode="libvirt").disks
     with pytest.raises(SourceError) as caught:
-        input_._disk(device, replace(vm), SshHost("kvm1"), run)
+        input_._disk(device, vm, SshHost("kvm1"), run)
     assert caught.value.id == "libvirt-remote-device"
     assert "/dev/vg/web" in caught.value.message

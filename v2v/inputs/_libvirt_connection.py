@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from v2v.errors import Cancelled, HostError, SourceError, UsageError, V2VError
+from v2v.errors import Cancelled, HostError, SourceError, V2VError
+from v2v.inputs._http import read_password
 from v2v.run import Run
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ def ask(
     soon as the job is cancelled. libvirt's own errors become one of ours.
     """
     libvirt = binding()
-    password = _password(password_file)
+    password = None if password_file is None else read_password(password_file)
     shown = uri or "libvirt's default host"
 
     def asked() -> T:
@@ -76,13 +77,6 @@ def _open(libvirt: Any, uri: str | None, password: str | None) -> Any:
 
     kinds = [libvirt.VIR_CRED_PASSPHRASE, libvirt.VIR_CRED_NOECHOPROMPT]
     return libvirt.openAuth(uri, [kinds, answer, None], libvirt.VIR_CONNECT_RO)
-
-
-def _password(file: Path | None) -> str | None:
-    try:
-        return None if file is None else file.read_text().split("\n")[0]
-    except OSError as exc:
-        raise UsageError(f"-ip {file}: cannot be read: {exc.strerror}", id="password-file") from exc
 
 
 def _wait_for(action: Callable[[], T], shown: str, run: Run) -> T:

@@ -70,17 +70,23 @@ def _made_by_snapshot(top: DomainDisk, below: DomainDisk) -> bool:
 
     A clone of a template has an image below it, too, which is not the VM's at all.
     """
-    return bool(top.path) and Path(top.path).stem == Path(below.path).stem
+    return Path(_place(top)).stem == Path(_place(below)).stem
+
+
+def _place(disk: DomainDisk) -> str:
+    return disk.path or disk.name
 
 
 def _allowed(below: DomainDisk, access: Access) -> bool:
     """The user says so: -io allow-backing names it, or a folder that it is in."""
     path = Path(below.path).resolve()
-    return any(path.is_relative_to(allowed.resolve()) for allowed in access.allowed)
+    return bool(below.path) and any(
+        path.is_relative_to(allowed.resolve()) for allowed in access.allowed
+    )
 
 
 def _unsure(disk: DomainDisk, top: DomainDisk, below: DomainDisk, vm: Vm) -> SourceError:
-    upper, lower = top.path or top.name, below.path or below.name
+    upper, lower = _place(top), _place(below)
     return SourceError(
         f"{disk.label} of {vm.name}: {lower} is below {upper}, but looks like a template of the "
         "VM rather than the VM before a snapshot",
@@ -95,7 +101,7 @@ def _no_layer(disk: DomainDisk, top: DomainDisk, vm: Vm) -> SourceError:
     if vm.state is None:
         hint = f"{vm.name} is shut off: leave -io snapshot out"
     return SourceError(
-        f"{disk.label} of {vm.name} has no snapshot: no image is below {top.path or top.name}",
+        f"{disk.label} of {vm.name} has no snapshot: no image is below {_place(top)}",
         id="libvirt-no-snapshot",
         hint=hint,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from v2v.errors import UsageError
 from v2v.inputs._domain_sources import SshHost
+from v2v.inputs._http import split_user
 
 VMWARE = ("esx", "vpx", "gsx")
 SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
@@ -22,6 +24,7 @@ def ssh_host(uri: str) -> SshHost | None:
         name, port = parts.hostname, parts.port
     except ValueError as exc:
         raise _invalid(uri) from exc
+    split_user(uri)  # refuses a password, which would be shown and kept
     driver, _, transport = parts.scheme.partition("+")
     if not driver:
         raise _invalid(uri)
@@ -34,9 +37,11 @@ def ssh_host(uri: str) -> SshHost | None:
     raise _transport(uri, transport, name)
 
 
-def keyfile(uri: str) -> str | None:
-    """The SSH key that the URI names for libvirt's connection."""
-    return parse_qs(urlsplit(uri).query).get("keyfile", [None])[0]
+def ssh_files(uri: str) -> dict[str, Path]:
+    """The files that the URI gives libvirt's own ssh, as v2v.inputs._images.Access calls them."""
+    query = parse_qs(urlsplit(uri).query)
+    names = {"identity": "keyfile", "known_hosts": "known_hosts"}
+    return {ours: Path(query[theirs][0]) for ours, theirs in names.items() if theirs in query}
 
 
 def _invalid(uri: str) -> UsageError:

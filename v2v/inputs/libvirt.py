@@ -17,7 +17,7 @@ from v2v.inputs._domain_sources import SshHost, source_disk
 from v2v.inputs._images import Access, serve_disks
 from v2v.inputs._libvirt_frozen import frozen_disk, snapshot_command
 from v2v.inputs._libvirt_host import CRASHED, PAUSED, SLEEPING, Vm, read_vm
-from v2v.inputs._libvirt_uri import ssh_host
+from v2v.inputs._libvirt_uri import ssh_files, ssh_host
 from v2v.options import option
 from v2v.run import Run
 from v2v.types import Source, SourceDisk
@@ -37,6 +37,16 @@ class LibvirtOptions:
         "-io snapshot",
         "read each disk as the VM's last external snapshot left it; the VM may run",
         default=False,
+    )
+    known_hosts: Path | None = option(
+        "-io known-hosts",
+        "file with the keys of the hosts that ssh may connect to; without it ~/.ssh/known_hosts",
+        default=None,
+    )
+    identity: Path | None = option(
+        "-io identity",
+        "file with the key that ssh logs in with; without it those of the agent and of ~/.ssh",
+        default=None,
     )
     allow_backing: tuple[Path, ...] = option(
         "-io allow-backing",
@@ -74,8 +84,15 @@ class LibvirtInput(Input):
     def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
         return serve_disks(source.disks, self._access(), run)
 
-    def _access(self) -> Access:
-        return Access(allowed=self.options.allow_backing, password_file=self.options.password_file)
+    def _access(self, uri: str = "") -> Access:
+        """What libvirt's ssh is told in the URI holds for the disks, unless options say other."""
+        told = ssh_files(uri)
+        return Access(
+            allowed=self.options.allow_backing,
+            password_file=self.options.password_file,
+            known_hosts=self.options.known_hosts or told.get("known_hosts"),
+            identity=self.options.identity or told.get("identity"),
+        )
 
     def _disk(self, disk: DomainDisk, vm: Vm, host: SshHost | None, run: Run) -> SourceDisk:
         def volume(pool: str, name: str) -> DomainDisk:
@@ -84,7 +101,7 @@ class LibvirtInput(Input):
                 raise found
             return found
 
-        access = self._access()
+        access = self._access(vm.uri)
         if self.options.snapshot:
             disk = frozen_disk(disk, vm, access, volume, local=host is None)
         if host is not None:
