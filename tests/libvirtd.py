@@ -185,10 +185,22 @@ def domain_xml(name: str, *disks: str, kind: str = "qemu", extra: str = "") -> s
     )
 
 
-def file_disk(path: Path, format: str | None = "qcow2", *, target: str = "vda") -> str:
+def file_disk(
+    path: Path,
+    format: str | None = "qcow2",
+    *,
+    target: str = "vda",
+    below: Path | None = None,
+) -> str:
+    """`below`: a qcow2 image that libvirt is told of as the one below."""
     driver = f"<driver name='qemu' type='{format}'/>" if format else ""
+    chain = (
+        f"<backingStore type='file'><format type='qcow2'/><source file='{below}'/></backingStore>"
+        if below
+        else ""
+    )
     return (
-        f"<disk type='file' device='disk'>{driver}<source file='{path}'/>"
+        f"<disk type='file' device='disk'>{driver}<source file='{path}'/>{chain}"
         f"<target dev='{target}' bus='virtio'/></disk>"
     )
 
