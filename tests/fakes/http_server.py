@@ -11,6 +11,8 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+CHUNK = 256 * 1024  # bytes; files may be larger than memory
+
 
 class QuietServer(ThreadingHTTPServer):
     def handle_error(self, *args: object) -> None:
@@ -19,9 +21,16 @@ class QuietServer(ThreadingHTTPServer):
 
 @contextmanager
 def serve_folder(
-    folder: Path, *, ranges: bool = True, login: tuple[str, str] | None = None
+    folder: Path,
+    *,
+    ranges: bool = True,
+    login: tuple[str, str] | None = None,
+    cut: int | None = None,
 ) -> Iterator[str]:
-    """Serve the files of `folder`; gives the address, http://127.0.0.1:PORT."""
+    """Serve the files of `folder`; gives the address, http://127.0.0.1:PORT.
+
+    `cut` is after how many bytes of an answer the connection is closed.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -55,9 +64,15 @@ def serve_folder(
                     extra["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
             self._head(status, extra, end - start)
             if send_body:
-                with path.open("rb") as file:
-                    file.seek(start)
-                    self.wfile.write(file.read(end - start))
+                self._send_body(path, start, end)
+
+        def _send_body(self, path: Path, start: int, end: int) -> None:
+            stop = end if cut is None else min(end, start + cut)
+            with path.open("rb") as file:
+                file.seek(start)
+                for at in range(start, stop, CHUNK):
+                    self.wfile.write(file.read(min(CHUNK, stop - at)))
+            self.close_connection = stop < end
 
         def _head(self, status: int, extra: dict[str, str], length: int) -> None:
             self.send_response(status)

@@ -16,6 +16,7 @@ from v2v.inputs._archive import (
     choose_ovf,
     find_disk,
     is_ovf,
+    paths_of,
     small_content,
     too_large,
     truncated,
@@ -81,6 +82,7 @@ def read_packed(
     ovf, data = _first_ovf(stream)
 
     def read(one: OvfDisk) -> SourceDisk:
+        paths_of(one.href, ovf.name, stream.where)  # is it a name that may be looked for?
         disk = to_unpack(place, one.href, packed, version)
         disk = replace(disk, details={**disk.details, OVF: ovf.name})
         return described(disk, one, run)

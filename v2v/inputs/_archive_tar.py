@@ -95,21 +95,22 @@ class _Header:
 def walk(stream: Stream) -> Iterator[Member]:
     """The members in their order. The data of each is next in the stream when it is given."""
     extra: dict[str, str] = {}  # what extended headers say of the next member
-    for _ in range(3 * MAX_MEMBERS):  # each may have two extended headers
-        header = _next_header(stream)
-        if header is None:
-            return
+    count = extended = 0
+    while header := _next_header(stream):
+        if count == MAX_MEMBERS or extended == 3 * MAX_MEMBERS:
+            raise too_many(stream.where)
         if header.type in (PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK):
             extra |= _extended(header, stream)
+            extended += 1
             continue
         found = _member(header, extra, stream)
         extra = {}
+        count += 1
         end = stream.position
         if header.type not in NO_DATA:
             end += -(-found.size // BLOCK) * BLOCK
         yield found
         stream.skip_to(end)
-    raise too_many(stream.where)
 
 
 def is_tar(head: bytes) -> bool:

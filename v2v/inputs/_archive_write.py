@@ -56,9 +56,13 @@ def write(
                     file.write(chunk)
             file.truncate()
     except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise _no_space(member, path, run) from exc
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _no_space(member, path, run) from exc
+        raise HostError(
+            f"{path}: what was unpacked cannot be written: {exc.strerror}",
+            id="unpack-write",
+            hint="see to the folder of jobs",
+        ) from exc
     found = Checksum(expected.algorithm, digest.hexdigest()) if expected and digest else None
     return Written(member.name, path, found)
 
