@@ -66,6 +66,7 @@ ROWS = {
     ),
     "wiring": (
         "v2v.registry",
+        "v2v.source_facts",
         "v2v.report",
         "v2v.report.*",
         "v2v.image_copy",

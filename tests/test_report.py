@@ -17,8 +17,10 @@ from v2v.types import (
     BlockBus,
     BootEvidence,
     Change,
+    Checksum,
     ConvertedGuest,
     CopyResult,
+    Cpu,
     DiskFormat,
     Finding,
     Firmware,
@@ -30,6 +32,7 @@ from v2v.types import (
     MiB,
     NetModel,
     Nic,
+    Removable,
     Source,
     SourceDisk,
     TargetDisk,
@@ -144,6 +147,46 @@ def test_page_tells_everything(folder):
     assert pictures == ["data:image/png;base64," + base64.b64encode(PNG).decode()]
 
 
+def test_page_tells_what_the_source_told(folder):
+    source = Source(
+        "web1",
+        "ova",
+        (
+            SourceDisk(
+                "/srv/web1.ova",
+                DiskFormat.VMDK,
+                controller="scsi",
+                details={"member": "disk1.vmdk"},
+                boot_order=1,
+                serial="6000c29",
+                checksum=Checksum("sha256", "abcdef"),
+            ),
+        ),
+        nics=(Nic("00:50:56:00:00:01", network="VM Network", slot=192, connected=False),),
+        vcpus=8,
+        cpu=Cpu("Skylake", "Intel", 2, 4, 1),
+        uuid="564d5e1f-0000-1111-2222-333344445555",
+        description="Ask Ann\nfirst",
+        osinfo="debian12_64Guest",
+        machine="vmx-19",
+        features=("acpi",),
+        rtc_utc=False,
+        sound="ich6",
+        removables=(Removable("cdrom", "sata"),),
+        snapshots=("before update",),
+    )
+    page = page_of(replace(REPORT, source=source), folder)
+    for text in (
+        *("8 (2 sockets, 4 cores, 1 thread)", "Intel Skylake", "564d5e1f-0000", "Ask Ann ..."),
+        *("debian12_64Guest", "vmx-19", "acpi", "local time", "ich6", "cdrom (on sata)"),
+        *("before update", "00:50:56:00:00:01 on network VM Network (slot 192, unplugged)"),
+        "/srv/web1.ova, disk1.vmdk",
+        "vmdk, on scsi, boot order 1, serial 6000c29, sha256 abcdef",
+        *("UUID", "Removable drive", "CPUs"),
+    ):
+        assert text in page.text, text
+
+
 def test_how_a_disk_was_copied_is_told_where_there_is_something_to_tell(folder):
     plain = REPORT.copies[0]
     assert copy_facts(plain) == []
@@ -207,7 +250,16 @@ def test_hostile_guest_is_shown_as_text(folder):
         agent=HOSTILE,
         trouble=HOSTILE,
     )
-    source = replace(REPORT.source, name=HOSTILE)
+    hostile_disk = SourceDisk(HOSTILE, DiskFormat.RAW, serial=HOSTILE, details={"member": HOSTILE})
+    source = replace(
+        REPORT.source,
+        **dict.fromkeys(("name", "description", "uuid", "nvram", "machine", "sound"), HOSTILE),
+        features=(HOSTILE,),
+        snapshots=(HOSTILE,),
+        removables=(Removable(HOSTILE),),
+        nics=(Nic(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
+        disks=(hostile_disk,),
+    )
     report = replace(REPORT, guest=guest, boot=boot, source=source, ref=None, status=HOSTILE)
     page = page_of(report, folder)
     assert "script" not in page.tags

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from v2v.job import Job
+from v2v.source_facts import disk_facts, disk_place, told
 from v2v.texts import clean_lines, clock_text, size_text, time_text
 from v2v.types import (
     BOOT_MILESTONES,
@@ -107,13 +108,20 @@ def html(report: Report, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        size=size_text, time=time_text, clock=clock_text, facts=copy_facts, rate=rate_text
+        size=size_text,
+        time=time_text,
+        clock=clock_text,
+        facts=copy_facts,
+        rate=rate_text,
+        place=disk_place,
+        disk_facts=disk_facts,
     )
     return environment.get_template("report.html.j2").render(
         r=report,
         name=_name(report),
         headline=headline(report),
         seconds=report.finished - report.started,
+        told=told(report.source) if report.source else [],
         chart=chart(report),
         milestones=_milestones(report.boot),
         screenshot=_screenshot(report.boot, folder),

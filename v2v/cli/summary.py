@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from v2v.source_facts import disk_text, drive_text, nic_text, source_facts
 from v2v.texts import clean, size_text, time_text
-from v2v.types import (
-    BootEvidence,
-    Checksum,
-    ConvertedGuest,
-    Nic,
-    Removable,
-    Source,
-    SourceDisk,
-)
+from v2v.types import BootEvidence, ConvertedGuest, Source
 
 if TYPE_CHECKING:
     from v2v.api import Result
@@ -111,96 +104,18 @@ def timings(steps: Iterable[TimedStep]) -> list[str]:
     return ["  time", *lines] if lines else []
 
 
-MAX_DESCRIPTION = 70  # characters of it that --print-source shows
-
-
 def source_text(source: Source) -> str:
     """What --print-source prints: a line for each thing that the source tells."""
-    lines = [f"{label + ':':<13}{clean(str(value))}" for label, value in _facts(source) if value]
-    lines += ["disks:", *_numbered(map(_disk_line, source.disks))]
+    lines = [
+        f"{label + ':':<13}{clean(str(value))}" for label, value in source_facts(source) if value
+    ]
+    lines += ["disks:", *_numbered(map(disk_text, source.disks))]
     if source.removables:
-        lines += ["removable drives:", *_numbered(map(_drive_line, source.removables))]
+        lines += ["removable drives:", *_numbered(map(drive_text, source.removables))]
     if source.nics is None:
         return "\n".join([*lines, "network cards:", "  the source does not tell"])
-    return "\n".join([*lines, "network cards:", *_numbered(map(_nic_line, source.nics))])
-
-
-def _facts(source: Source) -> Sequence[tuple[str, object]]:
-    """What is said of the whole VM, in the order in which it is shown."""
-    return [
-        ("name", source.name),
-        ("description", _first_line(source.description or "")),
-        ("uuid", source.uuid),
-        ("hypervisor", source.hypervisor),
-        ("system", source.osinfo),
-        ("memory", size_text(source.memory)),
-        ("vCPUs", _vcpus_text(source)),
-        ("CPU", " ".join(word for word in (source.cpu.vendor, source.cpu.model) if word)),
-        ("machine", source.machine),
-        ("firmware", source.firmware or "told from the disks"),
-        ("secure boot", "yes" if source.secure_boot else None),
-        ("TPM", "yes" if source.tpm else None),
-        ("NVRAM", source.nvram),
-        ("clock", {True: "UTC", False: "local time", None: None}[source.rtc_utc]),
-        ("features", ", ".join(source.features)),
-        ("genid", source.genid),
-        ("display", source.display),
-        ("video", source.video),
-        ("sound", source.sound),
-        ("vsock", "yes" if source.vsock else None),
-        ("snapshots", ", ".join(source.snapshots)),
-    ]
-
-
-def _first_line(text: str) -> str:
-    """The first line of a text, cut; an ellipsis tells that there is more."""
-    text = text.strip()
-    first = text.split("\n", 1)[0].rstrip()[:MAX_DESCRIPTION]
-    return f"{first} ..." if first != text else first
-
-
-def _vcpus_text(source: Source) -> str:
-    """8 (2 sockets, 4 cores, 1 thread); cores are of a socket, threads of a core."""
-    cpu = source.cpu
-    parts = ((cpu.sockets, "socket"), (cpu.cores, "core"), (cpu.threads, "thread"))
-    topology = ", ".join(f"{n} {word}{'s' if n != 1 else ''}" for n, word in parts if n)
-    return f"{source.vcpus} ({topology})" if topology else str(source.vcpus)
+    return "\n".join([*lines, "network cards:", *_numbered(map(nic_text, source.nics))])
 
 
 def _numbered(texts: Iterable[str]) -> list[str]:
     return [f"  {number}. {clean(text)}" for number, text in enumerate(texts, 1)] or ["  none"]
-
-
-def _disk_line(disk: SourceDisk) -> str:
-    member = disk.details.get("member")
-    return f"{disk.location}{f', {member}' if member else ''}" + _bracketed(
-        disk.format,
-        size_text(disk.size) if disk.size is not None else None,
-        f"on {disk.controller}" if disk.controller else None,
-        f"boot order {disk.boot_order}" if disk.boot_order is not None else None,
-        f"serial {disk.serial}" if disk.serial else None,
-        _checksum_text(disk.checksum) if disk.checksum else None,
-    )
-
-
-def _checksum_text(checksum: Checksum) -> str:
-    doubt = "" if checksum.enforced else ", not enforced"
-    return f"{checksum.algorithm} {checksum.digest}{doubt}"
-
-
-def _drive_line(drive: Removable) -> str:
-    return drive.kind + _bracketed(f"on {drive.controller}" if drive.controller else None)
-
-
-def _nic_line(nic: Nic) -> str:
-    return f"{nic.mac or 'no MAC'} on {nic.kind} {nic.network}" + _bracketed(
-        nic.model,
-        f"slot {nic.slot}" if nic.slot is not None else None,
-        None if nic.connected else "unplugged",
-    )
-
-
-def _bracketed(*facts: str | None) -> str:
-    """What is known, in brackets behind what it is said of; nothing if nothing is known."""
-    known = ", ".join(fact for fact in facts if fact)
-    return f" ({known})" if known else ""
