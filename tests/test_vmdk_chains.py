@@ -151,6 +151,49 @@ def test_a_parent_by_its_path_on_the_vmware_host_is_the_one_beside(
     assert content_of(path, tmp_path) == FIRST
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("windows-1252", "Büro"), ("GBK", "虚拟机"), ("Shift_JIS", "表")]
+)
+def test_descriptors_of_a_windows_host(tmp_path: Path, encoding: str, name: str) -> None:
+    """They name the files in its encoding; here the same files have names in UTF-8."""
+    vm = tmp_path / "vm"
+    write_vmdk(vm, name, BASE, kind="monolithicSparse")
+    top = write_vmdk(
+        vm,
+        "top",
+        FIRST,
+        kind="monolithicSparse",
+        below=BASE,
+        parent=f"{name}.vmdk",
+        cid=2,
+        parent_cid=1,
+    )
+    for path in (vm / f"{name}.vmdk", top):
+        recode(path, encoding)
+    assert content_of(top, tmp_path) == FIRST
+
+
+def recode(path: Path, encoding: str) -> None:
+    """The descriptor inside, as a host of that encoding would have written it."""
+    raw = path.read_bytes()
+    text = raw[512 : 512 + 10240].rstrip(b"\0").decode().replace("UTF-8", encoding)
+    path.write_bytes(raw[:512] + text.encode(encoding).ljust(10240, b"\0") + raw[10752:])
+
+
+def test_parts_with_names_that_qemu_would_not_find(tmp_path: Path) -> None:
+    path = write_vmdk(tmp_path, "Büro", BASE[:MiB], kind="monolithicFlat")
+    path.write_text(path.read_text(), encoding="cp1252")
+    assert "plain letters" in (refused(path, "image-unsupported").hint or "")
+
+
+def test_a_word_that_is_hidden_in_another_encodings_letters(tmp_path: Path) -> None:
+    """In GBK the p is the second half of a letter; QEMU sees the word, and would open the file."""
+    path = write_vmdk(tmp_path, "web", BASE[:MiB], kind="monolithicFlat")
+    raw = path.read_bytes().replace(b"UTF-8", b"GBK")
+    path.write_bytes(raw + b'# \x81parentFileNameHint="/etc/passwd"\n')
+    refused(path, "image-corrupt")
+
+
 # What does not fit --------------------------------------------------------------------------------
 
 

@@ -72,6 +72,12 @@ def read_descriptor_file(reader: Reader) -> Header:
         raise corrupt(reader, "the VMDK descriptor has zero bytes in it")
     found = parse_descriptor(reader, text)
     _check_kind(reader, found)
+    if not found.utf8 and not all(extent.name.isascii() for extent in found.extents):
+        raise unsupported(
+            reader,
+            "the VMDK descriptor names files in another encoding than UTF-8",
+            "give these files names of plain letters, and write the same names into the descriptor",
+        )
     size = sum(extent.length for extent in found.extents)
     if not found.extents or size > MAX_SIZE:
         raise corrupt(reader, f"{len(found.extents)} extents of {size} bytes together")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from v2v.image.encodings import ENCODINGS
 from v2v.image.formats import SECTOR, ExtentFile
 from v2v.image.reader import Reader, corrupt, unsupported
 
@@ -24,6 +25,7 @@ _EXTENT = re.compile(
     r'(RW|RDONLY|NOACCESS)\s+(\d{1,15})\s+([A-Z]+)(?:\s+"([^"]+)"(?:\s+(\d{1,15}))?)?', re.ASCII
 )
 _CID = re.compile(r"^[ \t]*CID=([0-9A-Fa-f]{1,8})[ \t\r]*$", re.MULTILINE)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HEX = re.compile(r"[0-9A-Fa-f]{1,8}")
 
 
@@ -34,14 +36,12 @@ class Descriptor:
     parent: str | None
     cid: int | None  # a number that changes when the content does; None: QEMU will not find it
     parent_cid: int | None  # the parent's, when this was made of it
+    utf8: bool  # otherwise names of extents are bytes that look otherwise here
 
 
 def parse_descriptor(reader: Reader, raw: bytes) -> Descriptor:
     """The text of a descriptor; any line that is not understood is an error."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise corrupt(reader, "the VMDK descriptor is not UTF-8") from None
+    text, told = _decoded(raw)
     if not text.startswith(DESCRIPTOR_MAGIC.decode()):
         raise corrupt(reader, "the VMDK descriptor does not begin as one")
     entries: dict[str, str] = {}
@@ -59,14 +59,34 @@ def parse_descriptor(reader: Reader, raw: bytes) -> Descriptor:
     if len(extents) > MAX_EXTENTS:
         raise corrupt(reader, f"{len(extents)} VMDK extents")
     parent, parent_cid = _parent(reader, entries)
+    if parent and not told:
+        parent = _as_told(parent, entries.get("encoding", ""))
     kind = entries.get("createtype", "")
-    return Descriptor(kind, tuple(extents), parent, _cid(text), parent_cid)
+    return Descriptor(kind, tuple(extents), parent, _cid(text), parent_cid, told)
+
+
+def _decoded(raw: bytes) -> tuple[str, bool]:
+    """The text, and whether it is what it looks like.
+
+    QEMU goes by bytes. So what is not UTF-8 is read one byte one character: no two bytes make up a
+    letter that hides a word which QEMU finds.
+    """
+    try:
+        return raw.decode("utf-8"), True
+    except UnicodeDecodeError:
+        return raw.decode("latin-1"), False
+
+
+def _as_told(text: str, encoding: str) -> str:
+    """What the bytes mean in the encoding that the descriptor says it has."""
+    codec = ENCODINGS.get(encoding.lower(), "cp1252")
+    return text.encode("latin-1").decode(codec, "replace")
 
 
 def _lines(reader: Reader, text: str) -> Iterator[str]:
     for line in text.split("\n"):
         line = line.rstrip("\r").strip(" \t")
-        if not line.replace("\t", " ").isprintable():
+        if _CONTROL.search(line):
             raise corrupt(reader, "the VMDK descriptor has control characters")
         if line and not line.startswith("#"):
             yield line

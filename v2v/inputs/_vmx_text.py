@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from v2v.errors import SourceError
+from v2v.image.encodings import ENCODINGS
 from v2v.run import Run
 from v2v.types import MiB
 
@@ -22,29 +23,6 @@ _LINE = re.compile(
     re.VERBOSE,
 )
 _ESCAPES = re.compile(r"(?:\|[0-9A-Fa-f]{2})+")
-
-# What VMware's programs write, by the language of the host. Others are read as UTF-8.
-ENCODINGS = {
-    **dict.fromkeys(("utf-8", "utf8"), "utf-8"),
-    **{f"windows-{page}": f"cp{page}" for page in (874, *range(1250, 1259))},
-    **{f"iso-8859-{part}": f"iso8859-{part}" for part in range(1, 16) if part != 12},
-    "us-ascii": "cp1252",
-    "ibm437": "cp437",
-    "ibm850": "cp850",
-    "koi8-r": "koi8-r",
-    "gbk": "gbk",
-    "gb2312": "gbk",
-    "gb18030": "gb18030",
-    "big5": "big5",
-    "windows-936": "gbk",
-    "shift_jis": "cp932",
-    "windows-932": "cp932",
-    "windows-31j": "cp932",
-    "euc-jp": "euc_jp",
-    "euc-kr": "cp949",
-    "windows-949": "cp949",
-    "windows-950": "cp950",
-}
 
 
 @dataclass(frozen=True, slots=True)
