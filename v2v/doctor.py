@@ -52,11 +52,13 @@ PLUGINS = {
     "file": ("raw images", "nbdkit", "nbdkit-server"),
     "nbd": ("nbd:// sources", "nbdkit", "nbdkit-nbd-plugin"),
     "curl": ("http:// sources", "nbdkit-plugin-curl", "nbdkit-curl-plugin"),
+    "ssh": ("ssh:// sources", "nbdkit", "nbdkit-ssh-plugin"),
     "null": ("-o null", "nbdkit", "nbdkit-server"),
 }
 FILTERS = {
     "xz": ("xz-compressed images", "nbdkit", "nbdkit-xz-filter"),
     "gzip": ("gzip-compressed images", "nbdkit", "nbdkit-gzip-filter"),
+    "offset": ("disks inside of archives", "nbdkit", "nbdkit-basic-filters"),
     "retry": ("retries of remote sources", "nbdkit", "nbdkit-basic-filters"),
 }
 NEEDED_PLUGINS = ("file",)

@@ -173,6 +173,12 @@ def test_a_folder_with_an_ovf_in_it_is_an_ova(tmp_path: Path) -> None:
     assert registry.guess_input(str(tmp_path)) == "ova"
 
 
+def test_a_connection_means_libvirt() -> None:
+    """As virt-v2v's default input."""
+    assert job_of("web.vmx", "-ic", "qemu:///system").input.mode == "libvirt"
+    assert job_of("web.vmx", "-ic", "qemu:///system", "-i", "disk").input.mode == "disk"
+
+
 def test_a_mode_that_is_chosen_is_not_guessed() -> None:
     assert job_of("web.vmx", "-i", "disk").input.mode == "disk"
     assert job_of("a.img", "b.vmx").input.mode == "disk"

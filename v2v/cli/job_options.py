@@ -216,8 +216,6 @@ def to_job(args: argparse.Namespace, keys: tuple[str, ...]) -> Job:
 def input_choice(args: argparse.Namespace) -> ModuleChoice:
     given = vars(args)
     mode = given["-i"] or ("libvirt" if given["-ic"] else _guessed_input(args.guests))
-    if mode in unsupported.INPUTS and mode not in registry.inputs():
-        raise _mode_unsupported(f"-i {mode}", "read its disks with -i disk")
     words = {flag: given[flag] for flag in INPUT_FLAGS if given[flag] is not None}
     return ModuleChoice(mode, words | _module_words("-io", args.io))
 

@@ -86,7 +86,6 @@ OPTIONS = {
 }
 
 # Modes of virt-v2v that are still to come.
-INPUTS = ("libvirt", "libvirtxml", "ova", "vmx")
 OUTPUTS = (
     "glance",
     "kubevirt",

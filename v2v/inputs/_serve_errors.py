@@ -139,12 +139,12 @@ def _iscsi_unreachable(told: Told) -> V2VError:
 KNOWN: tuple[tuple[str, Callable[[Told], V2VError]], ...] = (
     (r"xz.*block", _large_blocks),
     (r"host key is unknown", _unknown_host),
-    (r"host key .*changed|host key .*not found but another type", _changed_host),
+    (r"host key .*(changed|another type)", _changed_host),
     (r"authentication methods failed", _ssh_login),
     (r"failed to connect to remote host: ", _ssh_unreachable),
     (r"cannot open file for reading: .*No such file", _no_file),
     (r"cannot open file for reading: .*Permission denied", _no_permission),
     (r"Unknown (driver|protocol) '(iscsi|rbd)'", _no_driver),
-    (r"iSCSI: .*[Aa]uthenticat|iSCSI: .*[Aa]uthoriz", _iscsi_login),
+    (r"iSCSI: .*[Aa]uth(enticat|ori[sz])|CHAP username", _iscsi_login),
     (r"iSCSI: .*(Can not reconnect|iscsi_connect)", _iscsi_unreachable),
 )
