@@ -137,9 +137,15 @@ def limit_bandwidth(job_id: str, rate: int | str | None, *, jobs: Path | None = 
     working.replace(folder / BANDWIDTH)
 
 
-def print_source(job: Job, *, jobs: Path | None = None) -> Source:
+def print_source(
+    job: Job,
+    *,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> Source:
     """The source as its input describes it; nothing is started or kept."""
-    with _scratch_run(jobs, events.ignore, None) as run:
+    with _scratch_run(jobs, emit, cancel) as run:
         return coordinator.read_source(job, registry.make_input(job.input, job.guests), run)
 
 
@@ -169,7 +175,6 @@ def open_guest(
     cancel: Cancel | None = None,
 ) -> Iterator[OpenedGuest]:
     """Show a guest's disks to other programs until the block ends. Nothing is changed or kept."""
-    registry.check_no_password([*job.guests, *job.input.options.values()])
     input_ = registry.make_input(job.input, job.guests)
     with (
         _scratch_run(jobs, emit, cancel, name="open") as run,

@@ -74,6 +74,7 @@ def make_input(choice: ModuleChoice, guests: tuple[str, ...]) -> Input:
             id="guest-missing",
             hint="for example: v2v convert -i disk disk.vmdk -o local -os /var/tmp",
         )
+    check_no_password([*guests, *choice.options.values()])
     return cls(options.parse(cls.Options, choice.options, module=f"-i {cls.mode}"), guests)
 
 

@@ -222,6 +222,14 @@ def test_print_source_starts_no_job(disk: Path, tmp_path: Path) -> None:
     assert v2v("jobs", jobs=tmp_path / "j").stdout == "no jobs\n"
 
 
+def test_print_source_warns_on_stderr(disk: Path, tmp_path: Path) -> None:
+    with disk.open("ab") as file:
+        file.write(b"end")
+    done = v2v("convert", str(disk), "--print-source", "--json", jobs=tmp_path / "j")
+    assert json.loads(done.stdout)["name"] == "vm"
+    assert "not a multiple of 512" in done.stderr
+
+
 def test_existing_target_is_refused_and_the_job_can_go_on_from_elsewhere(
     disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from v2v.cli import copy_options, job_options, keys, machine, summary, unsupported, work
@@ -166,6 +167,13 @@ def _convert(args: argparse.Namespace, job: Job) -> int:
 def _print_source(args: argparse.Namespace, job: Job) -> int:
     from v2v import api
 
-    source = api.print_source(job, jobs=job_options.jobs_folder(args))
+    quiet = argparse.Namespace(**{**vars(args), "quiet": True})  # warnings alone, to stderr
+    source, _ = work.perform(
+        quiet,
+        lambda emit, cancel: api.print_source(
+            job, jobs=job_options.jobs_folder(args), emit=emit, cancel=cancel
+        ),
+        stream=sys.stderr,
+    )
     print(summary.json_text(source) if args.progress == "json" else summary.source_text(source))
     return 0
