@@ -13,7 +13,8 @@ from v2v.types import MiB
 
 
 def nbd_unix_uri(socket: Path, export: str = "") -> str:
-    return f"nbd+unix:///{quote(export)}?{urlencode({'socket': str(socket)}, safe='/')}"
+    query = urlencode({"socket": str(socket)}, safe="/", quote_via=quote)  # a space as %20, not +
+    return f"nbd+unix:///{quote(export)}?{query}"
 
 
 @dataclass(frozen=True, slots=True)
