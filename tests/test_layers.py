@@ -43,6 +43,7 @@ ROWS = {
         "v2v.nbd_client",
         "v2v.nbd_layers",
         "v2v.qemu",
+        "v2v.uefi",
         "v2v.qemu_img",
         "v2v.qemu_nbd",
         "v2v.overlay",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.machines import machine
-from v2v import qemu
+from v2v import qemu, uefi
 from v2v.errors import HostError, TargetError
 from v2v.hardware import SOUND_CARDS, Hardware, Topology, cdrom_ports
 from v2v.types import BlockBus, DiskFormat, Firmware, Machine, MiB, NetModel, Nic
@@ -175,19 +175,19 @@ def test_more_disks_than_the_bus_takes_are_refused():
 
 def test_uefi_firmware_is_found_and_taken(need_tool, disks, tmp_path):
     need_tool("qemu-system-x86_64")
-    firmware = qemu.uefi_firmware("x86_64")
+    firmware = uefi.uefi_firmware("x86_64")
     variables = tmp_path / "vars,1.fd"
     variables.write_bytes(Path(firmware.variables).read_bytes())
     for secure in (False, True):
         hardware = replace(HARDWARE, firmware=Firmware.UEFI, secure_boot=secure)
-        words = qemu.firmware_arguments(hardware, firmware, str(variables))
+        words = uefi.firmware_arguments(hardware, firmware, str(variables))
         assert ask([*argv(hardware, disks), *words], "query-status")
 
 
 def test_missing_firmware_names_its_package(monkeypatch):
-    monkeypatch.setattr(qemu, "UEFI_FILES", {("x86_64", False): (("/none/code", "/none/vars"),)})
+    monkeypatch.setattr(uefi, "UEFI_FILES", {("x86_64", False): (("/none/code", "/none/vars"),)})
     with pytest.raises(HostError) as error:
-        qemu.uefi_firmware("i686")
+        uefi.uefi_firmware("i686")
     assert "ovmf" in str(error.value.hint)
 
 

@@ -40,11 +40,8 @@ def source_facts(source: Source) -> Sequence[tuple[str, object]]:
     ]
 
 
-TITLES = {
-    "uuid": "UUID",
-    "vCPUs": "CPUs",
-    "genid": "Generation id",
-}  # the others begin with a capital
+# Of facts on the page; the others' are their labels with a capital.
+TITLES = {"uuid": "UUID", "vCPUs": "CPUs", "genid": "Generation id"}
 
 
 def told(source: Source) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.machines import machine
 from v2v import qemu as emulator
+from v2v import uefi
 from v2v.hardware import Hardware, Topology
 from v2v.outputs._files import safe_name
 from v2v.outputs.qemu import QemuOutput, script
@@ -122,7 +123,7 @@ def test_an_unplugged_card_reaches_nobody() -> None:
 
 def test_uefi_starts_with_variables_of_its_own(tmp_path: Path) -> None:
     """The firmware of an empty disk; QEMU is stopped at its prompt by the monitor."""
-    firmware = emulator.uefi_firmware("x86_64")
+    firmware = uefi.uefi_firmware("x86_64")
     path = write_guest(tmp_path, machine(firmware=Firmware.UEFI, disk_count=1), [b""])
     with subprocess.Popen(
         [path, "-display", "none", "-nic", "none"],

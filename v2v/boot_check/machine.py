@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from v2v import process, qemu
+from v2v import process, qemu, uefi
 from v2v.boot_check.channel import Channel
 from v2v.hardware import Hardware, with_vcpus
 from v2v.process import ToolError, last_line, log_text
@@ -105,10 +105,10 @@ def _lines(hardware: Hardware, fds: Sequence[int]) -> list[str]:
 def _firmware(hardware: Hardware, run: Run) -> list[str]:
     if hardware.firmware is not Firmware.UEFI:
         return []
-    firmware = qemu.uefi_firmware(hardware.arch, secure_boot=hardware.secure_boot)
+    firmware = uefi.uefi_firmware(hardware.arch, secure_boot=hardware.secure_boot)
     variables = run.tmp / "boot-check-vars.fd"
     shutil.copyfile(firmware.variables, variables)
-    return qemu.firmware_arguments(hardware, firmware, str(variables))
+    return uefi.firmware_arguments(hardware, firmware, str(variables))
 
 
 def fit_host(hardware: Hardware) -> Hardware:

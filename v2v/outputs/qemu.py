@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from v2v import __version__
+from v2v import __version__, uefi
 from v2v import qemu as emulator
 from v2v.errors import TargetError
 from v2v.hardware import Hardware
@@ -84,7 +84,7 @@ class QemuOutput(FolderOutput):
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
         arch = emulator.qemu_arch(guest.caps.arch)
-        if guest.firmware is Firmware.UEFI and (arch, False) not in emulator.UEFI_FILES:
+        if guest.firmware is Firmware.UEFI and (arch, False) not in uefi.UEFI_FILES:
             raise TargetError(
                 f"-o qemu: where the UEFI firmware of {arch} guests is found is not known",
                 id="target-firmware",
@@ -121,7 +121,7 @@ def _emulators(hardware: Hardware) -> Iterator[str]:
 
 def _uefi(hardware: Hardware) -> str:
     arch = emulator.qemu_arch(hardware.arch)
-    pairs = emulator.UEFI_FILES.get((arch, hardware.secure_boot), ())
+    pairs = uefi.UEFI_FILES.get((arch, hardware.secure_boot), ())
     return UEFI.format(
         variables=shlex.quote(f"./{hardware.name}-vars.fd"),
         finds="\n".join(shlex.join(["find_firmware", *pair]) for pair in pairs),
@@ -141,8 +141,8 @@ def _arguments(hardware: Hardware, disks: Sequence[TargetDisk]) -> Iterator[str]
         words += ["-netdev", f"{peer},id={emulator.netdev_id(index)}"]
     yield from _lines([shlex.quote(word) for word in words])
     if hardware.firmware is Firmware.UEFI:
-        firmware = emulator.UefiFirmware(CODE, VARIABLES)
-        quoted = map(shlex.quote, emulator.firmware_arguments(hardware, firmware, VARIABLES))
+        firmware = uefi.UefiFirmware(CODE, VARIABLES)
+        quoted = map(shlex.quote, uefi.firmware_arguments(hardware, firmware, VARIABLES))
         yield from _lines(
             [w.replace(CODE, '"$code"').replace(VARIABLES, '"$vars"') for w in quoted]
         )
