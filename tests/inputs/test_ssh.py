@@ -170,7 +170,9 @@ def test_a_host_that_is_not_known_is_not_trusted(
     for known in (empty, tmp_path / "none"):
         empty.touch()
         found = read(host, disk, replace(access, known_hosts=known), run)
-        assert f"`ssh {host.user}@127.0.0.1`" in str(refused("ssh-host-key", found, run).hint)
+        assert f"`ssh -p {host.port} {host.user}@127.0.0.1`" in str(
+            refused("ssh-host-key", found, run).hint
+        )
     assert empty.read_text() == ""
 
 

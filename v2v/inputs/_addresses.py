@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -31,8 +32,9 @@ class Address:
         return self.path[1:].split("/")
 
     def login(self) -> str:
-        """[USER@]HOST"""
-        return f"{self.user}@{self.host}" if self.user else self.host
+        """What is written after `ssh` to get there."""
+        port = ["-p", str(self.port)] if self.port is not None else []
+        return shlex.join([*port, f"{self.user}@{self.host}" if self.user else self.host])
 
 
 def scheme_of(location: str) -> str:

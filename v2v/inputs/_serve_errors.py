@@ -24,7 +24,7 @@ class Told:
 
     what: str  # the disk
     words: str  # the server's last ones
-    login: str  # [USER@]HOST
+    login: str  # what is written after `ssh` to get there
     scheme: str
 
 
