@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from v2v.errors import HostError
 from v2v.inputs._archive import Member
 from v2v.inputs._checksums import FileCheck, file_differs
 from v2v.run import Run
 from v2v.texts import size_text
-from v2v.types import Checksum, MiB
+from v2v.types import Checksum, KiB
 
-ZEROES = bytes(MiB)
+HOLE = 64 * KiB  # bytes of zeroes that become a hole
+ZEROES = bytes(HOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,7 @@ def write(
                 run.cancel.check()
                 if digest:
                     digest.update(chunk)
-                if chunk == ZEROES[: len(chunk)]:
-                    file.seek(len(chunk), 1)
-                else:
-                    file.write(chunk)
+                _write(file, chunk)
             file.truncate()
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -65,6 +65,15 @@ def write(
         ) from exc
     found = Checksum(expected.algorithm, digest.hexdigest()) if expected and digest else None
     return Written(member.name, path, found)
+
+
+def _write(file: BinaryIO, chunk: bytes) -> None:
+    for at in range(0, len(chunk), HOLE):
+        part = chunk[at : at + HOLE]
+        if part == ZEROES[: len(part)]:
+            file.seek(len(part), os.SEEK_CUR)
+        else:
+            file.write(part)
 
 
 def _digest(path: Path, expected: Checksum, run: Run) -> str:
