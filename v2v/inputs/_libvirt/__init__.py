@@ -1,0 +1,1 @@
+"""A libvirt host: the connection, and what is asked of it."""
