@@ -10,7 +10,7 @@ import pytest
 from conversion.handle import open_appliance
 from v2v import nbd_client
 from v2v.errors import HostError
-from v2v.inputs import _libvirt_host
+from v2v.inputs._libvirt import host as _libvirt_host
 from v2v.job import ConversionOptions
 from v2v.run import Run
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from v2v.endpoint import Endpoint
+from v2v.errors import UsageError
 from v2v.run import Run
 from v2v.types import Source
 
@@ -28,6 +29,16 @@ class Input(ABC):
         """`options` is an instance of Options; `guests` are the positional words."""
         self.options = options
         self.guests = tuple(guests)
+
+    def only_guest(self) -> str:
+        """The one guest, for modes whose guest is not a disk: they read one VM at a time."""
+        if len(self.guests) != 1:
+            raise UsageError(
+                f"-i {self.mode} reads one VM at a time, and {len(self.guests)} guests are named",
+                id="guests-too-many",
+                hint="run v2v once for each; a VM's disks are found by themselves",
+            )
+        return self.guests[0]
 
     @abstractmethod
     def read_source(self, run: Run) -> Source:

@@ -7,7 +7,7 @@ import pytest
 from v2v.errors import V2VError
 from v2v.events import Event, Warned
 from v2v.inputs._domain import Domain, read_domain
-from v2v.inputs._domain_disks import DomainDisk
+from v2v.inputs._domain.disks import DomainDisk
 from v2v.run import Run
 from v2v.types import Source
 

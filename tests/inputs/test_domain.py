@@ -12,7 +12,7 @@ from fixtures.domain_xml import FileDisk, NbdDisk, VolumeDisk, WebDisk, domain_x
 from tests.inputs.domains import DISK, failed, source, warnings
 from v2v.events import Event
 from v2v.inputs._domain import read_domain
-from v2v.inputs._domain_hardware import unit_bytes
+from v2v.inputs._domain.hardware import unit_bytes
 from v2v.run import Run
 from v2v.types import Cpu, Firmware, GiB, KiB, MiB, Nic, Removable
 

@@ -9,9 +9,9 @@ import pytest
 from tests.inputs.domains import disk, domain, warnings
 from v2v.errors import SourceError
 from v2v.events import Event
-from v2v.inputs._domain_addresses import disk_uri
-from v2v.inputs._domain_disks import DiskHost, DomainDisk
-from v2v.inputs._domain_sources import SshHost, source_disk
+from v2v.inputs._domain.addresses import disk_uri
+from v2v.inputs._domain.disks import DiskHost, DomainDisk
+from v2v.inputs._domain.sources import SshHost, source_disk
 from v2v.inputs._images import Access
 from v2v.run import Run
 from v2v.types import Checksum, DiskFormat, MiB

@@ -16,9 +16,9 @@ from tests.inputs.domains import DISK, failed, source
 from tests.inputs.golden import FOLDER
 from v2v.errors import V2VError
 from v2v.inputs._domain import read_domain
-from v2v.inputs._domain_addresses import disk_uri
-from v2v.inputs._domain_disks import DomainDisk
-from v2v.inputs._domain_sources import source_disk
+from v2v.inputs._domain.addresses import disk_uri
+from v2v.inputs._domain.disks import DomainDisk
+from v2v.inputs._domain.sources import source_disk
 from v2v.inputs._images import Access
 from v2v.inputs._xml import MAX_BYTES
 from v2v.run import Run

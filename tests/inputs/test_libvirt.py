@@ -18,12 +18,12 @@ from tests.libvirtd import Libvirtd, domain_xml, file_disk, libvirtd, volume_dis
 from tests.sshd import Sshd, sshd
 from v2v.errors import Cancelled, SourceError, UsageError, V2VError
 from v2v.events import Event, Warned
-from v2v.inputs import _libvirt_connection
 from v2v.inputs._domain import read_domain
-from v2v.inputs._domain_disks import DiskHost
-from v2v.inputs._domain_sources import SshHost
-from v2v.inputs._libvirt_host import read_vm
-from v2v.inputs._libvirt_uri import ssh_host
+from v2v.inputs._domain.disks import DiskHost
+from v2v.inputs._domain.sources import SshHost
+from v2v.inputs._libvirt import connection as _libvirt_connection
+from v2v.inputs._libvirt.host import read_vm
+from v2v.inputs._libvirt.uri import ssh_host
 from v2v.inputs.libvirt import LibvirtInput, LibvirtOptions
 from v2v.run import Run
 from v2v.types import DiskFormat, Source
@@ -123,7 +123,7 @@ def test_a_uuid_that_nobody_has(libvirtd: Libvirtd, run: Run) -> None:
 
 
 def test_two_vms_at_once_are_refused(run: Run) -> None:
-    refused(made("qemu:///system", "a", "b"), run, "guest-several")
+    refused(made("qemu:///system", "a", "b"), run, "guests-too-many")
 
 
 # Whether it stands still --------------------------------------------------------------------------

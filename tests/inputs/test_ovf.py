@@ -20,8 +20,8 @@ from tests.inputs.golden import check_golden
 from v2v.errors import SourceError, V2VError
 from v2v.events import Event, Warned
 from v2v.inputs._ovf import Ovf, read_ovf
-from v2v.inputs._ovf_devices import mac_address
-from v2v.inputs._ovf_units import unit_size
+from v2v.inputs._ovf.devices import mac_address
+from v2v.inputs._ovf.units import unit_size
 from v2v.run import Run
 from v2v.types import (
     Cpu,

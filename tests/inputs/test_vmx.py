@@ -18,7 +18,7 @@ from tests.fakes.disks import disk_content
 from tests.inputs.golden import FOLDER, check_golden
 from v2v.errors import UsageError, V2VError
 from v2v.events import Event, Warned
-from v2v.inputs._vmx_text import parse_vmx
+from v2v.inputs._vmx.text import parse_vmx
 from v2v.inputs.vmx import VmxInput, VmxOptions
 from v2v.run import Run
 from v2v.types import GiB, MiB, Nic, Removable, Source

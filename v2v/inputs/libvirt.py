@@ -9,15 +9,15 @@ from pathlib import Path
 from shlex import quote
 
 from v2v.endpoint import Endpoint
-from v2v.errors import SourceError, UsageError, V2VError
+from v2v.errors import SourceError, V2VError
 from v2v.input import Input
 from v2v.inputs._domain import read_domain
-from v2v.inputs._domain_disks import DomainDisk
-from v2v.inputs._domain_sources import SshHost, source_disk
+from v2v.inputs._domain.disks import DomainDisk
+from v2v.inputs._domain.sources import SshHost, source_disk
 from v2v.inputs._images import Access, serve_disks
-from v2v.inputs._libvirt_frozen import frozen_disk, snapshot_command
-from v2v.inputs._libvirt_host import CRASHED, PAUSED, SLEEPING, Vm, read_vm
-from v2v.inputs._libvirt_uri import ssh_files, ssh_host
+from v2v.inputs._libvirt.frozen import frozen_disk, snapshot_command
+from v2v.inputs._libvirt.host import CRASHED, PAUSED, SLEEPING, Vm, read_vm
+from v2v.inputs._libvirt.uri import ssh_files, ssh_host
 from v2v.options import option
 from v2v.run import Run
 from v2v.types import Source, SourceDisk
@@ -68,13 +68,7 @@ class LibvirtInput(Input):
     options: LibvirtOptions
 
     def read_source(self, run: Run) -> Source:
-        if len(self.guests) != 1:
-            raise UsageError(
-                f"-i libvirt reads one VM at a time, and {len(self.guests)} are named",
-                id="guest-several",
-                hint="run v2v once for each",
-            )
-        vm = read_vm(self.options.uri, self.guests[0], self.options.password_file, run)
+        vm = read_vm(self.options.uri, self.only_guest(), self.options.password_file, run)
         self._check_still(vm)
         domain = read_domain(vm.xml, vm.name, run, mode=self.mode)
         host = ssh_host(vm.uri)

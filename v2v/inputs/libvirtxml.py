@@ -13,7 +13,7 @@ from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, UsageError
 from v2v.input import Input
 from v2v.inputs._domain import read_domain
-from v2v.inputs._domain_sources import source_disk
+from v2v.inputs._domain.sources import source_disk
 from v2v.inputs._images import Access, serve_disks
 from v2v.inputs._xml import MAX_BYTES
 from v2v.options import option
@@ -55,19 +55,14 @@ class LibvirtXmlInput(Input):
         return serve_disks(source.disks, self._access(), run)
 
     def _file(self) -> Path:
-        if len(self.guests) != 1:
+        word = self.only_guest()
+        if "://" in word:
             raise UsageError(
-                f"-i libvirtxml reads one file, and {len(self.guests)} are given",
-                id="guests-too-many",
-                hint="convert one VM at a time; its disks are named in the file",
-            )
-        if "://" in self.guests[0]:
-            raise UsageError(
-                f"{self.guests[0]}: -i libvirtxml reads files of this host only",
+                f"{word}: -i libvirtxml reads files of this host only",
                 id="uri-scheme",
                 hint="download it first",
             )
-        return Path(self.guests[0]).expanduser().absolute()
+        return Path(word).expanduser().absolute()
 
     def _access(self, *, strict: bool = False) -> Access:
         return Access(

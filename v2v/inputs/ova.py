@@ -90,13 +90,7 @@ class OvaInput(Input):
 
     def _word(self) -> str:
         """The address, or the absolute path, of the one guest."""
-        if len(self.guests) != 1:
-            raise UsageError(
-                f"-i ova reads one package, and {len(self.guests)} are given",
-                id="guests-too-many",
-                hint="convert them one after the other",
-            )
-        word = self.guests[0]
+        word = self.only_guest()
         if not is_uri(word):
             return str(Path(word).expanduser().absolute())
         scheme = word.partition("://")[0].lower()

@@ -12,11 +12,11 @@ from v2v.errors import SourceError, UsageError
 from v2v.input import Input
 from v2v.inputs._images import Access, read_disk, serve_disks
 from v2v.inputs._vmx import read_vm
-from v2v.inputs._vmx_drives import Drive, boot_orders, read_disks, read_removables
-from v2v.inputs._vmx_files import disk_file, nvram_file, read_text, tell_if_slow
-from v2v.inputs._vmx_snapshots import Snapshot, drives_then, find_snapshot, read_snapshots
-from v2v.inputs._vmx_state import check_shut_down
-from v2v.inputs._vmx_text import Vmx, parse_vmx
+from v2v.inputs._vmx.drives import Drive, boot_orders, read_disks, read_removables
+from v2v.inputs._vmx.files import disk_file, nvram_file, read_text, tell_if_slow
+from v2v.inputs._vmx.snapshots import Snapshot, drives_then, find_snapshot, read_snapshots
+from v2v.inputs._vmx.state import check_shut_down
+from v2v.inputs._vmx.text import Vmx, parse_vmx
 from v2v.options import option
 from v2v.run import Run
 from v2v.types import DiskFormat, Source, SourceDisk
@@ -86,19 +86,14 @@ class VmxInput(Input):
                 id="input-transport",
                 hint=COPY_HINT,
             )
-        if len(self.guests) != 1:
+        word = self.only_guest()
+        if "://" in word:
             raise UsageError(
-                f"-i vmx reads one .vmx file, and {len(self.guests)} are given",
-                id="guests-too-many",
-                hint="convert one VM at a time; its disks are named in the file",
-            )
-        if "://" in self.guests[0]:
-            raise UsageError(
-                f"{self.guests[0]}: -i vmx reads files of this host only",
+                f"{word}: -i vmx reads files of this host only",
                 id="input-transport",
                 hint=COPY_HINT,
             )
-        return _resolved(Path(self.guests[0]).expanduser().absolute())
+        return _resolved(Path(word).expanduser().absolute())
 
     def _disks(
         self, vmx: Vmx, path: Path, drives: Sequence[Drive], run: Run

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from v2v.errors import SourceError
-from v2v.inputs import _domain_devices as devices_of
-from v2v.inputs._domain_disks import DomainDisk, read_disk_element
-from v2v.inputs._domain_hardware import (
+from v2v.inputs._domain import devices as devices_of
+from v2v.inputs._domain.disks import DomainDisk, read_disk_element
+from v2v.inputs._domain.hardware import (
     read_clock,
     read_cpu,
     read_features,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from v2v.errors import SourceError
-from v2v.inputs._domain_disks import DiskHost, DomainDisk
+from v2v.inputs._domain.disks import DiskHost, DomainDisk
 
 MAX_PORT = 65535
 QUERY = "=&%+-._~:@/?!$'()*,;"  # what may stand in a query as it is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from v2v.inputs._domain_disks import controller
+from v2v.inputs._domain.disks import controller
 from v2v.inputs._xml import attribute
 from v2v.run import Run
 from v2v.types import Nic, Removable

@@ -47,7 +47,7 @@ class DomainDisk:
     """What a <disk>, or a <backingStore> below it, says. Empty and None: it does not say.
 
     Parsed without judging: what v2v cannot read is refused when the disk is wanted, by
-    `v2v.inputs._domain_sources.source_disk`.
+    `v2v.inputs._domain.sources.source_disk`.
     """
 
     kind: str  # file, block, volume, network, dir, nvme, vhostuser

@@ -13,8 +13,8 @@ from v2v.image import check_raw
 from v2v.image.magic import HEAD
 from v2v.image.reader import FileReader
 from v2v.inputs._details import Slice
-from v2v.inputs._domain_addresses import disk_uri, host_text
-from v2v.inputs._domain_disks import DomainDisk
+from v2v.inputs._domain.addresses import disk_uri, host_text
+from v2v.inputs._domain.disks import DomainDisk
 from v2v.inputs._images import Access, read_disk, read_file
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk

@@ -9,9 +9,9 @@ from shlex import quote
 
 from v2v.errors import SourceError
 from v2v.image import read_image
-from v2v.inputs._domain_disks import DomainDisk
+from v2v.inputs._domain.disks import DomainDisk
 from v2v.inputs._images import Access, check_file
-from v2v.inputs._libvirt_host import Vm
+from v2v.inputs._libvirt.host import Vm
 
 SNAPSHOT = "v2v"  # the name that our hints give to one
 

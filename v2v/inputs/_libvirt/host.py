@@ -10,9 +10,9 @@ from shlex import quote
 from typing import Any, TypeVar
 
 from v2v.errors import SourceError
-from v2v.inputs._libvirt_connection import ask
-from v2v.inputs._libvirt_uri import ssh_host
-from v2v.inputs._libvirt_volumes import Place, find_volume
+from v2v.inputs._libvirt.connection import ask
+from v2v.inputs._libvirt.uri import ssh_host
+from v2v.inputs._libvirt.volumes import Place, find_volume
 from v2v.inputs._xml import parse_xml
 from v2v.options import did_you_mean
 from v2v.run import Run

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from v2v.errors import UsageError
-from v2v.inputs._domain_sources import SshHost
+from v2v.inputs._domain.sources import SshHost
 from v2v.inputs._http import split_user
 
 VMWARE = ("esx", "vpx", "gsx")

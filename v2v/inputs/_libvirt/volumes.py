@@ -6,7 +6,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from v2v.errors import SourceError, V2VError
-from v2v.inputs._domain_disks import DiskHost, DomainDisk
+from v2v.inputs._domain.disks import DiskHost, DomainDisk
 from v2v.inputs._xml import attribute, find_text, number, parse_xml
 
 if TYPE_CHECKING:

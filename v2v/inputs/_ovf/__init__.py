@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from v2v.inputs import _ovf_devices as devices
-from v2v.inputs import _ovf_system as systems
-from v2v.inputs import _ovf_vendors as vendors
-from v2v.inputs._ovf_disks import attached_disks, read_controllers, read_package
-from v2v.inputs._ovf_files import OvfDisk
-from v2v.inputs._ovf_items import Item, boot_ranks, default_configuration, read_items
-from v2v.inputs._ovf_xml import child
+from v2v.inputs._ovf import devices
+from v2v.inputs._ovf import system as systems
+from v2v.inputs._ovf import vendors as vendors
+from v2v.inputs._ovf.disks import attached_disks, read_controllers, read_package
+from v2v.inputs._ovf.files import OvfDisk
+from v2v.inputs._ovf.items import Item, boot_ranks, default_configuration, read_items
+from v2v.inputs._ovf.xml import child
 from v2v.inputs._xml import parse_xml
 from v2v.run import Run
 from v2v.types import Cpu, Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from v2v.inputs._ovf_items import (
+from v2v.inputs._ovf.items import (
     CD,
     CONTROLLERS,
     DISKS,
@@ -20,8 +20,8 @@ from v2v.inputs._ovf_items import (
     SOUND,
     Item,
 )
-from v2v.inputs._ovf_texts import MAX_DEVICES, listed, too_many
-from v2v.inputs._ovf_xml import is_false
+from v2v.inputs._ovf.texts import MAX_DEVICES, listed, too_many
+from v2v.inputs._ovf.xml import is_false
 from v2v.inputs._xml import number
 from v2v.run import Run
 from v2v.texts import clean

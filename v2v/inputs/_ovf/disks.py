@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from v2v.errors import SourceError
-from v2v.inputs._ovf_devices import controller_bus, is_disk
-from v2v.inputs._ovf_files import Listed, OvfDisk, OvfFile, read_disks, read_files
-from v2v.inputs._ovf_items import OTHER_STORAGE, Item
-from v2v.inputs._ovf_texts import MAX_DEVICES, invalid, listed, shown, too_many
+from v2v.inputs._ovf.devices import controller_bus, is_disk
+from v2v.inputs._ovf.files import Listed, OvfDisk, OvfFile, read_disks, read_files
+from v2v.inputs._ovf.items import OTHER_STORAGE, Item
+from v2v.inputs._ovf.texts import MAX_DEVICES, invalid, listed, shown, too_many
 from v2v.inputs._xml import number
 from v2v.run import Run
 

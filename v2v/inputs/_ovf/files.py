@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from v2v.errors import SourceError
-from v2v.inputs._ovf_texts import MAX_DEVICES, invalid, shown, too_many
-from v2v.inputs._ovf_units import unit_size
-from v2v.inputs._ovf_xml import attribute, children, is_true
+from v2v.inputs._ovf.texts import MAX_DEVICES, invalid, shown, too_many
+from v2v.inputs._ovf.units import unit_size
+from v2v.inputs._ovf.xml import attribute, children, is_true
 from v2v.inputs._xml import number
 from v2v.run import Run
 from v2v.types import DiskFormat, GiB

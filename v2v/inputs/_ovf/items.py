@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from v2v.inputs._ovf_xml import attribute, children, descendants, is_true, kind
+from v2v.inputs._ovf.xml import attribute, children, descendants, is_true, kind
 from v2v.inputs._xml import number
 
 if TYPE_CHECKING:

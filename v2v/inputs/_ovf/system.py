@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from v2v.errors import SourceError
-from v2v.inputs._ovf_items import MEMORY, PROCESSOR, Item
-from v2v.inputs._ovf_texts import invalid, listed, shown
-from v2v.inputs._ovf_units import unit_size
-from v2v.inputs._ovf_xml import attribute, child, children, descendants, kind, text
+from v2v.inputs._ovf.items import MEMORY, PROCESSOR, Item
+from v2v.inputs._ovf.texts import invalid, listed, shown
+from v2v.inputs._ovf.units import unit_size
+from v2v.inputs._ovf.xml import attribute, child, children, descendants, kind, text
 from v2v.inputs._xml import number
 from v2v.run import Run
 from v2v.texts import clean, clean_lines, size_text

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from v2v.inputs._ovf_devices import mac_address, sound_name
-from v2v.inputs._ovf_items import read_configs
-from v2v.inputs._ovf_xml import attribute, child, children, descendants, is_false, is_true, text
+from v2v.inputs._ovf.devices import mac_address, sound_name
+from v2v.inputs._ovf.items import read_configs
+from v2v.inputs._ovf.xml import attribute, child, children, descendants, is_false, is_true, text
 from v2v.inputs._xml import number
 from v2v.texts import clean
 from v2v.types import Firmware, Nic

@@ -7,8 +7,8 @@ import struct
 import uuid
 
 from v2v.errors import SourceError
-from v2v.inputs._vmx_nics import read_nics
-from v2v.inputs._vmx_text import Vmx, parse_number
+from v2v.inputs._vmx.nics import read_nics
+from v2v.inputs._vmx.text import Vmx, parse_number
 from v2v.run import Run
 from v2v.texts import clean, clean_lines
 from v2v.types import Cpu, Firmware, GiB, KiB, MiB, Source

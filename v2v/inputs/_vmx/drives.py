@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from v2v.errors import SourceError
-from v2v.inputs._vmx_text import Vmx
+from v2v.inputs._vmx.text import Vmx
 from v2v.run import Run
 from v2v.types import Removable
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from v2v.errors import SourceError
 from v2v.image.names import is_elsewhere, last_part, moved_file, named_file
-from v2v.inputs._vmx_text import MAX_BYTES
+from v2v.inputs._vmx.text import MAX_BYTES
 from v2v.run import Run
 from v2v.types import SourceDisk
 

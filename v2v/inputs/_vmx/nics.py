@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from v2v.errors import SourceError
-from v2v.inputs._vmx_text import Vmx
+from v2v.inputs._vmx.text import Vmx
 from v2v.run import Run
 from v2v.texts import clean
 from v2v.types import Nic

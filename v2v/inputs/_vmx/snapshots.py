@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from v2v.errors import UsageError
-from v2v.inputs._vmx_drives import Drive, parse_node
-from v2v.inputs._vmx_text import Vmx
+from v2v.inputs._vmx.drives import Drive, parse_node
+from v2v.inputs._vmx.text import Vmx
 from v2v.options import did_you_mean
 from v2v.run import Run
 from v2v.texts import clean

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from v2v.errors import SourceError
-from v2v.inputs._vmx_text import Vmx
+from v2v.inputs._vmx.text import Vmx
 from v2v.run import Run
 
 MAX_FILES = 10_000  # of a folder that are looked at
