@@ -134,7 +134,7 @@ def test_command_lines_of_virt_v2v_open_work(disk) -> None:
     done = v2v_open("-i", "disk", "-if", "raw", disk, "--run", "echo --ro @@", "-v", "-x")
     assert done.returncode == 0
     flag, added, uri = done.stdout.split()
-    assert (flag, added) == ("--ro", "-a") and uri.startswith("nbd+unix:///?socket=")
+    assert (flag, added) == ("--ro", "-a") and uri.startswith("nbd:///?socket=")
 
 
 def test_a_hostile_name_is_a_name_and_nothing_else(tmp_path, fuse) -> None:
@@ -165,7 +165,7 @@ def test_every_name_arrives_as_it_is(name: str) -> None:
 
 
 def test_what_is_substituted() -> None:
-    assert substituted("@@", 2) == '-a "$V2V_URI0" -a "$V2V_URI1"'
+    assert substituted("@@", 2) == '-a "$V2V_ADD0" -a "$V2V_ADD1"'
     assert substituted("{uris} {uri} {uri1}", 2) == (
         '"$V2V_URI0" "$V2V_URI1" "$V2V_URI0" "$V2V_URI1"'
     )

@@ -36,7 +36,8 @@ examples:
   raw files, for programs that know of nothing else:
     v2v open -i disk vm.vmdk --fuse /mnt/vm
   start it; what it writes is thrown away:
-    v2v open -i disk vm.vmdk --writable --run 'qemu-system-x86_64 -m 2G -hda {uri}'
+    v2v open -i disk vm.vmdk --writable --run \\
+      'qemu-system-x86_64 -m 2G -drive file={uri},format=raw'
   for another host, which has the key too:
     v2v open -i disk vm.vmdk --tcp 0.0.0.0:10809 --tls-psk-file keys.psk
 
@@ -211,7 +212,7 @@ def _commands(opened: OpenedGuest) -> list[str]:
         commands.append(shlex.join(["fdisk", "-l", str(opened.disks[0].file)]))
     if uris[0].startswith("nbds:"):
         return commands  # libguestfs has no option for it, QEMU needs several
-    added = [word for uri in uris for word in ("-a", uri)]
+    added = [word for disk in opened.disks for word in ("-a", disk.libguestfs_uri)]
     mode = [] if opened.writable else ["--ro"]
     commands.append(shlex.join(["guestfish", *mode, "--format=raw", *added, "-i"]))
     drives = [f"file={uri.replace(',', ',,')},format=raw" for uri in uris]

@@ -42,6 +42,7 @@ def variables(opened: OpenedGuest, name: str) -> dict[str, str]:
     values = {"V2V_NAME": name}
     for number, disk in enumerate(opened.disks):
         values[f"V2V_URI{number}"] = disk.uri
+        values[f"V2V_ADD{number}"] = disk.libguestfs_uri
         if disk.file:
             values[f"V2V_FILE{number}"] = str(disk.file)
     return values
@@ -53,7 +54,7 @@ def substituted(command: str, count: int) -> str:
     def variable(match: re.Match[str]) -> str:
         word = match["word"]
         if word is None:
-            return " ".join(f'-a "$V2V_URI{number}"' for number in range(count))
+            return " ".join(f'-a "$V2V_ADD{number}"' for number in range(count))
         if word == "name":
             return '"$V2V_NAME"'
         if word in ("uris", "files"):

@@ -75,6 +75,11 @@ class OpenedDisk:
     socket: Path | None = None  # None: on TCP
     file: Path | None = None  # the raw file, with `fuse`
 
+    @property
+    def libguestfs_uri(self) -> str:
+        """As -a of guestfish takes it: libguestfs 1.48 knows no nbd+unix:."""
+        return self.uri.replace("nbd+unix:", "nbd:", 1)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedGuest:
