@@ -17,12 +17,11 @@ from tests.fakes.disks import disk_content
 from tests.tgtd import tgtd
 from v2v import nbd_client
 from v2v.errors import HostError, SourceError, UsageError, V2VError
-from v2v.inputs import _serve_errors
 from v2v.inputs._details import Slice
 from v2v.inputs._images import Access, read_disk
 from v2v.inputs._plain import ImageOptions, guest_name
-from v2v.inputs._qemu_bytes import driver_options
-from v2v.inputs._serve import serve_disk
+from v2v.inputs._serve import errors, serve_disk
+from v2v.inputs._serve.qemu_bytes import driver_options
 from v2v.inputs.disk import DiskInput
 from v2v.run import Run
 from v2v.types import DiskFormat, MiB, SourceDisk
@@ -230,7 +229,7 @@ def test_the_guest_is_named_after_what_has_a_name(uri: str, name: str) -> None:
 def test_a_driver_of_qemu_that_is_missing_names_its_package(scheme: str) -> None:
     words = f"qemu-nbd: Failed to blk_new_open 'driver=raw,a=': Unknown driver '{scheme}'"
     disk = SourceDisk(f"{scheme}://host/a/1", DiskFormat.RAW)
-    error = _serve_errors.from_words(words, disk, Path("/log"))
+    error = errors.from_words(words, disk, Path("/log"))
     assert isinstance(error, HostError)
     assert error.id == "qemu-driver-missing"
     assert "qemu-block-extra" in (error.hint or "")
@@ -240,7 +239,7 @@ def test_a_driver_of_qemu_that_is_missing_names_its_package(scheme: str) -> None
 def test_what_is_not_known_is_told_without_the_options() -> None:
     words = "qemu-nbd: Failed to blk_new_open 'driver=raw,file.lun=1': iSCSI: it broke"
     disk = SourceDisk("iscsi://host/a/1", DiskFormat.RAW)
-    error = _serve_errors.from_words(words, disk, Path("/log"))
+    error = errors.from_words(words, disk, Path("/log"))
     assert isinstance(error, SourceError)
     assert str(error) == "iscsi://host/a/1 cannot be served: iSCSI: it broke"
     assert "/log" in (error.hint or "")

@@ -14,9 +14,9 @@ from v2v.inputs._archive_folder import Folder
 from v2v.inputs._archive_raw import Place
 from v2v.inputs._checksums import FileCheck
 from v2v.inputs._details import MEMBER, MODIFIED, Slice, is_uri, shown, slice_of
-from v2v.inputs._http import HttpReader
 from v2v.inputs._images import Access, fingerprint, read_disk, read_file
 from v2v.inputs._ovf import OvfDisk
+from v2v.inputs._serve.http import HttpReader
 from v2v.run import Run
 from v2v.texts import size_text
 from v2v.types import Checksum, DiskFormat, GiB, SourceDisk

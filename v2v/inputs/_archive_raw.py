@@ -14,7 +14,7 @@ from v2v.errors import SourceError
 from v2v.image.magic import HEAD
 from v2v.image.reader import FileReader
 from v2v.inputs._details import is_uri
-from v2v.inputs._http import TIMEOUT, authorization, split_user, unreachable, version
+from v2v.inputs._serve.http import TIMEOUT, authorization, split_user, unreachable, version
 from v2v.types import KiB
 
 CHUNK = 256 * KiB  # bytes; what is packed becomes more of them

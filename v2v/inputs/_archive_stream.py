@@ -12,7 +12,7 @@ from v2v.cancel import Cancel
 from v2v.errors import SourceError
 from v2v.image.reader import Reader
 from v2v.inputs._archive import CHUNK, damaged, truncated
-from v2v.inputs._packed import XZ_MEMORY
+from v2v.inputs._images.packed import XZ_MEMORY
 
 GZIP_WBITS = 16 + zlib.MAX_WBITS
 RAW_WBITS = -zlib.MAX_WBITS

@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 from v2v.endpoint import Endpoint
 from v2v.errors import UsageError
 from v2v.input import Input
-from v2v.inputs._addresses import ISCSI
 from v2v.inputs._details import is_uri
 from v2v.inputs._images import NBD_SCHEMES, Access, read_disk, serve_disks
+from v2v.inputs._serve.addresses import ISCSI
 from v2v.options import option
 from v2v.run import Run
 from v2v.types import DiskFormat, Source

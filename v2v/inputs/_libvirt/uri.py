@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from v2v.errors import UsageError
 from v2v.inputs._domain.sources import SshHost
-from v2v.inputs._http import split_user
+from v2v.inputs._serve.http import split_user
 
 VMWARE = ("esx", "vpx", "gsx")
 SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")

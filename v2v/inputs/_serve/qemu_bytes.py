@@ -10,9 +10,9 @@ from pathlib import Path
 from v2v import qemu_nbd
 from v2v.errors import UsageError
 from v2v.image.magic import SECTOR
-from v2v.inputs._addresses import ISCSI, RBD, Address, invalid, parse
 from v2v.inputs._details import shown, slice_of
-from v2v.inputs._http import read_password
+from v2v.inputs._serve.addresses import ISCSI, RBD, Address, invalid, parse
+from v2v.inputs._serve.http import read_password
 from v2v.run import Run
 from v2v.types import SourceDisk
 

@@ -13,7 +13,6 @@ from v2v.errors import SourceError
 from v2v.image import format_options, qemu_options, read_image, read_remote
 from v2v.image.magic import SECTOR
 from v2v.image.reader import FileReader, SliceReader
-from v2v.inputs._addresses import scheme_of
 from v2v.inputs._details import (
     IDENTITY,
     KNOWN_HOSTS,
@@ -30,11 +29,12 @@ from v2v.inputs._details import (
     shown,
     slice_of,
 )
-from v2v.inputs._nbdkit_bytes import serve_by_nbdkit
-from v2v.inputs._qemu_bytes import SCHEMES as QEMU_SCHEMES
-from v2v.inputs._qemu_bytes import serve_by_qemu
-from v2v.inputs._serve_errors import explained
-from v2v.inputs._unseen import check_seen
+from v2v.inputs._serve.addresses import scheme_of
+from v2v.inputs._serve.errors import explained
+from v2v.inputs._serve.nbdkit_bytes import serve_by_nbdkit
+from v2v.inputs._serve.qemu_bytes import SCHEMES as QEMU_SCHEMES
+from v2v.inputs._serve.qemu_bytes import serve_by_qemu
+from v2v.inputs._serve.unseen import check_seen
 from v2v.process import ToolError
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk

@@ -12,12 +12,12 @@ from v2v import nbd_client
 from v2v.errors import SourceError
 from v2v.image import check_raw
 from v2v.image.magic import HEAD, image_format, packed_with
-from v2v.inputs import _addresses, _qemu_bytes
 from v2v.inputs._details import IDENTITY, KNOWN_HOSTS, UNSEEN, Slice, shown
+from v2v.inputs._serve import addresses, qemu_bytes
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
 
-SCHEMES = (_addresses.SSH, *_qemu_bytes.SCHEMES)
+SCHEMES = (addresses.SSH, *qemu_bytes.SCHEMES)
 
 
 def unseen_disk(
@@ -29,13 +29,13 @@ def unseen_disk(
     part: Slice | None = None,
 ) -> SourceDisk:
     """The disk, as far as its address tells. Connects to nothing."""
-    address = _addresses.parse(uri)
-    if address.scheme in _qemu_bytes.SCHEMES:
-        _qemu_bytes.driver_options(uri, secret=False)  # refuses what is no such address
+    address = addresses.parse(uri)
+    if address.scheme in qemu_bytes.SCHEMES:
+        qemu_bytes.driver_options(uri, secret=False)  # refuses what is no such address
     details = {UNSEEN: "guessed" if format is None else "told"}
     if part:
         details |= part.details()
-    if address.scheme == _addresses.SSH:
+    if address.scheme == addresses.SSH:
         files = {KNOWN_HOSTS: known_hosts, IDENTITY: identity}
         details |= {key: str(file) for key, file in files.items() if file}
     return SourceDisk(uri, format or DiskFormat.RAW, None, details=details)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from v2v import process
 from v2v.errors import HostError, SourceError, V2VError
-from v2v.inputs._addresses import FORMS, parse, scheme_of
 from v2v.inputs._details import shown
+from v2v.inputs._serve.addresses import FORMS, parse, scheme_of
 from v2v.run import Run
 from v2v.types import SourceDisk
 

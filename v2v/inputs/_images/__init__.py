@@ -18,11 +18,11 @@ from v2v.image.magic import HEAD, SECTOR, image_format
 from v2v.image.reader import FileReader, Reader, SliceReader
 from v2v.inputs._checksums import DiskCheck, checking
 from v2v.inputs._details import MODIFIED, ONE_CONNECTION, PACKED, Slice, is_uri, shown
-from v2v.inputs._http import HttpReader, split_user
-from v2v.inputs._packed import unpacked_head
+from v2v.inputs._images.packed import unpacked_head
 from v2v.inputs._serve import serve_disk
-from v2v.inputs._unseen import SCHEMES as UNSEEN_SCHEMES
-from v2v.inputs._unseen import unseen_disk
+from v2v.inputs._serve.http import HttpReader, split_user
+from v2v.inputs._serve.unseen import SCHEMES as UNSEEN_SCHEMES
+from v2v.inputs._serve.unseen import unseen_disk
 from v2v.options import did_you_mean
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk

@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from v2v import nbdkit
 from v2v.image.magic import SECTOR
-from v2v.inputs._addresses import SSH, parse, scheme_of
 from v2v.inputs._details import (
     IDENTITY,
     KNOWN_HOSTS,
@@ -19,7 +18,8 @@ from v2v.inputs._details import (
     is_uri,
     slice_of,
 )
-from v2v.inputs._http import split_user
+from v2v.inputs._serve.addresses import SSH, parse, scheme_of
+from v2v.inputs._serve.http import split_user
 from v2v.run import Run
 from v2v.types import SourceDisk
 
