@@ -5,16 +5,25 @@ URIs follow the NBD URI specification: nbd://HOST:PORT/EXPORT, nbd+unix:///EXPOR
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from v2v.types import MiB
 
 
 def nbd_unix_uri(socket: Path, export: str = "") -> str:
-    query = urlencode({"socket": str(socket)}, safe="/", quote_via=quote)  # a space as %20, not +
-    return f"nbd+unix:///{quote(export)}?{query}"
+    return f"nbd+unix:///{quote(export)}?{write_query({'socket': str(socket)})}"
+
+
+def read_query(query: str) -> dict[str, str]:
+    """The parameters of an NBD URI. Its + is a plus; only in web forms is it a space."""
+    return dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+
+
+def write_query(parameters: Mapping[str, str]) -> str:
+    return urlencode(parameters, safe="/", quote_via=quote)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from urllib.parse import quote
+
 import pytest
 
+from tests.contract.input_suite import read_all
+from tests.contract.test_inputs import detached_nbdkit
+from tests.fakes.disks import disk_content
 from v2v import registry
 from v2v.errors import UsageError, V2VError
 from v2v.inputs._plain import ImageOptions
@@ -35,3 +41,19 @@ def test_it_has_the_options_of_disk() -> None:
     made = registry.make_input(ModuleChoice("nbd", {"-if": "qcow2"}), ("nbd://host/",))
     assert made.options == ImageOptions(format=made.options.format)
     assert made.options.format == "qcow2"
+
+
+def test_a_socket_with_a_space_and_a_plus_is_found_from_its_own_folder(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, need_tool
+) -> None:
+    need_tool("nbdkit")
+    folder = tmp_path / "a b+c"
+    folder.mkdir()
+    (folder / "disk").write_bytes(disk_content())
+    monkeypatch.chdir(folder)
+    with detached_nbdkit(folder / "disk", folder / "s"):
+        one = NbdInput(ImageOptions(), ["nbd+unix:///?socket=s"])
+        source = one.read_source(run)
+        with one.serve(source, run) as (endpoint,):
+            assert read_all(endpoint) == disk_content()
+    assert source.disks[0].location == f"nbd+unix:///?socket={quote(str(folder))}/s"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from v2v import nbd_client
 from v2v.copy.engine import measure
 from v2v.copy.sinks import NbdSink, Sink
-from v2v.endpoint import Endpoint
+from v2v.endpoint import Endpoint, read_query, write_query
 from v2v.errors import SourceError, TargetError
 from v2v.image_copy.targets._base import Opened, Shape, Target, check_blank, note_size
 from v2v.run import Run
@@ -53,11 +53,11 @@ class NbdTarget(Target):
         """The address in one spelling, which does not depend on the current folder."""
         parts = urlsplit(uri)
         parts = parts._replace(netloc=parts.netloc.removesuffix(f":{PORT}"), path=parts.path or "/")
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        query = read_query(parts.query)
         near = {name for name in FILES if query.get(name) and not query[name].startswith("/")}
         if near:
             query |= {name: str(Path(query[name]).absolute()) for name in near}
-            parts = parts._replace(query=urlencode(query, safe="/"))
+            parts = parts._replace(query=write_query(query))
         return _joined(parts)
 
     def check(self, source: Source, *, force: bool, run: Run) -> None:
@@ -132,7 +132,7 @@ class NbdTarget(Target):
 
     def _where(self) -> str:
         parts = urlsplit(self.uri)
-        socket = dict(parse_qsl(parts.query)).get("socket")
+        socket = read_query(parts.query).get("socket")
         return f"the server at {socket}" if socket else parts.hostname or "localhost"
 
     def _hint(self, cause: str) -> str:
@@ -155,6 +155,6 @@ def _export(uri: str) -> tuple[object, ...] | None:
     parts = urlsplit(uri)
     if parts.scheme.lower() not in SCHEMES:
         return None
-    socket = dict(parse_qsl(parts.query)).get("socket")
+    socket = read_query(parts.query).get("socket")
     place = socket or (parts.hostname, parts.port or PORT)
     return place, parts.path.removeprefix("/")

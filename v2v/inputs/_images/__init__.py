@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from v2v import nbd_client
-from v2v.endpoint import Endpoint
+from v2v.endpoint import Endpoint, read_query, write_query
 from v2v.errors import SourceError, UsageError
 from v2v.image import Image, check_raw, read_image, read_remote
 from v2v.image.in_use import check_not_written
@@ -172,11 +172,11 @@ def checked(
 def absolute_socket(uri: str) -> str:
     """An NBD URI whose Unix socket does not depend on the current folder."""
     parts = urlsplit(uri)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = read_query(parts.query)
     if "socket" not in query or query["socket"].startswith("/"):
         return uri
     query["socket"] = str(Path(query["socket"]).absolute())
-    return urlunsplit(parts._replace(query=urlencode(query, safe="/")))
+    return urlunsplit(parts._replace(query=write_query(query)))
 
 
 def modified(image: Image) -> str:

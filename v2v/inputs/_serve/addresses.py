@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from v2v.endpoint import read_query
 from v2v.errors import UsageError
 
 SSH = "ssh"
@@ -56,7 +57,7 @@ def parse(uri: str) -> Address:
             id="password-in-uri",
             hint="put it in a file and give that with -ip; leave only the user in the address",
         )
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = read_query(parts.query)
     if not parts.path.strip("/") or (not host and scheme != RBD):
         raise invalid(uri)
     return Address(scheme, host, port, user, unquote(parts.path), query)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from v2v import nbdkit
+from v2v.endpoint import read_query, write_query
 from v2v.image.magic import SECTOR
 from v2v.inputs._details import (
     IDENTITY,
@@ -62,11 +63,11 @@ def _plugin(disk: SourceDisk, password_file: Path | None) -> Plugin:
 def _nbd_params(uri: str) -> list[str]:
     """nbdkit's plugin takes files of TLS as parameters, and not in the address."""
     parts = urlsplit(uri)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = read_query(parts.query)
     files = {new: query.pop(old) for old, new in TLS_FILES.items() if old in query}
     if not files:
         return [f"uri={uri}"]
-    plain = urlunsplit(parts._replace(query=urlencode(query, safe="/")))
+    plain = urlunsplit(parts._replace(query=write_query(query)))
     return [f"uri={plain}", *(f"{key}={value}" for key, value in files.items())]
 
 
