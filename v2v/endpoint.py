@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode
 
 from v2v.types import MiB
 
@@ -20,6 +20,12 @@ def nbd_unix_uri(socket: Path, export: str = "") -> str:
 def read_query(query: str) -> dict[str, str]:
     """The parameters of an NBD URI. Its + is a plus; only in web forms is it a space."""
     return dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+
+
+def join_uri(parts: SplitResult) -> str:
+    """As urlunsplit, which leaves out the // where there is no host."""
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
 
 
 def write_query(parameters: Mapping[str, str]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from v2v import nbd_client
 from v2v.copy.engine import measure
 from v2v.copy.sinks import NbdSink, Sink
-from v2v.endpoint import Endpoint, read_query, write_query
+from v2v.endpoint import Endpoint, join_uri, read_query, write_query
 from v2v.errors import SourceError, TargetError
 from v2v.image_copy.targets._base import Opened, Shape, Target, check_blank, note_size
 from v2v.run import Run
@@ -58,7 +58,7 @@ class NbdTarget(Target):
         if near:
             query |= {name: str(Path(query[name]).absolute()) for name in near}
             parts = parts._replace(query=write_query(query))
-        return _joined(parts)
+        return join_uri(parts)
 
     def check(self, source: Source, *, force: bool, run: Run) -> None:
         self._only_raw()
@@ -137,17 +137,11 @@ class NbdTarget(Target):
 
     def _hint(self, cause: str) -> str:
         parts = urlsplit(self.uri)
-        server = _joined(parts._replace(path="/" if parts.query else ""))
+        server = join_uri(parts._replace(path="/" if parts.query else ""))
         for word, hint in HINTS:
             if word in cause:
                 return hint.format(where=self._where(), port=parts.port or PORT, server=server)
         return f"is an NBD server running at {self._where()}? docs/copy.md tells how to start one"
-
-
-def _joined(parts: SplitResult) -> str:
-    """As urlunsplit, which leaves out the // where there is no host."""
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
 
 
 def _export(uri: str) -> tuple[object, ...] | None:

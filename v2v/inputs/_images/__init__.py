@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from v2v import nbd_client
-from v2v.endpoint import Endpoint, read_query, write_query
+from v2v.endpoint import Endpoint, join_uri, read_query, write_query
 from v2v.errors import SourceError, UsageError
 from v2v.image import Image, check_raw, read_image, read_remote
 from v2v.image.in_use import check_not_written
@@ -176,7 +176,7 @@ def absolute_socket(uri: str) -> str:
     if "socket" not in query or query["socket"].startswith("/"):
         return uri
     query["socket"] = str(Path(query["socket"]).absolute())
-    return urlunsplit(parts._replace(query=write_query(query)))
+    return join_uri(parts._replace(query=write_query(query)))
 
 
 def modified(image: Image) -> str:

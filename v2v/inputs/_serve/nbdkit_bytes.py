@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from v2v import nbdkit
-from v2v.endpoint import read_query, write_query
+from v2v.endpoint import join_uri, read_query, write_query
 from v2v.image.magic import SECTOR
 from v2v.inputs._details import (
     IDENTITY,
@@ -67,7 +67,7 @@ def _nbd_params(uri: str) -> list[str]:
     files = {new: query.pop(old) for old, new in TLS_FILES.items() if old in query}
     if not files:
         return [f"uri={uri}"]
-    plain = urlunsplit(parts._replace(query=write_query(query)))
+    plain = join_uri(parts._replace(query=write_query(query)))
     return [f"uri={plain}", *(f"{key}={value}" for key, value in files.items())]
 
 
