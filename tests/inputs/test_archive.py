@@ -28,10 +28,10 @@ from v2v import events
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, SourceError, V2VError
 from v2v.inputs._archive import MAX_MEMBERS, Kind, relative_name
-from v2v.inputs._archive_stream import UnpackedStream, unpacked
-from v2v.inputs._archive_tar import TarArchive, is_tar, walk
-from v2v.inputs._archive_unpack import unpacked_disks
-from v2v.inputs._archive_zip import ZipArchive
+from v2v.inputs._archive.stream import UnpackedStream, unpacked
+from v2v.inputs._archive.tar import TarArchive, is_tar, walk
+from v2v.inputs._archive.unpack import unpacked_disks
+from v2v.inputs._archive.zip import ZipArchive
 from v2v.inputs._images import Access
 from v2v.inputs.ova import OvaInput, OvaOptions
 from v2v.run import Run

@@ -16,9 +16,9 @@ from tests.fakes.disks import disk_content
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, SourceError, V2VError
 from v2v.events import Event, StepStarted, Warned
+from v2v.inputs._archive.manifest import read_manifest
 from v2v.inputs._checksums import FileCheck, checking
 from v2v.inputs._images import Access, read_file, serve_disks
-from v2v.inputs._manifest import read_manifest
 from v2v.run import Run
 from v2v.types import Checksum, MiB, SourceDisk
 

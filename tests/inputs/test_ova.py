@@ -23,7 +23,7 @@ from v2v import options
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, V2VError
 from v2v.events import Event, StepStarted, Warned
-from v2v.inputs._archive_package import Checksums
+from v2v.inputs._archive.package import Checksums
 from v2v.inputs._plain import ImageOptions
 from v2v.inputs.disk import DiskInput
 from v2v.inputs.ova import OvaInput, OvaOptions

@@ -12,9 +12,9 @@ from v2v.errors import SourceError, UsageError
 from v2v.image.in_use import check_not_written
 from v2v.image.magic import foreign, image_format, packed_with
 from v2v.input import Input
-from v2v.inputs import _archive_zip as zip_archive
 from v2v.inputs._archive import Member, checked_file, choose_ovf
-from v2v.inputs._archive_disks import (
+from v2v.inputs._archive import zip as zip_archive
+from v2v.inputs._archive.disks import (
     CONTAINER,
     DIGEST,
     disk_in_archive,
@@ -23,12 +23,12 @@ from v2v.inputs._archive_disks import (
     open_reader,
     version_of,
 )
-from v2v.inputs._archive_folder import Folder
-from v2v.inputs._archive_package import Checksums, read_package, read_packed
-from v2v.inputs._archive_raw import Place, head_of, open_raw
-from v2v.inputs._archive_stream import UnpackedStream, first_bytes
-from v2v.inputs._archive_tar import BLOCK, TarArchive, is_tar
-from v2v.inputs._archive_unpack import unpacked_disks
+from v2v.inputs._archive.folder import Folder
+from v2v.inputs._archive.package import Checksums, read_package, read_packed
+from v2v.inputs._archive.raw import Place, head_of, open_raw
+from v2v.inputs._archive.stream import UnpackedStream, first_bytes
+from v2v.inputs._archive.tar import BLOCK, TarArchive, is_tar
+from v2v.inputs._archive.unpack import unpacked_disks
 from v2v.inputs._checksums import checking
 from v2v.inputs._details import is_uri
 from v2v.inputs._images import HTTP_SCHEMES, Access, check_file, fingerprint, serve_disks

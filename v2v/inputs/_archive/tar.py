@@ -22,7 +22,7 @@ from v2v.inputs._archive import (
     truncated,
     unsupported,
 )
-from v2v.inputs._archive_stream import PlainStream, read_chunks
+from v2v.inputs._archive.stream import PlainStream, read_chunks
 from v2v.types import MiB
 
 BLOCK = 512

@@ -11,17 +11,17 @@ from pathlib import Path, PurePosixPath
 from v2v.image import read_remote
 from v2v.image.reader import FileReader, SliceReader
 from v2v.inputs._archive import damaged
-from v2v.inputs._archive_disks import (
+from v2v.inputs._archive.disks import (
     CONTAINER,
     SAID,
     digest_of,
     open_reader,
     tell_of_differences,
 )
-from v2v.inputs._archive_raw import Place
-from v2v.inputs._archive_tar_unpack import tar_disks
-from v2v.inputs._archive_write import Written, write
-from v2v.inputs._archive_zip import ZipArchive
+from v2v.inputs._archive.raw import Place
+from v2v.inputs._archive.tar_unpack import tar_disks
+from v2v.inputs._archive.write import Written, write
+from v2v.inputs._archive.zip import ZipArchive
 from v2v.inputs._details import MEMBER
 from v2v.inputs._images import Access, checked
 from v2v.run import Run

@@ -21,11 +21,8 @@ from v2v.inputs._archive import (
     too_large,
     truncated,
 )
-from v2v.inputs._archive_disks import OVF, described, to_unpack, with_digest
-from v2v.inputs._archive_raw import Place
-from v2v.inputs._archive_stream import UnpackedStream
-from v2v.inputs._archive_tar import walk
-from v2v.inputs._manifest import (
+from v2v.inputs._archive.disks import OVF, described, to_unpack, with_digest
+from v2v.inputs._archive.manifest import (
     Manifest,
     check_content,
     find_manifest,
@@ -33,6 +30,9 @@ from v2v.inputs._manifest import (
     rebased,
     tell_of,
 )
+from v2v.inputs._archive.raw import Place
+from v2v.inputs._archive.stream import UnpackedStream
+from v2v.inputs._archive.tar import walk
 from v2v.inputs._ovf import OvfDisk, read_ovf
 from v2v.run import Run
 from v2v.types import Source, SourceDisk

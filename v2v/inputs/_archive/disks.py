@@ -10,8 +10,8 @@ from pathlib import Path
 from v2v.image.magic import SECTOR
 from v2v.image.reader import FileReader, Reader
 from v2v.inputs._archive import Container, Member
-from v2v.inputs._archive_folder import Folder
-from v2v.inputs._archive_raw import Place
+from v2v.inputs._archive.folder import Folder
+from v2v.inputs._archive.raw import Place
 from v2v.inputs._checksums import FileCheck
 from v2v.inputs._details import MEMBER, MODIFIED, Slice, is_uri, shown, slice_of
 from v2v.inputs._images import Access, fingerprint, read_disk, read_file

@@ -17,13 +17,8 @@ from v2v.inputs._archive import (
     paths_of,
     several,
 )
-from v2v.inputs._archive_disks import OVF
-from v2v.inputs._archive_raw import Place, open_raw
-from v2v.inputs._archive_stream import UnpackedStream
-from v2v.inputs._archive_tar import walk
-from v2v.inputs._archive_write import Written, write
-from v2v.inputs._details import MEMBER
-from v2v.inputs._manifest import (
+from v2v.inputs._archive.disks import OVF
+from v2v.inputs._archive.manifest import (
     Manifest,
     check_content,
     find_manifest,
@@ -32,6 +27,11 @@ from v2v.inputs._manifest import (
     rebased,
     tell_of,
 )
+from v2v.inputs._archive.raw import Place, open_raw
+from v2v.inputs._archive.stream import UnpackedStream
+from v2v.inputs._archive.tar import walk
+from v2v.inputs._archive.write import Written, write
+from v2v.inputs._details import MEMBER
 from v2v.run import Run
 from v2v.types import Checksum, SourceDisk
 

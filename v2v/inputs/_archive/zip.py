@@ -22,7 +22,7 @@ from v2v.inputs._archive import (
     truncated,
     unsupported,
 )
-from v2v.inputs._archive_stream import inflated, read_chunks
+from v2v.inputs._archive.stream import inflated, read_chunks
 from v2v.types import MiB
 
 MAGIC = b"PK\x03\x04"

@@ -10,7 +10,7 @@ from pathlib import Path
 from v2v.errors import SourceError
 from v2v.image.reader import FileReader
 from v2v.inputs._archive import MAX_MEMBERS, Kind, Member, is_ovf, relative_name
-from v2v.inputs._archive_stream import read_chunks
+from v2v.inputs._archive.stream import read_chunks
 
 
 class Folder:
