@@ -26,10 +26,12 @@ def serve_folder(
     ranges: bool = True,
     login: tuple[str, str] | None = None,
     cut: int | None = None,
+    moved: str = "",
 ) -> Iterator[str]:
     """Serve the files of `folder`; gives the address, http://127.0.0.1:PORT.
 
-    `cut` is after how many bytes of an answer the connection is closed.
+    `cut` is after how many bytes of an answer the connection is closed. Who asks for /moved/FILE is
+    sent on to FILE of the address `moved`, or of this one.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -46,6 +48,8 @@ def serve_folder(
             path = folder / self.path.lstrip("/")
             if login and self.headers.get("Authorization") != _basic(*login):
                 self._head(401, {"WWW-Authenticate": 'Basic realm="test"'}, 0)
+            elif self.path.startswith("/moved/"):
+                self._head(302, {"Location": moved + self.path.removeprefix("/moved")}, 0)
             elif not path.is_file():
                 self._head(404, {}, 0)
             else:

@@ -16,6 +16,25 @@ from v2v.image.magic import HEAD
 TIMEOUT = 30.0  # seconds for one answer
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """The login is for the server that the user named, not for one that it sends us on to."""
+
+    def redirect_request(  # type: ignore[no-untyped-def]
+        self, request: urllib.request.Request, *answer
+    ) -> urllib.request.Request | None:
+        onward = super().redirect_request(request, *answer)
+        if onward is not None and _server(onward) != _server(request):
+            onward.remove_header("Authorization")
+        return onward
+
+
+def _server(request: urllib.request.Request) -> tuple[str, str]:
+    return request.type, request.host
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
+
+
 class HttpReader:
     """A v2v.image.reader.Reader over ranged GET requests, as nbdkit's curl plugin makes them."""
 
@@ -39,7 +58,7 @@ class HttpReader:
         span = {"Range": f"bytes={offset}-{offset + length - 1}"}
         request = urllib.request.Request(self._url, headers={**self._headers, **span})  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            with _OPENER.open(request, timeout=TIMEOUT) as answer:
                 if answer.status != 206:
                     raise self._no_ranges()
                 self.size = self._total(answer.headers)
