@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.domain_xml import FileDisk, VolumeDisk, WebDisk, write_domain
+from tests.contract.input_suite import read_all
 from tests.contract.test_inputs import detached_nbdkit
 from tests.fakes.disks import disk_content
 from tests.fakes.http_server import serve_folder
@@ -206,8 +208,33 @@ def test_a_format_that_the_content_contradicts(run: Run, tmp_path: Path, make: M
     refused(run, "image-format-wrong", path)
 
 
-def test_any_file_of_the_host_is_not_taken_for_a_disk(run: Run, tmp_path: Path) -> None:
-    path = write_domain(tmp_path / "a.xml", [FileDisk("/etc/passwd")])
+def test_a_raw_disk_stays_raw_whatever_the_guest_wrote_to_it(
+    run: Run, tmp_path: Path, make: Make
+) -> None:
+    make(tmp_path / "system", "raw")
+    (tmp_path / "packed").write_bytes(gzip.compress(disk_content()).ljust(MiB, b"\0"))
+    make(tmp_path / "image", "qcow2")
+    names = ("system", "packed", "image")
+    path = write_domain(tmp_path / "a.xml", [FileDisk(name, "raw") for name in names])
+    input = LibvirtXmlInput(LibvirtXmlOptions(), [str(path)])
+    with input.serve(input.read_source(run), run) as endpoints:
+        for name, endpoint in zip(names, endpoints, strict=True):
+            content = (tmp_path / name).read_bytes()
+            assert read_all(endpoint) == content.ljust(endpoint.size, b"\0")
+
+
+def test_a_packed_disk_of_another_format_is_refused(run: Run, tmp_path: Path, make: Make) -> None:
+    image = make(tmp_path / "a", "qcow2")
+    image.write_bytes(gzip.compress(image.read_bytes(), 1))
+    refused(run, "image-format-wrong", write_domain(tmp_path / "a.xml", [FileDisk("a", "qcow2")]))
+    read(run, write_domain(tmp_path / "b.xml", [FileDisk("a", None)]))
+
+
+@pytest.mark.parametrize("slice", [None, (0, 512)])
+def test_any_file_of_the_host_is_not_taken_for_a_disk(
+    run: Run, tmp_path: Path, slice: tuple[int, int] | None
+) -> None:
+    path = write_domain(tmp_path / "a.xml", [FileDisk("/etc/passwd", slice=slice)])
     refused(run, "not-a-disk-image", path)
 
 

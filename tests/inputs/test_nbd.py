@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from v2v.inputs._plain import ImageOptions
 from v2v.inputs.nbd import NbdInput
 from v2v.job import ModuleChoice
 from v2v.run import Run
+from v2v.types import MiB
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,22 @@ def test_it_has_the_options_of_disk() -> None:
     made = registry.make_input(ModuleChoice("nbd", {"-if": "qcow2"}), ("nbd://host/",))
     assert made.options == ImageOptions(format=made.options.format)
     assert made.options.format == "qcow2"
+
+
+def test_an_export_that_begins_as_a_packed_file_does_is_the_disk(
+    run: Run, tmp_path: Path, need_tool
+) -> None:
+    need_tool("nbdkit")
+    (tmp_path / "system").write_bytes(disk_content())
+    (tmp_path / "data").write_bytes(gzip.compress(disk_content()).ljust(MiB, b"\0"))
+    with (
+        detached_nbdkit(tmp_path / "system", tmp_path / "s"),
+        detached_nbdkit(tmp_path / "data", tmp_path / "d"),
+    ):
+        words = [f"nbd+unix:///?socket={tmp_path / name}" for name in "sd"]
+        one = NbdInput(ImageOptions(), words)
+        with one.serve(one.read_source(run), run) as (_, endpoint):
+            assert read_all(endpoint) == (tmp_path / "data").read_bytes()
 
 
 def test_a_socket_with_a_space_and_a_plus_is_found_from_its_own_folder(

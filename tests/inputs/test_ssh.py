@@ -140,6 +140,14 @@ def test_a_packed_file(
     assert "gzip" in str(refused("source-holds-image", found, run))
 
 
+def test_a_raw_disk_that_begins_as_a_packed_file_does(
+    run: Run, host: Sshd, disk: Path, access: Access
+) -> None:
+    disk.write_bytes(gzip.compress(CONTENT, 1).ljust(MiB, b"\0"))
+    certain = replace(access, format=DiskFormat.RAW, unpack=False)
+    assert served(read(host, disk, certain, run), run) == disk.read_bytes()
+
+
 def test_what_is_no_disk(run: Run, host: Sshd, disk: Path, access: Access) -> None:
     disk.write_text("buy milk\n" * 1000)
     with pytest.raises(V2VError) as caught:

@@ -36,20 +36,27 @@ class Image:
 
 
 def read_image(
-    path: Path, format: DiskFormat | None = None, *, allowed: Sequence[Path] = ()
+    path: Path,
+    format: DiskFormat | None = None,
+    *,
+    allowed: Sequence[Path] = (),
+    unpack: bool = True,
 ) -> Image:
     """Check a local image and all it names. `format` forces one; otherwise the content tells.
 
-    `allowed` are files and folders elsewhere that the image may name. SourceError if it is not
-    sound or names others.
+    `allowed` are files and folders elsewhere that the image may name. `unpack`: it may be packed,
+    and `format` is then the one inside. SourceError if it is not sound or names others.
     """
-    return _read_local(path.resolve(), format, tuple(p.resolve() for p in allowed), ())
+    path = path.resolve()
+    if unpack and (packed := _packed_with(path)):
+        return Image(str(path), format or DiskFormat.RAW, None, packed, files=(path,))
+    return _read_local(path, format, tuple(p.resolve() for p in allowed), ())
 
 
-def read_remote(reader: Reader, format: DiskFormat | None = None) -> Image:
+def read_remote(reader: Reader, format: DiskFormat | None = None, *, unpack: bool = True) -> Image:
     """Check an image that is not a local file. It may name no other file at all."""
     head, tail = magic.read_ends(reader)
-    if packed := magic.packed_with(head):
+    if unpack and (packed := magic.packed_with(head)):
         return Image(reader.name, format or DiskFormat.RAW, None, packed)
     header = _read_header(reader, format or magic.image_format(head, tail))
     if header.backing or header.data_file or header.extents:
@@ -108,6 +115,11 @@ def _not_a_disk(message: str, hint: str) -> SourceError:
 # Reading ------------------------------------------------------------------------------------------
 
 
+def _packed_with(path: Path) -> str | None:
+    with FileReader(path) as reader:
+        return magic.packed_with(reader.read(0, magic.HEAD))
+
+
 def _read_local(
     path: Path,
     format: DiskFormat | None,
@@ -120,8 +132,6 @@ def _read_local(
         raise SourceError(f"{above[0]}: its chain of backing files has no end", id="image-corrupt")
     with FileReader(path) as reader:
         head, tail = magic.read_ends(reader)
-        if not above and (packed := magic.packed_with(head)):
-            return Image(str(path), format or DiskFormat.RAW, None, packed, files=(path,))
         header = _read_header(reader, format or magic.image_format(head, tail))
     if child and child.format == DiskFormat.VMDK:
         vmdk.check_chain(str(above[-1]), child.backing_cid, str(path), header)

@@ -17,8 +17,8 @@ MEMBER = "member"  # what the archive calls that part, for messages
 # both read the source; qemu-nbd lets a second client wait for the first.
 ONE_CONNECTION = "one-connection"
 
-# Nobody has looked at the content yet, which takes a running server: "told" if somebody told the
-# format, "guessed" if not.
+# Nobody has looked at the content yet, which takes a running server: "guessed" if nobody told the
+# format, "told" if somebody did, "certain" if what begins as a packed file is none either.
 UNSEEN = "unseen"
 
 # Files for ssh://: the hosts whose keys are known, and the key to log in with.

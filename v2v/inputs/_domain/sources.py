@@ -12,10 +12,10 @@ from v2v.errors import SourceError
 from v2v.image import check_raw
 from v2v.image.magic import HEAD
 from v2v.image.reader import FileReader
-from v2v.inputs._details import Slice
+from v2v.inputs._details import PACKED, Slice, slice_of
 from v2v.inputs._domain.addresses import disk_uri, host_text
 from v2v.inputs._domain.disks import DomainDisk
-from v2v.inputs._images import Access, read_disk, read_file
+from v2v.inputs._images import Access, read_disk, read_file, sliced
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
 
@@ -86,7 +86,7 @@ def source_disk(
     _warn(disk, run)
     found = _read(place, _access(disk, access), run, part=_part(disk))
     if access.strict and access.format is None and isinstance(place, Path):
-        _check_looks(place, found, run)
+        _check_looks(place, found)
     return replace(
         found,
         controller=disk.controller,
@@ -97,10 +97,15 @@ def source_disk(
 
 
 def _access(disk: DomainDisk, access: Access) -> Access:
-    """With what the domain says of the format, and of the keys of ssh."""
+    """With what the domain says of the format, and of the keys of ssh.
+
+    A domain's disk of a known format is not packed: a guest may write anything to its raw disk.
+    """
     files = {"known_hosts": "known-hosts", "identity": "identity"}
     told = {key: Path(disk.options[name]) for key, name in files.items() if name in disk.options}
-    return replace(access, format=access.format or disk.format, **told)  # type: ignore[arg-type]
+    if access.format is None and disk.format is not None:
+        access = replace(access, format=disk.format, unpack=False)
+    return replace(access, **told)  # type: ignore[arg-type]
 
 
 def _read(place: str | Path, access: Access, run: Run, *, part: Slice | None) -> SourceDisk:
@@ -109,10 +114,11 @@ def _read(place: str | Path, access: Access, run: Run, *, part: Slice | None) ->
     return read_disk(place, access, run, part=part)
 
 
-def _check_looks(path: Path, disk: SourceDisk, run: Run) -> None:
+def _check_looks(path: Path, disk: SourceDisk) -> None:
     """A domain that calls any file of this host a raw disk is not believed at once."""
-    if disk.format == DiskFormat.RAW and not disk.details.keys() & {"packed", "offset"}:
-        with FileReader(path) as reader:
+    if disk.format == DiskFormat.RAW and PACKED not in disk.details:
+        with FileReader(path) as file:
+            reader = sliced(file, str(path), slice_of(disk))
             check_raw(reader, reader.read(0, HEAD), strict=True)
 
 

@@ -35,10 +35,12 @@ CONNECT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How images may be read. `format` None: the content tells. `strict` refuses a raw disk that
-    shows no sign of being one."""
+    """How images may be read. `format` None: the content tells. `unpack`: one that is packed is
+    unpacked, `format` is the one inside. `strict` refuses a raw disk that shows no sign of being
+    one."""
 
     format: DiskFormat | None = None
+    unpack: bool = True
     allowed: tuple[Path, ...] = ()  # files and folders elsewhere that they may refer to
     password_file: Path | None = None
     strict: bool = False
@@ -56,8 +58,14 @@ def read_disk(word: str, access: Access, run: Run, *, part: Slice | None = None)
     if scheme in HTTP_SCHEMES:
         return read_http(word, access, run, part=part)
     if scheme in UNSEEN_SCHEMES:
-        files = (access.known_hosts, access.identity)
-        return unseen_disk(word, access.format, known_hosts=files[0], identity=files[1], part=part)
+        return unseen_disk(
+            word,
+            access.format,
+            unpack=access.unpack,
+            known_hosts=access.known_hosts,
+            identity=access.identity,
+            part=part,
+        )
     raise UsageError(
         f"{word}: {scheme}:// is not supported",
         id="uri-scheme",
@@ -97,9 +105,10 @@ def read_file(path: Path, access: Access, run: Run, *, part: Slice | None = None
     with FileReader(path) as file:
         reader = sliced(file, str(path), part)
         if part:  # it may name no other file: whose folder would be the archive's
-            image = replace(read_remote(reader, access.format), files=(path.resolve(),))
+            image = read_remote(reader, access.format, unpack=access.unpack)
+            image = replace(image, files=(path.resolve(),))
         else:
-            image = read_image(path, access.format, allowed=access.allowed)
+            image = read_image(path, access.format, allowed=access.allowed, unpack=access.unpack)
         for one in image.files:
             check_not_written(one)
         disk = checked(image, reader, access, run, str(path), part)
@@ -111,7 +120,8 @@ def read_http(url: str, access: Access, run: Run, *, part: Slice | None = None) 
     split_user(url)
     whole = HttpReader(url, access.password_file)
     reader = sliced(whole, url, part)
-    disk = checked(read_remote(reader, access.format), reader, access, run, url, part)
+    image = read_remote(reader, access.format, unpack=access.unpack)
+    disk = checked(image, reader, access, run, url, part)
     told = {MODIFIED: whole.version} if whole.version else {}
     return replace(disk, details={**disk.details, **told})
 
@@ -129,7 +139,8 @@ def read_nbd(uri: str, access: Access, run: Run, *, part: Slice | None = None) -
                 id="nbd-holds-image",
                 hint=f"-if {inside} reads the image; -if raw takes it as it is",
             )
-        image = read_remote(reader, access.format or DiskFormat.RAW)
+        unpack = access.unpack and access.format is not None
+        image = read_remote(reader, access.format or DiskFormat.RAW, unpack=unpack)
         disk = checked(image, reader, access, run, uri, part)
     told = {} if endpoint.multi_conn else {ONE_CONNECTION: "yes"}
     return replace(disk, details={**disk.details, **told})

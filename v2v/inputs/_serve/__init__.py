@@ -113,9 +113,10 @@ def _file_options(disk: SourceDisk, allowed: Sequence[Path]) -> dict[str, str]:
     path = Path(disk.location)
     part = slice_of(disk)
     if part is None:
-        return qemu_options(read_image(path, disk.format, allowed=allowed))
+        return qemu_options(read_image(path, disk.format, allowed=allowed, unpack=False))
     with FileReader(path) as file:
-        read_remote(SliceReader(file, part.offset, part.length, shown(disk)), disk.format)
+        reader = SliceReader(file, part.offset, part.length, shown(disk))
+        read_remote(reader, disk.format, unpack=False)
     return {
         "driver": str(disk.format),
         "file.driver": "raw",
@@ -144,7 +145,7 @@ def _checked_options(disk: SourceDisk, socket: Path, run: Run) -> dict[str, str]
     """How QEMU opens an image that nbdkit serves, once we have read its headers ourselves."""
     endpoint = nbd_client.describe(socket, cancel=run.cancel)
     with nbd_client.ExportReader(endpoint, shown(disk)) as reader:
-        read_remote(reader, disk.format)
+        read_remote(reader, disk.format, unpack=False)
     return {
         "driver": str(disk.format),
         "file.driver": "nbd",

@@ -24,15 +24,20 @@ def unseen_disk(
     uri: str,
     format: DiskFormat | None,
     *,
+    unpack: bool = True,
     known_hosts: Path | None = None,
     identity: Path | None = None,
     part: Slice | None = None,
 ) -> SourceDisk:
-    """The disk, as far as its address tells. Connects to nothing."""
+    """The disk, as far as its address tells. Connects to nothing.
+
+    `unpack`: `format` may be the one inside of a packed file, which is refused.
+    """
     address = addresses.parse(uri)
     if address.scheme in qemu_bytes.SCHEMES:
         qemu_bytes.driver_options(uri, secret=False)  # refuses what is no such address
-    details = {UNSEEN: "guessed" if format is None else "told"}
+    told = "told" if unpack else "certain"
+    details = {UNSEEN: "guessed" if format is None else told}
     if part:
         details |= part.details()
     if address.scheme == addresses.SSH:
@@ -51,7 +56,8 @@ def check_seen(disk: SourceDisk, socket: Path, run: Run) -> None:
             )
         head = reader.read(0, HEAD)
         guessed = disk.details[UNSEEN] == "guessed"
-        if packed := packed_with(head):
+        certain = disk.details[UNSEEN] == "certain"
+        if not certain and (packed := packed_with(head)):
             raise _holds(disk, f"a {packed} file", "unpack it where it is, or copy it here first")
         if guessed and (inside := image_format(head, b"")):
             raise _holds(
