@@ -215,6 +215,10 @@ GOOD_EXTENT = f'RW {SIZE // 512} FLAT "disk" 0'
         ([GOOD_EXTENT, '# parentFileNameHint="/etc/passwd"'], "image-corrupt"),
         ([GOOD_EXTENT, 'x="parentFileNameHint=y"'], "image-corrupt"),
         ([GOOD_EXTENT, 'parentFileNameHint="/etc/passwd"'], "image-names-other-file"),
+        ([GOOD_EXTENT, 'parentFileNameHint = ""'], "image-corrupt"),  # QEMU opens " "
+        ([GOOD_EXTENT, "parentFileNameHint=", '#other"'], "image-corrupt"),  # QEMU opens #other
+        ([GOOD_EXTENT, "parentFileNameHint=disk"], "image-corrupt"),  # QEMU opens isk...
+        ([GOOD_EXTENT, 'PARENTFILENAMEHINT=""'], "image-corrupt"),
         ([GOOD_EXTENT, '# \rRW 1 FLAT "/etc/passwd" 0'], "image-corrupt"),
         ([GOOD_EXTENT, '\0\nRW 1 FLAT "/etc/passwd" 0'], "image-corrupt"),
     ],
@@ -234,6 +238,32 @@ def test_unsupported_vmdk_types(folder: Path, kind: str) -> None:
 def test_good_vmdk_descriptor(folder: Path, newline: str) -> None:
     (folder / "a.vmdk").write_text(descriptor(GOOD_EXTENT), newline=newline)
     assert read_image(folder / "a.vmdk").files == (folder / "a.vmdk", folder / "disk")
+
+
+def test_an_extents_name_that_qemu_would_cut_is_refused(folder: Path) -> None:
+    """It reads 511 bytes of a name; here these name another file than the whole name does."""
+    start = "./" * 251 + "../secret"
+    name = f"{start}/../{folder.name}/disk"
+    assert (folder / start).exists() and len(start) == 511
+    (folder / "a.vmdk").write_text(
+        descriptor(f'RW {SIZE // 512} VMFS "{name}"', kind="vmfs"), newline=""
+    )
+    refused(folder / "a.vmdk", "image-corrupt")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'encryptionKeys="vmware:key/list/(pair/(null/%3CVMWARE%2dEMPTYSTRING%3E,HMAC%2dSHA%2d1))"',
+        'ddb.iofilters = "vmwarevmcrypt"',
+    ],
+)
+def test_encrypted_vmdk_is_refused(folder: Path, line: str) -> None:
+    """To QEMU it is a disk like any other, whose content is what was encrypted."""
+    (folder / "a.vmdk").write_text(descriptor(GOOD_EXTENT, line))
+    assert "encrypted" in refused(folder / "a.vmdk", "image-unsupported").message
+    (folder / "a.vmdk").write_text(descriptor(GOOD_EXTENT, 'encryptionKeys=""'))
+    assert read_image(folder / "a.vmdk").size == SIZE
 
 
 def test_extent_through_a_symlink_out_of_the_folder_is_refused(folder: Path) -> None:

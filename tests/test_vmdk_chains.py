@@ -363,6 +363,17 @@ def test_a_cut_delta_is_refused(tmp_path: Path, kind: str) -> None:
     refused(path, "image-truncated")
 
 
+def test_of_two_directories_that_of_qemu_is_checked(tmp_path: Path) -> None:
+    """Where the file ends before it, QEMU would read zeroes without a word."""
+    path = write_vmdk(tmp_path, "web", BASE[:MiB], kind="monolithicSparse")
+    (first,) = struct.unpack_from("<Q", path.read_bytes(), 56)
+    patched(path, 8, "<I", 3)  # there is a redundant directory
+    patched(path, 48, "<Q", first)
+    assert content_of(path, tmp_path) == BASE[:MiB]
+    patched(path, 56, "<Q", 1 << 20)
+    refused(path, "image-truncated")
+
+
 def test_a_part_that_is_longer_than_told_would_move_what_follows(tmp_path: Path) -> None:
     path = write_vmdk(tmp_path, "web", BASE, kind="twoGbMaxExtentSparse", extents=3)
     read_image(path)

@@ -101,6 +101,21 @@ def test_a_generation_id_that_is_none(tmp_path: Path, read: READ, number: str) -
     assert read(vm(tmp_path, {"vm.genid": number, "vm.genidX": "0"})).genid is None
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "tpm"),
+    [
+        ("vtpm.present", "TRUE", True),
+        ("vtpm.present", "FALSE", False),
+        ("managedvm.autoAddVTPM", "software", True),
+        ("managedVM.autoAddVTPM", "none", False),
+    ],
+)
+def test_a_tpm_in_the_words_of_each_product(
+    tmp_path: Path, read: READ, key: str, value: str, tpm: bool
+) -> None:
+    assert read(vm(tmp_path, {"firmware": "efi", key: value})).tpm is tpm
+
+
 # Syntax -------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ TABLES_READ = 16 * MiB  # bytes of tables that are read, at most, in search of t
 MAX_DESCRIPTOR = MiB - 1  # QEMU's limit
 MAX_GRAIN = 64 * MiB // SECTOR
 AT_END = 0xFFFFFFFFFFFFFFFF  # the grain directory's place is told by the footer
-COMPRESSED, REDUNDANT = 1 << 16, 1 << 1
+COMPRESSED = 1 << 16
 COWD_TABLE = 4096  # entries
 UNIT = 4 * KiB  # the last grain of a disk may end with the disk
 
@@ -52,10 +52,10 @@ def check_hosted(reader: Reader) -> Sparse:
         ):
             raise corrupt(reader, "the VMDK header and footer differ")
         head = end
-    place = head.redundant_directory if head.flags & REDUNDANT else head.directory
     count = -(-head.capacity // (head.grain * head.table_entries))
     smallest = 1 if head.flags & COMPRESSED else min(head.grain * SECTOR, UNIT)
-    _check_grains(reader, place, count, head.table_entries, smallest)
+    # Where there is a second directory, QEMU goes by the first one all the same.
+    _check_grains(reader, head.directory, count, head.table_entries, smallest)
     return head
 
 

@@ -16,6 +16,7 @@ from v2v.image.reader import Reader, corrupt, unsupported
 
 DESCRIPTOR_MAGIC = b"# Disk DescriptorFile"
 MAX_EXTENTS = 4096
+MAX_NAME = 511  # bytes: of a longer one QEMU opens what its beginning names
 NO_PARENT = 0xFFFFFFFF  # the parentCID of a disk without one
 FLAT_KINDS = ("FLAT", "VMFS")
 SPARSE_KINDS = ("SPARSE", "VMFSSPARSE", "SESPARSE")
@@ -56,6 +57,7 @@ def parse_descriptor(reader: Reader, raw: bytes) -> Descriptor:
         else:
             raise corrupt(reader, f"the VMDK descriptor has an odd line: {line[:80]!r}")
     _no_second_meaning(reader, text, entries)
+    _refuse_encrypted(reader, entries)
     if len(extents) > MAX_EXTENTS:
         raise corrupt(reader, f"{len(extents)} VMDK extents")
     parent, parent_cid = _parent(reader, entries)
@@ -93,10 +95,22 @@ def _lines(reader: Reader, text: str) -> Iterator[str]:
 
 
 def _no_second_meaning(reader: Reader, text: str, entries: dict[str, str]) -> None:
-    """QEMU finds these words even in a comment or inside of another line."""
+    """QEMU finds these words even in a comment or inside of another line. What follows them it
+    takes for =" without looking, so that a space there makes it open another file."""
     for word in ("parentFileNameHint", "createType", "parentCID"):
         if text.lower().count(word.lower()) != (word.lower() in entries):
             raise corrupt(reader, f"the VMDK descriptor has {word} where it does not belong")
+    for word in ("parentFileNameHint", "createType"):
+        if word.lower() in entries and f'{word}="' not in text:
+            raise corrupt(reader, f'the VMDK descriptor does not have {word} as {word}="..."')
+
+
+def _refuse_encrypted(reader: Reader, entries: dict[str, str]) -> None:
+    """QEMU takes what is encrypted, by Workstation or by ESXi, for the disk's content."""
+    if entries.get("encryptionkeys") or "crypt" in entries.get("ddb.iofilters", "").lower():
+        raise unsupported(
+            reader, "the disk is encrypted", "remove the encryption of the VM in VMware first"
+        )
 
 
 def _extent(reader: Reader, line: str, match: re.Match[str]) -> ExtentFile:
@@ -106,6 +120,10 @@ def _extent(reader: Reader, line: str, match: re.Match[str]) -> ExtentFile:
     if access != "RW" or kind not in FLAT_KINDS + SPARSE_KINDS or not name:
         raise unsupported(
             reader, f"its extent {line[:80]!r} is not supported", "export the disk again"
+        )
+    if len(name.encode()) > MAX_NAME:
+        raise corrupt(
+            reader, f"the name of an extent is longer than {MAX_NAME} bytes: {name[:80]!r}"
         )
     if kind in SPARSE_KINDS and offset not in (None, "0"):
         raise corrupt(reader, f"a sparse VMDK extent with an offset: {line[:80]!r}")

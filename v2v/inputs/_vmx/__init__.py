@@ -35,7 +35,7 @@ def read_vm(vmx: Vmx, name: str, run: Run) -> Source:
         cpu=_cpu(vmx, vcpus),
         firmware=Firmware.UEFI if efi else Firmware.BIOS,
         secure_boot=efi and vmx.flag("uefi.secureBoot.enabled") is True,
-        tpm=any(vmx.flag(key) for key in ("vtpm.present", "managedvm.autoAddVTPM")),
+        tpm=vmx.flag("vtpm.present") is True or _adds_tpm(vmx),
         genid=_genid(vmx),
         hypervisor="vmware",
         uuid=_uuid(vmx),
@@ -45,6 +45,11 @@ def read_vm(vmx: Vmx, name: str, run: Run) -> Source:
         video="vmvga" if vmx.flag("svga.present") else None,
         sound=_sound(vmx),
     )
+
+
+def _adds_tpm(vmx: Vmx) -> bool:
+    """Workstation and Fusion: a TPM that is no reason to encrypt the VM."""
+    return vmx.text("managedvm.autoAddVTPM").lower() in ("software", "true")
 
 
 def _refuse_encrypted(vmx: Vmx) -> None:
