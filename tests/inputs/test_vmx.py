@@ -75,6 +75,20 @@ def test_golden(tmp_path: Path, read: READ, warned, name: str, disks, warnings) 
     assert warned() == warnings
 
 
+def test_a_list_of_snapshots_that_is_a_link_to_elsewhere_is_not_read(
+    tmp_path: Path, read: READ, events_seen: list[Event]
+) -> None:
+    """What is wrong in it would be told, and so what is in it."""
+    (tmp_path / "secret").write_text("root:hash")
+    path = vm(tmp_path / "vm")
+    path.with_suffix(".vmsd").symlink_to("../secret")
+    assert read(path).snapshots == ()
+    told = [event for event in events_seen if isinstance(event, Warned)]
+    assert [event.id for event in told] == ["image-names-other-file"]
+    assert "hash" not in str(told)
+    refused(read, path, "image-names-other-file", snapshot="clean")
+
+
 def test_golden_with_snapshots(tmp_path: Path, read: READ, warned) -> None:
     write_chain(tmp_path, [disk_content(n) for n in range(3)])
     path = Path(shutil.copy(FOLDER / "snapshots.vmx", tmp_path))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, UsageError
+from v2v.image.names import named_file
 from v2v.input import Input
 from v2v.inputs._images import Access, read_disk, serve_disks
 from v2v.inputs._vmx import read_vm
@@ -141,7 +142,8 @@ def _snapshots(path: Path, run: Run, *, needed: bool) -> tuple[Snapshot, ...]:
     if not found.exists():
         return ()
     try:
-        return read_snapshots(parse_vmx(read_text(found), str(found), run))
+        text = read_text(named_file(path, found.name, ()))  # not what a link leads to elsewhere
+        return read_snapshots(parse_vmx(text, str(found), run))
     except SourceError as exc:
         if needed:
             raise

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from v2v.inputs._genid import genid_of
 from v2v.inputs._ovf.devices import mac_address, sound_name
 from v2v.inputs._ovf.items import read_configs
 from v2v.inputs._ovf.xml import attribute, child, children, descendants, is_false, is_true, text
@@ -63,16 +63,12 @@ def _vmware(hardware: Element) -> Extras:
         firmware=_firmware(configs.get("firmware", "")),
         secure_boot=any(is_true(configs.get(key, "")) for key in secure),
         tpm=any(is_true(configs.get(key, "")) for key in ("tpm.present", "vtpm.present")),
-        genid=_vmware_genid(configs.get("vm.genid", ""), configs.get("vm.genidx", "")),
+        genid=genid_of(_signed(configs.get("vm.genid", "")), _signed(configs.get("vm.genidx", ""))),
     )
 
 
-def _vmware_genid(high: str, low: str) -> str | None:
-    """VMware's two halves are signed numbers of 64 bits."""
-    if not SIGNED.fullmatch(high) or not SIGNED.fullmatch(low):
-        return None
-    halves = int(high) % (1 << 64), int(low) % (1 << 64)
-    return str(uuid.UUID(int=halves[0] << 64 | halves[1]))
+def _signed(text: str) -> int | None:
+    return int(text) if SIGNED.fullmatch(text) else None
 
 
 def _ovirt(bios_type: str) -> Extras:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import struct
 import uuid
 
 from v2v.errors import SourceError
+from v2v.inputs._genid import genid_of
 from v2v.inputs._vmx.nics import read_nics
 from v2v.inputs._vmx.text import Vmx, parse_number
 from v2v.run import Run
@@ -36,7 +36,7 @@ def read_vm(vmx: Vmx, name: str, run: Run) -> Source:
         firmware=Firmware.UEFI if efi else Firmware.BIOS,
         secure_boot=efi and vmx.flag("uefi.secureBoot.enabled") is True,
         tpm=vmx.flag("vtpm.present") is True or _adds_tpm(vmx),
-        genid=_genid(vmx),
+        genid=genid_of(vmx.number("vm.genid"), vmx.number("vm.genidX")),
         hypervisor="vmware",
         uuid=_uuid(vmx),
         description=clean_lines(vmx.text("annotation").replace("\r\n", "\n")) or None,
@@ -102,18 +102,6 @@ def _uuid(vmx: Vmx) -> str | None:
     """From "56 4d 36 d7 33 af 02 3c-6b 8a 6f 0c 68 eb 49 3b"."""
     digits = re.sub(r"[\s-]", "", vmx.text("uuid.bios").lower())
     return str(uuid.UUID(digits)) if _UUID.fullmatch(digits) else None
-
-
-def _genid(vmx: Vmx) -> str | None:
-    """Two signed numbers, which the guest sees as they are; QEMU turns the bytes of a UUID's first
-    three parts around, so that the same number is another text there."""
-    first, second = vmx.number("vm.genid"), vmx.number("vm.genidX")
-    if first is None or second is None or not (first or second):
-        return None
-    try:
-        return str(uuid.UUID(bytes_le=struct.pack("<qq", first, second)))
-    except struct.error:
-        return None
 
 
 def _rtc_utc(vmx: Vmx) -> bool | None:
