@@ -207,6 +207,50 @@ def test_a_template_is_not_silently_taken_for_the_vm(
         assert sure.read_source(run).disks[0].location == str(disk)
 
 
+def test_a_template_of_the_vm_s_own_name_is_not_taken_for_it_either(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    template = disk.rename(disk.parents[1] / "web.img")
+    qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", template, disk)
+    with libvirtd.defined(domain_xml("web", file_disk(disk))) as domain:
+        domain.create()
+        refused(made(libvirtd.uri, snapshot=True), run, "libvirt-snapshot-unsure")
+
+
+def test_a_snapshot_in_a_folder_that_is_a_link_is_one(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", disk, disk.with_suffix(".v2v"))
+    link = disk.parents[1] / "link"
+    link.symlink_to(disk.parent)
+    with libvirtd.defined(domain_xml("web", file_disk(link / "web.v2v"))):
+        source = made(libvirtd.uri, snapshot=True).read_source(run)
+    assert source.disks[0].location == str(disk)
+
+
+def test_disks_of_different_moments_are_refused(libvirtd: Libvirtd, disk: Path, run: Run) -> None:
+    data = disk.with_name("data.qcow2")
+    qemu_img("create", "-f", "qcow2", data, "6M")
+    disks = (file_disk(disk), file_disk(data, target="vdb"))
+
+    def snapshot(name: str, *words: str) -> None:
+        argv = ["virsh", "-c", libvirtd.uri, "snapshot-create-as", "web", name, *words]
+        argv += ["--disk-only", "--atomic", "--no-metadata"]
+        subprocess.run(argv, check=True, capture_output=True)
+
+    with libvirtd.defined(domain_xml("web", *disks)) as domain:
+        domain.create()
+        input_ = made(libvirtd.uri, snapshot=True)
+        snapshot("first", "--diskspec", "vdb,snapshot=no")
+        refused(input_, run, "libvirt-no-snapshot")
+        snapshot("second", "--diskspec", "vda,snapshot=no")
+        error = refused(input_, run, "libvirt-snapshots-differ")
+        assert "vda of 'first', disk vdb of 'second'" in error.message
+        snapshot("third")
+        found = [one.location for one in input_.read_source(run).disks]
+        assert found == [str(disk.with_suffix(".first")), str(data.with_suffix(".second"))]
+
+
 def test_internal_snapshots_are_told_and_do_not_matter(
     libvirtd: Libvirtd, disk: Path, run: Run
 ) -> None:

@@ -15,7 +15,7 @@ from v2v.inputs._domain import read_domain
 from v2v.inputs._domain.disks import DomainDisk
 from v2v.inputs._domain.sources import SshHost, source_disk
 from v2v.inputs._images import Access, serve_disks
-from v2v.inputs._libvirt.frozen import frozen_disk, snapshot_command
+from v2v.inputs._libvirt.frozen import frozen_disks, snapshot_command
 from v2v.inputs._libvirt.host import CRASHED, PAUSED, SLEEPING, Vm, read_vm
 from v2v.inputs._libvirt.uri import ssh_files, ssh_host
 from v2v.options import option
@@ -72,7 +72,11 @@ class LibvirtInput(Input):
         self._check_still(vm)
         domain = read_domain(vm.xml, vm.name, run, mode=self.mode)
         host = ssh_host(vm.uri)
-        disks = tuple(self._disk(disk, vm, host, run) for disk in domain.disks)
+        found = domain.disks
+        if self.options.snapshot:
+            access = self._access(vm.uri)
+            found = frozen_disks(found, vm, access, _finder(vm), local=host is None)
+        disks = tuple(self._disk(disk, vm, host, run) for disk in found)
         return replace(domain.source, disks=disks, snapshots=vm.snapshots)
 
     def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
@@ -89,24 +93,28 @@ class LibvirtInput(Input):
         )
 
     def _disk(self, disk: DomainDisk, vm: Vm, host: SshHost | None, run: Run) -> SourceDisk:
-        def volume(pool: str, name: str) -> DomainDisk:
-            found = vm.volumes[pool, name]
-            if isinstance(found, V2VError):
-                raise found
-            return found
-
-        access = self._access(vm.uri)
-        if self.options.snapshot:
-            disk = frozen_disk(disk, vm, access, volume, local=host is None)
+        volume = _finder(vm)
         if host is not None:
             _check_remote(disk, volume)
-        return source_disk(disk, access, run, volumes=volume, host=host)
+        return source_disk(disk, self._access(vm.uri), run, volumes=volume, host=host)
 
     def _check_still(self, vm: Vm) -> None:
         if vm.state is not None and not self.options.snapshot:
             raise _running(vm)
         if vm.saved:
             raise _saved(vm)
+
+
+def _finder(vm: Vm) -> Callable[[str, str], DomainDisk]:
+    """Where a volume of a pool is."""
+
+    def volume(pool: str, name: str) -> DomainDisk:
+        found = vm.volumes[pool, name]
+        if isinstance(found, V2VError):
+            raise found
+        return found
+
+    return volume
 
 
 def _check_remote(disk: DomainDisk, volume: Callable[[str, str], DomainDisk]) -> None:

@@ -43,7 +43,7 @@ OTHER_ROOTS = {
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """`source` has everything but its disks, which `_domain_sources.source_disk` makes."""
+    """`source` has everything but its disks, which `sources.source_disk` makes."""
 
     source: Source
     disks: tuple[DomainDisk, ...]  # fixed disks only, in the order of the XML

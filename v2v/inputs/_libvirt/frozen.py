@@ -1,8 +1,8 @@
-"""A disk as an external snapshot left it: the image below the one that the running VM writes."""
+"""Disks as an external snapshot left them: the images below those that the running VM writes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -16,25 +16,38 @@ from v2v.inputs._libvirt.host import Vm
 SNAPSHOT = "v2v"  # the name that our hints give to one
 
 
-def frozen_disk(
-    disk: DomainDisk,
+def frozen_disks(
+    disks: Sequence[DomainDisk],
     vm: Vm,
     access: Access,
     volumes: Callable[[str, str], DomainDisk],
     *,
     local: bool,
-) -> DomainDisk:
-    """What lies one below the disk's top, as the guest's disk.
+) -> tuple[DomainDisk, ...]:
+    """What lies one below the top of each disk, as the guest's disks.
 
     libvirt tells of it while the VM runs; else the image itself does, where it can be read.
-    `local`: paths are of this host. SourceError when there is nothing below, or a template.
+    `local`: paths are of this host. SourceError when there is nothing below, or a template, or if
+    the disks are those of different moments.
     """
-    top = volumes(disk.pool, disk.volume) if disk.kind == "volume" else disk
-    below = disk.backing or (_below(top, access) if local else None)
-    if below is None:
-        raise _no_layer(disk, top, vm)
-    if not (_made_by_snapshot(top, below) or _allowed(below, access)):
-        raise _unsure(disk, top, below, vm)
+    found = []
+    moments: dict[str, DomainDisk] = {}  # by the name of the snapshot
+    for disk in disks:
+        top = volumes(disk.pool, disk.volume) if disk.kind == "volume" else disk
+        below = disk.backing or (_below(top, access) if local else None)
+        if below is None:
+            raise _no_layer(disk, top, vm)
+        if _made_by_snapshot(top, below, local=local):
+            moments[Path(_place(top)).suffix] = disk
+        elif not _allowed(below, access):
+            raise _unsure(disk, top, below, vm)
+        found.append(_as_disk(below, disk))
+    if len(moments) > 1:
+        raise _different_moments(moments, vm)
+    return tuple(found)
+
+
+def _as_disk(below: DomainDisk, disk: DomainDisk) -> DomainDisk:
     return replace(
         below,
         controller=disk.controller,
@@ -65,12 +78,14 @@ def _below(top: DomainDisk, access: Access) -> DomainDisk | None:
     return DomainDisk(kind=kind, path=str(file), driver=str(backing.format))
 
 
-def _made_by_snapshot(top: DomainDisk, below: DomainDisk) -> bool:
+def _made_by_snapshot(top: DomainDisk, below: DomainDisk, *, local: bool) -> bool:
     """libvirt calls the new image as the old one, with the snapshot's name for the suffix.
 
     A clone of a template has an image below it, too, which is not the VM's at all.
     """
-    return Path(_place(top)).stem == Path(_place(below)).stem
+    upper, lower = Path(_place(top)), Path(_place(below))
+    folders = [path.parent.resolve() if local else path.parent for path in (upper, lower)]
+    return upper.stem == lower.stem and folders[0] == folders[1]
 
 
 def _place(disk: DomainDisk) -> str:
@@ -93,6 +108,16 @@ def _unsure(disk: DomainDisk, top: DomainDisk, below: DomainDisk, vm: Vm) -> Sou
         id="libvirt-snapshot-unsure",
         hint=f"take a snapshot: {snapshot_command(vm)}; if there is one, of other names than "
         f"libvirt gives, add -io allow-backing={quote(lower)}",
+    )
+
+
+def _different_moments(moments: dict[str, DomainDisk], vm: Vm) -> SourceError:
+    told = ", ".join(f"{disk.label} of {suffix[1:]!r}" for suffix, disk in moments.items())
+    return SourceError(
+        f"the last snapshots of {vm.name}'s disks are different ones, {told}: "
+        "the disks would not be those of one moment",
+        id="libvirt-snapshots-differ",
+        hint=f"take one of all disks: {snapshot_command(vm)}",
     )
 
 
