@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 
@@ -135,6 +136,24 @@ def test_cancel_ends_a_slow_handshake(run: Run) -> None:
         timer.join()
         with pytest.raises(SourceError, match="no answer"):
             nbd_client.describe(socket, seconds=0.1)
+
+
+def test_a_cancelled_handshake_does_not_keep_the_server_waiting(tmp_path: Path) -> None:
+    """nbdkit does not end before its clients have left; the error's traceback keeps the handle."""
+    cancel = Cancel()
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "s"))
+        mute.listen()
+        timer = threading.Timer(0.1, cancel.cancel)
+        timer.start()
+        with pytest.raises(Cancelled) as caught:
+            nbd_client.describe(tmp_path / "s", cancel=cancel)
+        connection, _ = mute.accept()
+        connection.settimeout(10)
+        with connection:
+            assert connection.recv(1) == b""  # hung up
+        assert caught.value.__traceback__ is not None
+        timer.join()
 
 
 def test_the_servers_last_words_are_the_error(run: Run) -> None:

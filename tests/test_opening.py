@@ -180,7 +180,8 @@ def test_a_socket_folder_that_was_there_stays(opening, disk, tmp_path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
     (folder / "mine").touch()
-    (folder / "sda").symlink_to(tmp_path / "gone")  # of a v2v that was killed
+    for name in ("sda", "sdb"):  # of a v2v that was killed
+        (folder / name).symlink_to(tmp_path / "v2v-gone/source-0-x/s")
     with opening(disk, socket_dir=folder) as opened:
         assert reads(opened.disks[0].uri)
     assert [path.name for path in folder.iterdir()] == ["mine"]
@@ -196,6 +197,28 @@ def test_what_is_in_the_way_of_a_socket_stays(opening, disk, tmp_path) -> None:
     assert error(opening, disk, socket_dir=tmp_path).id == "open-folder"
     assert error(opening, disk, socket_dir=disk).id == "open-folder"
     assert (tmp_path / "sda").read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", ["precious", "not-there"])
+def test_a_link_of_somebody_else_stays(target: str, opening, disk, tmp_path) -> None:
+    (tmp_path / "precious").touch()
+    link = tmp_path / "sda"
+    link.symlink_to(tmp_path / target)
+    assert error(opening, disk, socket_dir=tmp_path).id == "open-folder"
+    assert link.readlink() == tmp_path / target
+
+
+def test_what_a_kill_left_goes_with_the_next(opening, disk, tmp_path) -> None:
+    """Even where it came between the making or the removing of a folder and its journal."""
+    scratch = tmp_path / "jobs/.scratch"
+    for name in ("young", "old"):
+        (scratch / name).mkdir(parents=True)
+    (scratch / "old/log").mkdir()
+    (scratch / "old/overlay-0.qcow2").touch()
+    os.utime(scratch / "old", (0, 0))
+    with opening(disk):
+        pass
+    assert [path.name for path in scratch.iterdir()] == ["young"]
 
 
 # TCP ----------------------------------------------------------------------------------------------
@@ -346,6 +369,22 @@ def test_files_of_tls_that_are_not_there_are_told_before_anything_is_opened(
         {"tls_certificates": tmp_path},
     ):
         assert error(opening, tmp_path / "no-disk", tcp=10809, **options).id == "tls-files"
+
+
+@pytest.mark.parametrize("text", ["web", ":00", "web:", "web:key", "web:123", "web:00 11"])
+def test_what_is_no_key_is_told(text: str, opening, tmp_path) -> None:
+    keys = tmp_path / "keys.psk"
+    keys.write_text(f"{text}\nother:00\n")
+    found = error(opening, tmp_path / "no-disk", tcp=10809, tls_psk_file=keys)
+    assert found.id == "tls-files"
+
+
+def test_certificates_that_are_none_are_told(opening, disk, tmp_path) -> None:
+    for name in ("ca-cert.pem", "server-cert.pem", "server-key.pem"):
+        (tmp_path / name).write_text("junk")
+    found = error(opening, disk, tcp=ports(1), tls_certificates=tmp_path)
+    assert found.id == "tls-files" and "server-cert.pem" in found.message
+    assert nothing_left(tmp_path)
 
 
 # Raw files ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 # What a job keeps when it is undone.
 IDENTITY = ("job", "created")
+
+NO_JOURNAL_SECONDS = 60.0  # a folder without a journal is older than this if its v2v was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,16 +415,39 @@ def _scratch_run(
 ) -> Iterator[Run]:
     """A job that leaves nothing, and takes with it what a killed one of its kind left."""
     scratch = (jobs or default_jobs_folder()) / ".scratch"
-    for stale in scratch.glob("*/journal"):
-        if not journal.is_locked(stale):
-            remove_stale_tmp(stale.parent)
-            shutil.rmtree(stale.parent, ignore_errors=True)  # maybe another one does it too
+    for stale in scratch.glob("*"):
+        if _is_stale(stale):
+            _remove_scratch(stale)
     with Run.create(scratch, name, emit=emit, cancel=cancel) as run:
         run.reads_all = False
         try:
             yield run
         finally:
-            shutil.rmtree(run.folder)
+            shutil.rmtree(run.tmp, ignore_errors=True)
+            _remove_scratch(run.folder)
+
+
+def _is_stale(folder: Path) -> bool:
+    """Whether nobody works in it any more. One that has no journal yet is given time for it."""
+    path = folder / "journal"
+    try:
+        if path.exists():
+            return not journal.is_locked(path)
+        return time.time() - folder.stat().st_mtime > NO_JOURNAL_SECONDS
+    except FileNotFoundError:
+        return False  # another one has removed it
+
+
+def _remove_scratch(folder: Path) -> None:
+    """The journal goes last: what has one is found again, should we be killed on the way."""
+    remove_stale_tmp(folder)
+    with suppress(FileNotFoundError):  # maybe another one does it too
+        for path in [path for path in folder.iterdir() if path.name != "journal"]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _summary(path: Path) -> JobSummary:

@@ -220,10 +220,13 @@ def _connect(
             handle.set_export_name(export)
             handle.aio_connect_unix(str(socket))
         _shake_hands(handle, cancel or Cancel(), seconds)
-    except nbd.Error as exc:
-        raise _unreachable(uri, exc.string) from exc
-    except TimeoutError as exc:
-        raise _unreachable(uri, f"no answer within {seconds:.0f} s") from exc
+    except BaseException as exc:
+        hang_up(handle)
+        if isinstance(exc, nbd.Error):
+            raise _unreachable(uri, exc.string) from exc
+        if isinstance(exc, TimeoutError):
+            raise _unreachable(uri, f"no answer within {seconds:.0f} s") from exc
+        raise
     return handle
 
 

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 # The signal never comes if we died before setpriv asked for it; then the parent is another one.
 UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
 
+SERVERS = ("nbdkit", "qemu-nbd", "nbdfuse")  # what show disks; see ended_server
 STOP_SECONDS = 10.0  # a server that has not ended this long after SIGTERM is killed
 
 # Tool: (Debian package, RPM package).
@@ -155,6 +156,17 @@ def shell(command: str, values: Mapping[str, str]) -> Iterator[subprocess.Popen[
         yield process
     finally:
         stop(process)
+
+
+def ended_server() -> str | None:
+    """The name of a server of ours that has ended although nobody stopped it."""
+    for path in Path("/proc/self/task").glob("*/children"):
+        for pid in path.read_text().split():
+            status = Path(f"/proc/{pid}/stat").read_text()  # PID (NAME) STATE ...
+            name, _, rest = status.partition("(")[2].rpartition(")")
+            if name in SERVERS and rest.split()[0] == "Z":
+                return name
+    return None
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -133,8 +133,8 @@ class Run:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        (self.folder / "tmp").unlink(missing_ok=True)
         shutil.rmtree(self.tmp, ignore_errors=True)
+        (self.folder / "tmp").unlink(missing_ok=True)  # it tells where; so it goes last
         self.journal.close()
 
     def part(self, *, cancel: Cancel | None = None, emit: Emit | None = None) -> Run:

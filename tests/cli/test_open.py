@@ -182,6 +182,7 @@ def test_other_braces_stay(text: str) -> None:
 def test_a_disk_that_is_not_there_is_told(disk, tmp_path) -> None:
     done = run("echo {uri1}", disk)
     assert done.returncode == 2
+    assert "the last disk is number 0" in done.stderr
     assert "id: option-value" in done.stderr and done.stdout == ""
     assert nothing_left(tmp_path)
 
@@ -250,6 +251,19 @@ def test_killed_it_ends_the_command(disk, tmp_path) -> None:
         assert first_line(running) == "ready\n"
         running.kill()
     assert nothing_left(tmp_path, killed=True)
+
+
+@pytest.mark.parametrize("tool", ["nbdkit", "nbdfuse"])
+def test_a_server_that_dies_is_told(tool: str, disk, tmp_path, fuse) -> None:
+    with waiting("-q", "--json", disk, "--fuse", fuse) as running:
+        first_line(running)
+        mentioned = processes.mentioning(str(disk), str(fuse))
+        (pid,) = (line.split(":")[0] for line in mentioned if f": /usr/bin/{tool} " in line)
+        os.kill(int(pid), signal.SIGKILL)
+        _, error = running.communicate(timeout=30)
+    assert (running.returncode, f"{tool}, which" in error) == (3, True)
+    assert "id: open-server-ended" in error
+    assert nothing_left(tmp_path)
 
 
 def test_json(disk) -> None:

@@ -107,6 +107,7 @@ from v2v.cancel import Cancel
 def action():
     os.kill(os.getpid(), signal.SIGINT)
     cancel._event.wait()
+    threading.Event().wait({after})
     os.kill(os.getpid(), {second})
     threading.Event().wait({patience})
 
@@ -115,17 +116,24 @@ work.in_worker(action, cancel)
 """
 
 
-def stubborn(second: str, patience: str) -> subprocess.CompletedProcess[str]:
-    code = STUBBORN.format(second=second, patience=patience)
+def stubborn(second: str, patience: str, *, after: float = 0.0) -> subprocess.CompletedProcess[str]:
+    code = STUBBORN.format(second=second, patience=patience, after=after)
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
 
 
 def test_second_interrupt_leaves_at_once() -> None:
-    done = stubborn("signal.SIGINT", "None")
+    done = stubborn("signal.SIGINT", "None", after=2 * work.SAME_SECONDS)
     assert done.returncode == 130
     assert "left at once" in done.stderr
+
+
+def test_one_interrupt_that_comes_twice_is_one() -> None:
+    """`timeout -s INT` and other programs send it to us, and to the group we are in."""
+    done = stubborn("signal.SIGINT", "0.2")
+    assert done.returncode == 0
+    assert done.stderr.count("stopping and cleaning up") == 1
 
 
 def test_termination_after_an_interrupt_is_patient() -> None:

@@ -9,10 +9,11 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from v2v import process
 from v2v.cancel import Cancel
 from v2v.cli import job_options, run_command, unsupported, work
 from v2v.cli.parser import Parser
-from v2v.errors import Cancelled, UsageError
+from v2v.errors import Cancelled, HostError, UsageError
 from v2v.events import Emit
 from v2v.job import Job, ModuleChoice
 from v2v.texts import clean, size_text
@@ -20,7 +21,7 @@ from v2v.texts import clean, size_text
 if TYPE_CHECKING:
     from v2v.opening import OpenedGuest
 
-WAIT_SECONDS = 3600.0  # how long one wait is; another follows
+LOOK_SECONDS = 1.0  # how often to see whether the servers are there
 
 DESCRIPTION = """\
 Open the disks of a VM where it is, without converting or copying it, for programs that read NBD or
@@ -172,8 +173,18 @@ def _open(
             print(text(opened), flush=True)
         with suppress(Cancelled):  # that is how it ends
             while True:
-                cancel.wait(WAIT_SECONDS)
+                cancel.wait(LOOK_SECONDS)
+                _check_servers()
     return 0
+
+
+def _check_servers() -> None:
+    if name := process.ended_server():
+        raise HostError(
+            f"{name}, which showed the disks, has ended",
+            id="open-server-ended",
+            hint="somebody killed it, or memory ran out, or it is a bug of it; open the VM again",
+        )
 
 
 def plain(opened: OpenedGuest) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def substituted(command: str, count: int) -> str:
         number = int(match["number"] or 0)
         if number >= count:
             raise UsageError(
-                f"--run: {match[0]}: there are {count} disks, counted from 0",
+                f"--run: {match[0]}: the last disk is number {count - 1}, the first 0",
                 id="option-value",
                 hint="{uris} and {files} are all of them",
             )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -142,6 +144,7 @@ def verbose_log(args: argparse.Namespace) -> Iterator[None]:
 # Threads and signals ------------------------------------------------------------------------------
 
 
+SAME_SECONDS = 0.3  # one Ctrl-C may come twice: from the terminal, and from what started us
 DONE = b"\0"  # what the worker writes to the pipe
 ASKED = 0x80  # and a signal's number, what our handler writes; a bare number only wakes the reader
 
@@ -177,14 +180,15 @@ def in_worker(
 
 
 def _wait(reader: int, cancel: Cancel, take: Callable[[int], bool]) -> None:
-    interrupts = 0
+    first = math.inf  # when the first SIGINT came
     while (byte := os.read(reader, 1)) != DONE:
         signum = byte[0] - ASKED
         if signum not in SIGNALS or take(signum):
             continue
-        interrupts += signum == signal.SIGINT
-        if interrupts > 1:
-            _leave_at_once()
+        if signum == signal.SIGINT:
+            first = min(first, time.monotonic())
+            if time.monotonic() - first > SAME_SECONDS:
+                _leave_at_once()
         if not cancel.cancelled:
             name = signal.Signals(signum).name
             print(f"v2v: {name}: stopping and cleaning up", file=sys.stderr, flush=True)

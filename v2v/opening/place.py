@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from v2v.errors import UsageError
 
 SERVER_FILES = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
 CLIENT_FILES = ("ca-cert.pem", "client-cert.pem", "client-key.pem")
+PSK_LINE = re.compile(r"\s*(?P<user>[^:\n]+):(?:[0-9A-Fa-f]{2})+\s*?(?:\n|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +40,27 @@ def check_tls(tls: Tls) -> None:
 
 def user_of(psk_file: Path) -> str:
     """The first user that a file of keys knows."""
-    user, colon, key = _read(psk_file).partition("\n")[0].strip().partition(":")
-    if not (user and colon and key):
+    match = PSK_LINE.match(_read(psk_file))
+    if match is None:
         raise UsageError(
-            f"{psk_file}: its first line is not USER:KEY",
+            f"{psk_file}: its first line is not USER:KEY, the key in hexadecimal",
             id="tls-files",
-            hint=f"psktool -u USER -p {psk_file} makes one",
+            hint=f"{shlex.join(['psktool', '-u', 'USER', '-p', str(psk_file)])} makes one",
         )
-    return user
+    return match["user"]
+
+
+def tls_error(message: str) -> UsageError:
+    return UsageError(
+        message,
+        id="tls-files",
+        hint="--tls-certificates takes a folder with ca-cert.pem, server-cert.pem and "
+        "server-key.pem; --tls-psk-file a file with lines of USER:KEY",
+    )
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
     except OSError as exc:
-        raise UsageError(
-            f"{path}: cannot be read: {exc.strerror}",
-            id="tls-files",
-            hint="--tls-certificates takes a folder with ca-cert.pem, server-cert.pem and "
-            "server-key.pem; --tls-psk-file a file with lines of USER:KEY",
-        ) from exc
+        raise tls_error(f"{path}: cannot be read: {exc.strerror}") from exc

@@ -6,6 +6,7 @@ symbolic links to there. So who may connect does not depend on the folder that t
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from v2v.opening.place import Place
 from v2v.run import Run
 
 PATH_BYTES = 107  # of a Unix socket; the kernel's sun_path holds one more, a zero
+OURS = re.compile(r"/v2v-[^/]+/[^/]+/s$")  # where a link leads: see Run.tmp and process.nbd_server
 
 
 @contextmanager
@@ -26,6 +28,7 @@ def linked(
     """FOLDER/sda, FOLDER/sdb, ... for as long as the block lasts."""
     with ExitStack() as stack:
         where = stack.enter_context(_made(folder)) if folder else run.tmp
+        _clean(where)
         places = []
         for endpoint, name in zip(served, names, strict=True):
             assert endpoint.socket is not None  # noqa: S101  inputs serve on Unix sockets
@@ -75,6 +78,13 @@ def remove_folder(folder: Path) -> None:
         return  # somebody put something there
 
 
+def _clean(folder: Path) -> None:
+    """Take away the links that a v2v that was killed left there, and nothing else."""
+    for path in folder.glob("sd*"):
+        if path.is_symlink() and OURS.search(str(path.readlink())) and not _answers(path):
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def _link(name: Path, target: Path) -> Iterator[None]:
     if len(str(name).encode(errors="surrogateescape")) > PATH_BYTES:
@@ -83,8 +93,6 @@ def _link(name: Path, target: Path) -> Iterator[None]:
             id="open-socket-path",
             hint="choose a shorter --socket-dir",
         )
-    if name.is_symlink() and not _answers(name):
-        name.unlink()  # of a v2v that was killed
     try:
         name.symlink_to(target)
     except OSError as exc:
@@ -103,8 +111,11 @@ def _link(name: Path, target: Path) -> Iterator[None]:
 def _answers(path: Path) -> bool:
     """Whether somebody listens at this Unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)  # one who has too many callers would keep us waiting
         try:
             client.connect(str(path))
-        except OSError:
+        except (FileNotFoundError, ConnectionRefusedError):
             return False
+        except OSError:
+            return True
     return True

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from v2v import nbdkit, process
 from v2v.endpoint import Endpoint
 from v2v.errors import HostError, UsageError
-from v2v.opening.place import CLIENT_FILES, Place, Tls, check_tls, user_of
+from v2v.opening.place import CLIENT_FILES, Place, Tls, check_tls, tls_error, user_of
 from v2v.process import ToolError
 from v2v.run import Run
 
@@ -165,6 +165,8 @@ def _server(argv: list[str], name: str, run: Run) -> Iterator[None]:
         try:
             process.wait_until_ready(pid_file, server, log_file, cancel=run.cancel)
         except ToolError as exc:
+            if "GnuTLS" in exc.message:
+                raise tls_error(exc.message) from exc
             raise _cannot_listen(f"port {argv[argv.index('--port') + 1]}", exc.message) from exc
         yield
 
