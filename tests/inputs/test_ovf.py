@@ -102,6 +102,12 @@ def test_golden(name: str, run: Run, tmp_path: Path) -> None:
     check_golden(whole_source(read_golden(name, run)), GOLDEN / f"{name}.txt", tmp_path)
 
 
+def test_the_bios_uuid_that_vcloud_director_tells(run: Run) -> None:
+    told = '<Config key="uuid" value="422C5082-d330-cc0e-c38c-a86cd7c15879"/>'
+    assert read(run, CPU + MEMORY + told).source.uuid == "422c5082-d330-cc0e-c38c-a86cd7c15879"
+    assert read(run, CPU + MEMORY + '<Config key="uuid" value="x"/>').source.uuid is None
+
+
 def test_every_dialect_has_a_golden_text() -> None:
     assert len(NAMES) == 8
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from v2v.errors import SourceError
-from v2v.inputs._ovf.items import MEMORY, PROCESSOR, Item
+from v2v.inputs._ovf.items import MEMORY, PROCESSOR, Item, read_configs
 from v2v.inputs._ovf.texts import invalid, listed, shown
 from v2v.inputs._ovf.units import unit_size
 from v2v.inputs._ovf.xml import attribute, child, children, descendants, kind, text
@@ -111,10 +111,13 @@ def hypervisor(hardware: Element | None, machine: Element | None) -> str | None:
 
 
 def system_uuid(system: Element, machine: Element | None) -> str | None:
-    """Where a vendor puts it: VirtualBox's machine, the system's own ids, oVirt's section."""
-    vssd = child(hardware_section(system), "system")
+    """Where a vendor puts it: VirtualBox's machine, VMware's settings, the system's own ids,
+    oVirt's section."""
+    hardware = hardware_section(system)
+    vssd = child(hardware, "system")
     words = (
         attribute(machine, "uuid"),
+        "" if hardware is None else read_configs(hardware).get("uuid", ""),
         attribute(system, "id"),
         text(vssd, "virtualsystemidentifier"),
         attribute(child(system, "operatingsystemsection"), "id"),
