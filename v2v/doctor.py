@@ -45,6 +45,7 @@ TOOLS = {
     "setpriv": Status.MISSING,
     "qemu-system-x86_64": Status.MISSING,
     "nbdfuse": Status.WARNING,  # for `v2v open --fuse`
+    "fusermount3": Status.WARNING,
 }
 
 # Plugin or filter: (what for, Debian package, RPM package).
