@@ -27,11 +27,13 @@ def serve_folder(
     login: tuple[str, str] | None = None,
     cut: int | None = None,
     moved: str = "",
+    shift: int = 0,
 ) -> Iterator[str]:
     """Serve the files of `folder`; gives the address, http://127.0.0.1:PORT.
 
-    `cut` is after how many bytes of an answer the connection is closed. Who asks for /moved/FILE is
-    sent on to FILE of the address `moved`, or of this one.
+    `cut` is after how many bytes of an answer the connection is closed. Parts that do not begin
+    with the first byte are sent from `shift` bytes behind it. Who asks for /moved/FILE is sent on
+    to FILE of the address `moved`, or of this one.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -63,6 +65,7 @@ def serve_folder(
                 extra["Accept-Ranges"] = "bytes"
                 if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
                     start = int(match[1])
+                    start += shift if start else 0
                     end = min(int(match[2] or size) + 1, size)
                     status = 206
                     extra["Content-Range"] = f"bytes {start}-{end - 1}/{size}"

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from v2v import events
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, SourceError, V2VError
 from v2v.inputs._archive import MAX_MEMBERS, Kind, relative_name
+from v2v.inputs._archive.raw import Place, open_raw
 from v2v.inputs._archive.stream import UnpackedStream, unpacked
 from v2v.inputs._archive.tar import TarArchive, is_tar, walk
 from v2v.inputs._archive.unpack import unpacked_disks
@@ -234,6 +235,13 @@ def test_an_extended_header_of_gigabytes_is_refused() -> None:
     refused("ova-damaged", TarArchive, info.tobuf(tarfile.GNU_FORMAT))
 
 
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_names_that_would_fill_the_memory_are_refused(format: int) -> None:
+    """Packed they take next to nothing: 10 MB can be 10000 names of 1 MiB."""
+    error = refused("ova-damaged", TarArchive, tar(("n" * 5000, b""), format=format))
+    assert len(error.message) < 200
+
+
 def test_thousands_of_members_are_refused() -> None:
     header = tarfile.TarInfo("./").tobuf(tarfile.USTAR_FORMAT)
     refused("ova-too-many", TarArchive, header * (MAX_MEMBERS + 1))
@@ -379,6 +387,24 @@ def test_a_bomb_comes_in_small_pieces() -> None:
             break
     else:
         raise AssertionError
+
+
+def test_what_unpacks_to_nothing_ends_when_the_job_is_cancelled(tmp_path: Path) -> None:
+    """An empty gzip file has 20 bytes, and gigabytes of them give not one that is looked at."""
+    (tmp_path / "web.ova").write_bytes(gzip.compress(b"") * 20_000)
+    cancel = Cancel()
+    with open_raw(Place(str(tmp_path / "web.ova")), cancel) as raw:
+        chunks = iter_then(raw.chunks, cancel.cancel)
+        stream = UnpackedStream(chunks, "gzip", "web.ova", cancel)
+        with pytest.raises(Cancelled):
+            stream.read(1)
+
+
+def iter_then(chunks: Iterator[bytes], call: Callable[[], None]) -> Iterator[bytes]:
+    """The chunks; `call` is called after the first."""
+    yield next(chunks)
+    call()
+    yield from chunks
 
 
 def test_unpacking_ends_when_the_job_is_cancelled() -> None:

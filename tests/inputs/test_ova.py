@@ -451,6 +451,26 @@ def test_what_is_only_looked_at_is_not_compared(kind: str, parts, disk, run: Run
 
 
 @pytest.mark.parametrize("kind", ALL)
+def test_a_manifest_that_is_too_large_is_an_error(kind: str, parts, disk, run: Run) -> None:
+    """Passed over, it would check nothing."""
+    (parts / "web.mf").write_bytes(b"\n" * (MiB + 1))
+    files = {"web.ovf": ovf(parts), "web.mf": parts / "web.mf", "disk1.img": disk}
+    refused(run, "ova-too-large", package(parts, kind, files, manifest=None))
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_a_manifest_that_is_a_link_is_an_error(kind: str, parts, disk, run: Run) -> None:
+    path = parts.parent / "web.ova"
+    with tarfile.open(path, f"w:{kind.partition('.')[2]}") as archive:
+        archive.add(ovf(parts), "web.ovf")
+        link = tarfile.TarInfo("web.mf")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        archive.add(disk, "disk1.img")
+    refused(run, "ova-not-a-file", path)
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_a_manifest_that_is_none_is_an_error(kind: str, parts, disk, run: Run) -> None:
     path = with_manifest(parts, kind, "SHA256(web.ovf) nonsense\n")
     assert "line 1" in refused(run, "ova-manifest-invalid", path).message
@@ -491,6 +511,20 @@ def test_a_lost_connection_is_told(kind: str, parts, disk, run: Run) -> None:
     with serve_folder(path.parent, ranges=False, cut=path.stat().st_size // 2) as address:
         error = refused(run, "http-unreachable", f"{address}/{path.name}")
         assert "bytes" in error.message
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_the_password_goes_to_no_other_server(kind: str, parts, disk, run: Run, tmp_path) -> None:
+    path = package(parts, kind)
+    (tmp_path / "password").write_text("secret\n")
+    login = ("joe", "secret")  # both servers want it: who does not get it answers with 401
+    with (
+        serve_folder(path.parent, login=login) as other,
+        serve_folder(path.parent, login=login, moved=other) as server,
+    ):
+        url = f"{server}/moved/{path.name}".replace("://", "://joe@")
+        error = refused(run, "http-unreachable", url, password_file=tmp_path / "password")
+    assert "401" in error.message
 
 
 def test_nothing_is_there(run: Run, tmp_path: Path) -> None:

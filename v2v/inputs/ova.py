@@ -107,7 +107,7 @@ class OvaInput(Input):
 
     def _from_file(self, place: Place, run: Run) -> Source:
         """By its content, whatever its name is."""
-        head = head_of(place)
+        head = head_of(place, run.cancel)
         if is_tar(head) or head.startswith(zip_archive.MAGIC):
             return self._from_archive(place, run, is_zip=not is_tar(head))
         packed = packed_with(head)
@@ -133,7 +133,7 @@ class OvaInput(Input):
         return read_package(folder, ovf, disk, self.options.checksums, run)
 
     def _from_archive(self, place: Place, run: Run, *, is_zip: bool) -> Source:
-        with open_reader(place) as reader:
+        with open_reader(place, run) as reader:
             archive = zip_archive.ZipArchive(reader) if is_zip else TarArchive(reader)
             version = version_of(place, reader)
 
@@ -146,7 +146,7 @@ class OvaInput(Input):
         return source
 
     def _from_packed(self, place: Place, packed: str, run: Run) -> Source:
-        with open_raw(place) as raw:
+        with open_raw(place, run.cancel) as raw:
             local = "" if place.is_remote else fingerprint([Path(place.location).resolve()])
             stream = UnpackedStream(raw.chunks, packed, place.location, run.cancel)
             return read_packed(stream, packed, place, raw.version or local, run)

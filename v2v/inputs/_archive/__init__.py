@@ -21,6 +21,7 @@ SECOND_CHUNK = ".000000001"
 DISK_ENDINGS = ("", FIRST_CHUNK, ".gz")  # of the name that the OVF gives
 COPY_AGAIN = "take the copy again from where it came"
 NAMES_SHOWN = 8
+NAME_SHOWN = 255  # characters of each; in an archive they may have thousands
 
 
 class Kind(StrEnum):
@@ -230,4 +231,5 @@ def listed(names: Iterable[str]) -> str:
     """Some names, for a message."""
     names = sorted(names)
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(map(repr, names[:NAMES_SHOWN])) + more or "nothing"
+    shown = (repr(name[:NAME_SHOWN]) for name in names[:NAMES_SHOWN])
+    return ", ".join(shown) + more or "nothing"

@@ -29,10 +29,10 @@ DIGEST = "digest"  # of the file, from the manifest: ALGORITHM:HEX
 
 
 @contextmanager
-def open_reader(place: Place) -> Iterator[Reader]:
+def open_reader(place: Place, run: Run) -> Iterator[Reader]:
     """Random access to an archive; an error if its web server has none."""
     if place.is_remote:
-        yield HttpReader(place.location, place.password_file)
+        yield HttpReader(place.location, place.password_file, run.cancel)
     else:
         with FileReader(Path(place.location)) as reader:
             yield reader

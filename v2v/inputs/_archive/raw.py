@@ -7,14 +7,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from v2v.cancel import Cancel
 from v2v.errors import SourceError
 from v2v.image.magic import HEAD
 from v2v.image.reader import FileReader
 from v2v.inputs._details import is_uri
-from v2v.inputs._serve.http import TIMEOUT, authorization, split_user, unreachable, version
+from v2v.inputs._serve.http import authorization, open_web, split_user, unreachable, version
 from v2v.types import KiB
 
 CHUNK = 256 * KiB  # bytes; what is packed becomes more of them
@@ -41,23 +42,30 @@ class Raw:
 
 
 @contextmanager
-def open_raw(place: Place) -> Iterator[Raw]:
+def open_raw(place: Place, cancel: Cancel) -> Iterator[Raw]:
     """Read from the first byte on."""
     if place.is_remote:
         with _open_web(place) as raw:
-            yield raw
+            yield replace(raw, chunks=_checked(raw.chunks, cancel))
     else:
         with FileReader(Path(place.location)) as reader:
-            yield Raw(_file_chunks(reader))
+            yield Raw(_checked(_file_chunks(reader), cancel))
 
 
-def head_of(place: Place) -> bytes:
+def head_of(place: Place, cancel: Cancel) -> bytes:
     """The first bytes, by which it is known."""
     found = b""
-    with open_raw(place) as raw:
+    with open_raw(place, cancel) as raw:
         while len(found) < HEAD and (chunk := next(raw.chunks, b"")):
             found += chunk
     return found[:HEAD]
+
+
+def _checked(chunks: Iterator[bytes], cancel: Cancel) -> Iterator[bytes]:
+    """Here, because gigabytes of what is packed may become not a single byte."""
+    for chunk in chunks:
+        cancel.check()
+        yield chunk
 
 
 def _file_chunks(reader: FileReader) -> Iterator[bytes]:
@@ -70,7 +78,7 @@ def _open_web(place: Place) -> Iterator[Raw]:
     url, user = split_user(place.location)
     request = urllib.request.Request(url, headers=authorization(user, place.password_file))  # noqa: S310
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+        answer = open_web(request)
     except urllib.error.HTTPError as exc:
         exc.close()
         raise unreachable(place.location, f"HTTP {exc.code} {exc.reason}", exc.code) from exc
@@ -88,7 +96,7 @@ def _web_chunks(answer: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
     at = 0
     while True:
         try:
-            chunk = answer.read(CHUNK)
+            chunk = answer.read1(CHUNK)  # what is there, however little
         except (OSError, http.client.HTTPException) as exc:
             raise _lost(url, at, str(exc)) from exc
         if not chunk:

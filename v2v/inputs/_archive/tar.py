@@ -28,6 +28,7 @@ from v2v.types import MiB
 BLOCK = 512
 MAX_EXTRA = MiB  # bytes of one extended header
 MAX_SIZE = 1 << 62
+MAX_NAME = 4096  # characters, as PATH_MAX: thousands of names must fit into memory
 FILES = b"0\0" + b"7"
 LINKS = b"12"
 FOLDERS = b"5"
@@ -213,6 +214,8 @@ def _member(header: _Header, extra: Mapping[str, str], stream: Stream) -> Member
         word = extra["size"]
         usable = word.isascii() and word.isdigit() and len(word) <= DIGITS
         size = _checked_size(int(word) if usable else -1, stream)
+    if len(name) > MAX_NAME:
+        raise damaged(stream.where, f"a name of {len(name)} characters, {name[:40]!r}...")
     folder = header.type in FOLDERS or name.endswith("/")
     return member(name, size, _kind(header.type, folder=folder), stream.position)
 

@@ -11,11 +11,13 @@ from v2v.inputs._archive import (
     MAX_OVF,
     Kind,
     Member,
+    checked_file,
     choose_ovf,
     find_disk,
     index,
     paths_of,
     several,
+    too_large,
 )
 from v2v.inputs._archive.disks import OVF
 from v2v.inputs._archive.manifest import (
@@ -50,7 +52,7 @@ def tar_disks(
     """The files by the names that the OVF gives the disks."""
     hrefs = [disk.details[MEMBER] for disk in disks]
     archive = _Archive(place.location, disks[0].details[OVF], hrefs, folder, run, check=check)
-    with open_raw(place) as raw:
+    with open_raw(place, run.cancel) as raw:
         stream = UnpackedStream(raw.chunks, packed, place.location, run.cancel)
         for one in walk(stream):
             archive.take(one, stream)
@@ -120,8 +122,10 @@ class _Archive:
 
     def _manifest(self, ovf: Member) -> Manifest:
         member = find_manifest(self, ovf)
-        manifest = self._manifests.get(member.name) if member else None
-        if manifest is None:
+        if member is None or not self._check:
             return Manifest()
+        manifest = self._manifests.get(checked_file(member, self.where).name)
+        if manifest is None:  # it was passed over
+            raise too_large(self.where, member.name, MAX_MANIFEST)
         tell_of(manifest, self, self._run)
         return manifest

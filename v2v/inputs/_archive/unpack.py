@@ -71,7 +71,7 @@ def _zip_disks(
     place: Place, disks: Sequence[SourceDisk], folder: Path, run: Run, *, check: bool
 ) -> dict[str, Written]:
     found: dict[str, Written] = {}
-    with open_reader(place) as reader:
+    with open_reader(place, run) as reader:
         archive = ZipArchive(reader)
         for disk in disks:
             name, expected = disk.details[MEMBER], digest_of(disk) if check else None

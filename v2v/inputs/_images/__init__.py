@@ -118,7 +118,7 @@ def read_file(path: Path, access: Access, run: Run, *, part: Slice | None = None
 
 def read_http(url: str, access: Access, run: Run, *, part: Slice | None = None) -> SourceDisk:
     split_user(url)
-    whole = HttpReader(url, access.password_file)
+    whole = HttpReader(url, access.password_file, run.cancel)
     reader = sliced(whole, url, part)
     image = read_remote(reader, access.format, unpack=access.unpack)
     disk = checked(image, reader, access, run, url, part)

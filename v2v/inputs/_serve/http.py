@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import http.client
+import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from email.message import Message
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from v2v.cancel import Cancel
 from v2v.errors import SourceError, UsageError
 from v2v.image.magic import HEAD
 
-TIMEOUT = 30.0  # seconds for one answer
+TIMEOUT = 30.0  # seconds without a byte
+CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-\d{1,19}/(\d{1,19})", re.ASCII)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -35,11 +38,20 @@ def _server(request: urllib.request.Request) -> tuple[str, str]:
 _OPENER = urllib.request.build_opener(_Redirects)
 
 
+def open_web(request: urllib.request.Request) -> http.client.HTTPResponse:
+    """The answer of a web server; raises what urllib does."""
+    answer: http.client.HTTPResponse = _OPENER.open(request, timeout=TIMEOUT)
+    return answer
+
+
 class HttpReader:
     """A v2v.image.reader.Reader over ranged GET requests, as nbdkit's curl plugin makes them."""
 
-    def __init__(self, url: str, password_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, password_file: Path | None = None, cancel: Cancel | None = None
+    ) -> None:
         self.name = url
+        self._cancel = cancel or Cancel()
         self._url, user = split_user(url)
         self._headers = authorization(user, password_file)
         self.size = 0
@@ -58,12 +70,11 @@ class HttpReader:
         span = {"Range": f"bytes={offset}-{offset + length - 1}"}
         request = urllib.request.Request(self._url, headers={**self._headers, **span})  # noqa: S310
         try:
-            with _OPENER.open(request, timeout=TIMEOUT) as answer:
+            with open_web(request) as answer:
                 if answer.status != 206:
                     raise self._no_ranges()
-                self.size = self._total(answer.headers)
-                self.version = version(answer.headers)
-                return bytes(answer.read(length))
+                self._look(answer.headers, offset)
+                return self._body(answer, min(length, self.size - offset))
         except urllib.error.HTTPError as exc:
             raise self._failed(f"HTTP {exc.code} {exc.reason}", exc.code) from exc
         except urllib.error.URLError as exc:
@@ -73,12 +84,28 @@ class HttpReader:
         except http.client.HTTPException as exc:
             raise self._failed(f"no HTTP, or not all of it: {exc!r}") from exc
 
-    def _total(self, headers: Mapping[str, str]) -> int:
-        """From `Content-Range: bytes 0-511/1000` (RFC 9110, 14.4)."""
-        total = (headers.get("Content-Range") or "").rpartition("/")[2]
-        if not total.isdecimal():
+    def _look(self, headers: Message, offset: int) -> None:
+        """Size and version, and whether it is the part that was asked for (RFC 9110, 14.4)."""
+        told = headers.get("Content-Range") or ""
+        found = CONTENT_RANGE.fullmatch(told.strip())
+        if found is None:
             raise self._failed("the server does not tell the size of the file")
-        return int(total)
+        if int(found[1]) != offset:
+            raise self._failed(f"byte {offset} was asked for, and the server sends {told!r}")
+        size = int(found[2])
+        if self.size not in (0, size):
+            raise self._failed(f"it had {self.size} bytes, and now has {size}: is it written?")
+        self.size, self.version = size, version(headers)
+
+    def _body(self, answer: http.client.HTTPResponse, length: int) -> bytes:
+        """All of it, however slowly it comes; what is missing is not the end of the file."""
+        found = bytearray()
+        while len(found) < length and (piece := answer.read1(length - len(found))):
+            self._cancel.check()
+            found += piece
+        if len(found) < length:
+            raise self._failed(f"the connection was closed, after {len(found)} of {length} bytes")
+        return bytes(found)
 
     def _no_ranges(self) -> SourceError:
         return SourceError(
@@ -106,7 +133,7 @@ def unreachable(url: str, cause: str, code: int = 0) -> SourceError:
     )
 
 
-def version(headers: Mapping[str, str]) -> str:
+def version(headers: Message) -> str:
     """Servers that share the work often have tags of their own for the same file; dates agree."""
     return headers.get("Last-Modified") or headers.get("ETag") or ""
 
