@@ -60,6 +60,7 @@ FILTERS = {
     "xz": ("xz-compressed images", "nbdkit", "nbdkit-xz-filter"),
     "gzip": ("gzip-compressed images", "nbdkit", "nbdkit-gzip-filter"),
     "offset": ("disks inside of archives", "nbdkit", "nbdkit-basic-filters"),
+    "cow": ("images behind an address", "nbdkit", "nbdkit-basic-filters"),
     "retry": ("retries of remote sources", "nbdkit", "nbdkit-basic-filters"),
 }
 NEEDED_PLUGINS = ("file",)

@@ -31,7 +31,7 @@ from v2v.inputs._details import (
 )
 from v2v.inputs._serve.addresses import scheme_of
 from v2v.inputs._serve.errors import explained
-from v2v.inputs._serve.nbdkit_bytes import serve_by_nbdkit
+from v2v.inputs._serve.nbdkit_bytes import keeping, serve_by_nbdkit
 from v2v.inputs._serve.qemu_bytes import SCHEMES as QEMU_SCHEMES
 from v2v.inputs._serve.qemu_bytes import serve_by_qemu
 from v2v.inputs._serve.unseen import check_seen
@@ -73,7 +73,7 @@ def serve_disk(
             if _needs_bytes(disk):
                 socket = stack.enter_context(_serve_bytes(disk, run, name, password_file))
                 if disk.format != DiskFormat.RAW:
-                    options = _checked_options(disk, socket, run)
+                    options = _checked_options(disk, socket, run, name)
                     name += f"-{disk.format}"
                     socket = stack.enter_context(qemu_nbd.serve(options, run=run, name=name))
                 elif UNSEEN in disk.details:
@@ -141,10 +141,10 @@ def _serve_bytes(
     return serve(disk, run, name, password_file)
 
 
-def _checked_options(disk: SourceDisk, socket: Path, run: Run) -> dict[str, str]:
-    """How QEMU opens an image that nbdkit serves, once we have read its headers ourselves."""
+def _checked_options(disk: SourceDisk, socket: Path, run: Run, name: str) -> dict[str, str]:
+    """How QEMU opens an image that NAME serves, once we have read its headers ourselves."""
     endpoint = nbd_client.describe(socket, cancel=run.cancel)
-    with nbd_client.ExportReader(endpoint, shown(disk)) as reader:
+    with keeping(run, name), nbd_client.ExportReader(endpoint, shown(disk)) as reader:
         read_remote(reader, disk.format, unpack=False)
     return {
         "driver": str(disk.format),

@@ -22,7 +22,7 @@ from v2v.inputs._details import (
 from v2v.inputs._serve.addresses import SSH, parse, scheme_of
 from v2v.inputs._serve.http import split_user
 from v2v.run import Run
-from v2v.types import SourceDisk
+from v2v.types import DiskFormat, SourceDisk
 
 # What an NBD address calls it, and nbdkit's nbd plugin.
 TLS_FILES = {"tls-psk-file": "tls-psk", "tls-certificates": "tls-certificates"}
@@ -34,7 +34,10 @@ Plugin = tuple[str, list[str], list[str]]  # its name, its parameters, the filte
 def serve_by_nbdkit(
     disk: SourceDisk, run: Run, name: str, password_file: Path | None
 ) -> Iterator[Path]:
-    """The disk's bytes, its own part of them, unpacked, filled up to whole sectors."""
+    """The disk's bytes, its own part of them, unpacked, filled up to whole sectors.
+
+    Of an image, what is read within `keeping` stays as it was read.
+    """
     plugin, params, filters = _plugin(disk, password_file)
     if part := slice_of(disk):
         filters = ["offset", *filters]
@@ -44,8 +47,28 @@ def serve_by_nbdkit(
     if is_padded(disk):
         filters = ["truncate", *filters]
         params = [*params, f"round-up={SECTOR}"]
+    if disk.format != DiskFormat.RAW:
+        filters = ["cow", *filters]
+        params = [*params, f"cow-on-read={_mark(run, name)}"]
     with nbdkit.serve(plugin, params, run=run, name=name, filters=filters) as socket:
         yield socket
+
+
+@contextmanager
+def keeping(run: Run, name: str) -> Iterator[None]:
+    """The headers that we check are those that QEMU reads, whatever the server says the next time:
+    it might name files of this host in them."""
+    mark = _mark(run, name)
+    mark.touch()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _mark(run: Run, name: str) -> Path:
+    """While this file is there, nbdkit's cow filter keeps all that is read."""
+    return run.folder.absolute() / f"{name}.keep"
 
 
 def _plugin(disk: SourceDisk, password_file: Path | None) -> Plugin:
