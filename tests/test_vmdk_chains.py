@@ -374,6 +374,23 @@ def test_of_two_directories_that_of_qemu_is_checked(tmp_path: Path) -> None:
     refused(path, "image-truncated")
 
 
+@pytest.mark.parametrize("kind", ["monolithicSparse", "twoGbMaxExtentSparse"])
+def test_a_disk_whose_last_block_is_cut_is_refused(tmp_path: Path, kind: str) -> None:
+    """QEMU would read the rest of it as zeroes. Only the disk's own end may be in its last one."""
+    content = bytes(range(256)) * 4 * KiB
+    path = write_vmdk(tmp_path, "web", content, kind=kind)
+    data = tmp_path / "web-s001.vmdk" if kind.startswith("two") else path
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-512])
+    refused(path, "image-truncated")
+    shorter = bytearray(whole[: -60 * KiB])
+    struct.pack_into("<Q", shorter, 12, (MiB - 60 * KiB) // 512)
+    data.write_bytes(shorter)
+    if kind == "monolithicSparse":
+        assert read_image(path).size == MiB - 60 * KiB
+        assert content_of(path, tmp_path) == content[: MiB - 60 * KiB]
+
+
 def test_a_part_that_is_longer_than_told_would_move_what_follows(tmp_path: Path) -> None:
     path = write_vmdk(tmp_path, "web", BASE, kind="twoGbMaxExtentSparse", extents=3)
     read_image(path)

@@ -130,6 +130,11 @@ def test_a_tpm_in_the_words_of_each_product(
     assert read(vm(tmp_path, {"firmware": "efi", key: value})).tpm is tpm
 
 
+def test_a_disk_without_a_file_is_told_as_that(tmp_path: Path, read: READ) -> None:
+    error = refused(read, vm(tmp_path, {"scsi0:1.present": "TRUE"}), "vmx-disk-missing")
+    assert "does not name" in error.message
+
+
 # Syntax -------------------------------------------------------------------------------------------
 
 
@@ -357,7 +362,7 @@ def test_a_vm_without_disks(tmp_path: Path, read: READ) -> None:
         ("link.vmdk", "image-names-other-file"),
         ("fifo.vmdk", "image-names-other-file"),
         (".", "image-names-other-file"),
-        ("", "image-names-other-file"),
+        ("", "vmx-disk-missing"),
         ("a" * 5000, "image-names-other-file"),
         ("gone.vmdk", "vmx-disk-missing"),
         ("/vmfs/volumes/1234/x/gone.vmdk", "vmx-disk-missing"),

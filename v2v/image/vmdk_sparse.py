@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TypeVar
 
 from v2v.image.formats import MAX_SIZE, MAX_TABLE, SECTOR
 from v2v.image.reader import Reader, corrupt, exactly, truncated, unsupported
-from v2v.types import KiB, MiB
+from v2v.types import MiB
 
+T = TypeVar("T")
 TABLES_READ = 16 * MiB  # bytes of tables that are read, at most, in search of the end of the data
 MAX_DESCRIPTOR = MiB - 1  # QEMU's limit
 MAX_GRAIN = 64 * MiB // SECTOR
 AT_END = 0xFFFFFFFFFFFFFFFF  # the grain directory's place is told by the footer
 COMPRESSED = 1 << 16
 COWD_TABLE = 4096  # entries
-UNIT = 4 * KiB  # the last grain of a disk may end with the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,18 @@ class Sparse:
     table_entries: int
     redundant_directory: int
     directory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the grains of an extent are told."""
+
+    directory: int  # its sector
+    tables: int  # how many the directory has
+    entries: int  # of a table
+    grain: int  # sectors
+    capacity: int  # sectors
+    packed: bool = False  # each grain is compressed, and has the length that it tells itself
 
 
 def check_hosted(reader: Reader) -> Sparse:
@@ -53,9 +66,10 @@ def check_hosted(reader: Reader) -> Sparse:
             raise corrupt(reader, "the VMDK header and footer differ")
         head = end
     count = -(-head.capacity // (head.grain * head.table_entries))
-    smallest = 1 if head.flags & COMPRESSED else min(head.grain * SECTOR, UNIT)
     # Where there is a second directory, QEMU goes by the first one all the same.
-    _check_grains(reader, head.directory, count, head.table_entries, smallest)
+    packed = bool(head.flags & COMPRESSED)
+    layout = Layout(head.directory, count, head.table_entries, head.grain, head.capacity, packed)
+    _check_grains(reader, layout)
     return head
 
 
@@ -72,7 +86,7 @@ def check_cowd(reader: Reader) -> int:
     _check_grain(reader, grain, 1)
     if not directory or count * COWD_TABLE * grain < capacity:
         raise corrupt(reader, f"a COWD grain directory of {count} entries for {capacity} sectors")
-    _check_grains(reader, directory, count, COWD_TABLE, min(grain * SECTOR, UNIT))
+    _check_grains(reader, Layout(directory, count, COWD_TABLE, grain, capacity))
     return int(capacity)
 
 
@@ -97,35 +111,46 @@ def _check_grain(reader: Reader, grain: int, smallest: int) -> None:
         raise corrupt(reader, f"a VMDK grain of {grain} sectors")
 
 
-def _check_grains(reader: Reader, place: int, count: int, entries: int, smallest: int) -> None:
-    """The directory and the tables are in the file, and the file reaches the last grain.
+def _check_grains(reader: Reader, layout: Layout) -> None:
+    """The directory and the tables are in the file, and the file reaches the end of the data:
+    what lies behind it QEMU reads as zeroes, without a word."""
+    if layout.tables * 4 > MAX_TABLE:
+        raise corrupt(reader, f"a VMDK grain directory of {layout.tables} entries")
+    if layout.directory > reader.size // SECTOR:
+        raise truncated(reader, "the VMDK grain directory", layout.directory * SECTOR)
+    directory = exactly(
+        reader, layout.directory * SECTOR, layout.tables * 4, "the VMDK grain directory"
+    )
+    found = [(number, place) for number, place in enumerate(_numbers(directory)) if place]
+    length = layout.entries * 4
+    last = max((place for _, place in found), default=0) * SECTOR
+    if last + length > reader.size and found:
+        raise truncated(reader, "a VMDK grain table", last + length)
+    end = _data_end(reader, sample(found, length), layout)
+    if end > reader.size:
+        raise truncated(reader, "the data", end)
 
-    `place` is the directory's sector, `count` its entries, `entries` those of a table, `smallest`
-    how many bytes the last grain has at least.
-    """
-    if count * 4 > MAX_TABLE:
-        raise corrupt(reader, f"a VMDK grain directory of {count} entries")
-    if place > reader.size // SECTOR:
-        raise truncated(reader, "the VMDK grain directory", place * SECTOR)
-    directory = exactly(reader, place * SECTOR, count * 4, "the VMDK grain directory")
-    tables = [item for (item,) in struct.iter_unpack("<I", directory) if item]
-    length = entries * 4
-    if tables and max(tables) * SECTOR + length > reader.size:
-        raise truncated(reader, "a VMDK grain table", max(tables) * SECTOR + length)
-    last = _last_grain(reader, sample(tables, length), length)
-    if last and last * SECTOR + smallest > reader.size:
-        raise truncated(reader, "the data", last * SECTOR + smallest)
 
-
-def sample(tables: list[int], length: int) -> list[int]:
+def sample(tables: list[T], length: int) -> list[T]:
     """The tables that are read, each of `length` bytes: all, or evenly some of very many."""
     return tables[:: 1 + len(tables) * length // TABLES_READ]
 
 
-def _last_grain(reader: Reader, tables: list[int], length: int) -> int:
-    """The sector where the last grain starts; 0 without any. 1 stands for a grain of zeroes."""
-    last = 0
-    for table in tables:
-        raw = exactly(reader, table * SECTOR, length, "a VMDK grain table")
-        last = max(last, *(item for (item,) in struct.iter_unpack("<I", raw)))
-    return last if last > 1 else 0
+def _data_end(reader: Reader, tables: list[tuple[int, int]], layout: Layout) -> int:
+    """The byte where the grain that is last in the file ends, 0 without any; `tables` are numbers
+    and sectors. The last grain of the disk may end with the disk."""
+    last = index = 0
+    for number, table in tables:
+        grains = _numbers(exactly(reader, table * SECTOR, layout.entries * 4, "a VMDK grain table"))
+        if (highest := max(grains)) > last:
+            last, index = highest, number * layout.entries + grains.index(highest)
+    if last <= 1:  # 1 stands for a grain of zeroes
+        return 0
+    if layout.packed:
+        return last * SECTOR + 1
+    held = min(layout.grain, max(1, layout.capacity - index * layout.grain))
+    return (last + held) * SECTOR
+
+
+def _numbers(raw: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(raw) // 4}I", raw)

@@ -125,8 +125,12 @@ def _extent(reader: Reader, line: str, match: re.Match[str]) -> ExtentFile:
         raise corrupt(
             reader, f"the name of an extent is longer than {MAX_NAME} bytes: {name[:80]!r}"
         )
-    if kind in SPARSE_KINDS and offset not in (None, "0"):
-        raise corrupt(reader, f"a sparse VMDK extent with an offset: {line[:80]!r}")
+    if (kind == "FLAT") != (offset is not None):  # as QEMU wants it
+        raise unsupported(
+            reader,
+            f"its extent {line[:80]!r} {'has no' if kind == 'FLAT' else 'has an'} offset",
+            'write FLAT extents with an offset ("name" 0), and others without one',
+        )
     return ExtentFile(name, int(sectors) * SECTOR, int(offset or 0) * SECTOR, kind)
 
 

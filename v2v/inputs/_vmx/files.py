@@ -59,6 +59,12 @@ def _not_a_file(path: Path) -> SourceError:
 
 def disk_file(vmx: Path, name: str, allowed: Sequence[Path], run: Run) -> Path:
     """The .vmdk that the VMX means. A path of the VMware host means the file beside the VMX."""
+    if not name:
+        raise SourceError(
+            f"{vmx} has a disk whose file it does not name",
+            id="vmx-disk-missing",
+            hint="which of its drives is present and has no fileName? Name the file, or remove it",
+        )
     if beside := moved_file(vmx, name):
         run.warn(
             f"{vmx.name} names {name[:SHOWN]}, a path of another host: {beside} is taken for it",
