@@ -52,7 +52,7 @@ def find_output(mode: str) -> type[Output]:
 
 def guess_input(guest: str) -> str:
     """The input mode for a guest, from its name; a folder with an OVF file in it is an OVA."""
-    if guest.startswith("nbd") and "://" in guest:
+    if guest.lower().startswith("nbd") and "://" in guest:
         return PLAIN_INPUT  # an export may have any name
     word = re.split("[?#]", guest)[0] if "://" in guest else guest
     ending = ".ovf" if word and _holds_ovf(word) else PurePath(word).suffix.lower()

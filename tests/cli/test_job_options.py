@@ -156,6 +156,7 @@ def test_copy_options(words: str, expected: dict[str, Any]) -> None:
         ("https://host/?file=web.ova", "disk"),
         ("https://[host/web.img", "disk"),
         ("nbd://host/web.ova", "disk"),
+        ("NBD://host/web.ova", "disk"),
         ("nbd.vmx", "vmx"),
         ("n" * 5000, "disk"),
         ("", "disk"),

@@ -168,6 +168,11 @@ def test_addresses_of_network_disks(run: Run, xml: str, uri: str) -> None:
         ("<source protocol='nbd'><host port='99999'/></source>", "domain-disk-source"),
         ("<source protocol='nbd'><host transport='unix'/></source>", "domain-disk-source"),
         ("<source protocol='nbd'><host transport='rdma' name='h'/></source>", "domain-disk-source"),
+        *(
+            (f"<source protocol='{p}' name='x'><host name='{h}'/></source>", "domain-disk-source")
+            for p in ("nbd", "ssh", "http", "iscsi", "rbd")
+            for h in ("-oProxyCommand=x", "::1]/other?#", "a b", "u@h", "h/x")
+        ),
         ("<source protocol='http' name='x'/>", "domain-disk-source"),
         ("<source protocol='http'><host name='h'/></source>", "domain-disk-source"),
         (

@@ -39,6 +39,15 @@ def test_addresses_are_tried(run: Run, scheme: str) -> None:
     assert caught.value.id == "nbd-unreachable"
 
 
+def test_any_spelling_of_the_scheme(run: Run, tmp_path: Path, need_tool) -> None:
+    need_tool("nbdkit")
+    (tmp_path / "disk").write_bytes(disk_content())
+    with detached_nbdkit(tmp_path / "disk", tmp_path / "s"):
+        one = NbdInput(ImageOptions(), [f"NBD+Unix:///?socket={tmp_path}/s"])
+        with one.serve(one.read_source(run), run) as (endpoint,):
+            assert read_all(endpoint) == disk_content()
+
+
 def test_it_has_the_options_of_disk() -> None:
     made = registry.make_input(ModuleChoice("nbd", {"-if": "qcow2"}), ("nbd://host/",))
     assert made.options == ImageOptions(format=made.options.format)

@@ -263,6 +263,8 @@ def test_a_connection_that_breaks_is_made_again(
     [
         ("ssh://host", "uri-invalid"),
         ("ssh:///disk.img", "uri-invalid"),
+        ("ssh://-oProxyCommand=x/disk.img", "uri-invalid"),
+        ("ssh://-oProxyCommand=x@host/disk.img", "uri-invalid"),
         ("ssh://host:many/disk.img", "uri-invalid"),
         ("ssh://joe:geheim@host/disk.img", "password-in-uri"),
     ],

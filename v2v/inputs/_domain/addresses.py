@@ -11,12 +11,14 @@ Names are percent-encoded. Passwords are never in it.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from v2v.errors import SourceError
 from v2v.inputs._domain.disks import DiskHost, DomainDisk
 
 MAX_PORT = 65535
+HOST = re.compile(r"[\w:][\w.:%-]*")  # a name or an IP address; none is an option of ssh
 QUERY = "=&%+-._~:@/?!$'()*,;"  # what may stand in a query as it is
 
 MOUNT = "mount it on this host, and name the file as <source file='...'>"
@@ -113,6 +115,8 @@ def _first_host(disk: DomainDisk, default: DiskHost | None = None) -> DiskHost:
     host = next(iter(disk.hosts), default or DiskHost())
     if host.port is not None and not 0 < host.port <= MAX_PORT:
         raise _bad(disk, f"{host.port} is no port")
+    if host.name and not HOST.fullmatch(host.name):
+        raise _bad(disk, f"{host.name!r} is not the name of a host")
     if host.transport not in ("tcp", "unix"):
         raise _bad(disk, f"v2v cannot connect over {host.transport}")
     return host

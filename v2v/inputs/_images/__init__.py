@@ -54,7 +54,7 @@ def read_disk(word: str, access: Access, run: Run, *, part: Slice | None = None)
         return read_file(Path(word).expanduser().absolute(), access, run, part=part)
     scheme = word.partition("://")[0].lower()
     if scheme in NBD_SCHEMES:
-        return read_nbd(word, access, run, part=part)
+        return read_nbd(scheme + word[len(scheme) :], access, run, part=part)
     if scheme in HTTP_SCHEMES:
         return read_http(word, access, run, part=part)
     if scheme in UNSEEN_SCHEMES:

@@ -60,6 +60,8 @@ def parse(uri: str) -> Address:
     query = read_query(parts.query)
     if not parts.path.strip("/") or (not host and scheme != RBD):
         raise invalid(uri)
+    if host.startswith("-") or (user or "").startswith("-"):  # ssh would take it for an option
+        raise invalid(uri)
     return Address(scheme, host, port, user, unquote(parts.path), query)
 
 
