@@ -185,3 +185,20 @@ def test_machine_readable_messages_go_to_their_file(tmp_path: Path) -> None:
         '"type": "warning"}',
     ]
     assert "Converting the guest" in out.getvalue()  # people are told as well
+
+
+def test_ctrl_c_before_there_is_a_job_just_ends_it() -> None:
+    """Python's exception would be lost in imports, or leave their locks behind."""
+    code = (
+        "import os, signal\n"
+        "from v2v.cli import start\n"
+        "start.quit_on_interrupt()\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
+def test_the_program_begins_with_it() -> None:
+    metadata = Path(__file__).parents[2] / "pyproject.toml"
+    assert 'v2v = "v2v.cli.start:main"' in metadata.read_text()
