@@ -1,7 +1,10 @@
 """The headers of a tar archive: v7, ustar, pax and GNU.
 
-Read here rather than by Python's tarfile, which goes backwards and takes memory as a hostile header
-says. Layout: POSIX.1-2017, pax; GNU tar's manual, "Basic Tar Format".
+Read here rather than by Python's tarfile. That takes a damaged header for the end of the archive,
+so that members behind it vanish without a word; it goes backwards, which a compressed archive
+cannot; and it takes memory as a hostile header says.
+
+Layout: POSIX.1-2017, pax; GNU tar's manual, "Basic Tar Format".
 """
 
 from __future__ import annotations
