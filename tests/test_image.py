@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.disks import disk_content, mbr
+from v2v import nbd_client, qemu_nbd
 from v2v.errors import SourceError, V2VError
 from v2v.image import check_raw, magic, qemu_options, read_image, read_remote, vmdk
 from v2v.image.reader import FileReader
+from v2v.run import Run
 from v2v.types import DiskFormat, GiB, MiB
 
 SIZE = 6 * MiB
@@ -489,3 +491,17 @@ def test_descriptor_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.vmdk"
     path.write_bytes(vmdk.DESCRIPTOR_MAGIC + b"\n" * MiB)
     refused(path, "image-corrupt")
+
+
+def test_a_backing_file_that_we_did_not_see_is_not_opened(tmp_path: Path, run: Run) -> None:
+    """As of an image that was changed after it was checked."""
+    (tmp_path / "secret").write_bytes(b"secret".ljust(MiB, b"\1"))
+    path = tmp_path / "a.qcow2"
+    qemu_img("create", "-f", "qcow2", path, MiB)
+    options = qemu_options(read_image(path))
+    path.unlink()
+    qemu_img("create", "-u", "-f", "qcow2", "-F", "raw", "-b", tmp_path / "secret", path, MiB)
+    with qemu_nbd.serve(options, run=run, name="swapped") as socket:
+        endpoint = nbd_client.describe(socket)
+        with nbd_client.ExportReader(endpoint, "swapped") as reader:
+            assert reader.read(0, MiB) == bytes(MiB)

@@ -16,7 +16,7 @@ from tests.fakes.disks import disk_content
 from v2v.errors import SourceError, V2VError
 from v2v.image import check_raw, magic, qemu_options, read_image
 from v2v.image.reader import FileReader
-from v2v.qemu_nbd import join_options
+from v2v.qemu_nbd import image_word
 from v2v.types import DiskFormat, KiB, MiB
 
 SIZE = 24 * MiB  # several grain tables of each kind
@@ -60,8 +60,8 @@ def chain(folder: Path, kind: str = "vmfsSparse", base: str = "vmfs") -> Path:
 
 def content_of(path: Path, folder: Path) -> bytes:
     """What QEMU reads, given the files as v2v gives them."""
-    options = join_options(qemu_options(read_image(path)))
-    return converted(["--image-opts", options], folder)
+    options = image_word(qemu_options(read_image(path)))
+    return converted([options], folder)
 
 
 def converted(source: list[str], folder: Path) -> bytes:

@@ -8,7 +8,7 @@ told the format of each file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from v2v.image import formats, magic, qcow2, vmdk
 from v2v.image.formats import Header
 from v2v.image.names import moved_file, named_file, refused
 from v2v.image.reader import FileReader, Reader, truncated
+from v2v.qemu_nbd import ImageOptions
 from v2v.types import DiskFormat
 
 MAX_CHAIN = 64  # backing files behind one another
@@ -65,11 +66,11 @@ def read_remote(reader: Reader, format: DiskFormat | None = None, *, unpack: boo
     return Image(reader.name, header.format, header.size)
 
 
-def qemu_options(image: Image, *, prefix: str = "") -> dict[str, str]:
-    """The --image-opts keys that open a local image and its backing files, each format forced."""
+def qemu_options(image: Image, *, prefix: str = "") -> ImageOptions:
+    """How QEMU opens a local image and its backing files, each format forced, and no others."""
     path = image.files[0]
     driver = "host_device" if path.is_block_device() else "file"
-    options = {
+    options: dict[str, str | None] = {
         f"{prefix}driver": str(image.format),
         f"{prefix}file.driver": driver,
         f"{prefix}file.filename": str(path),
@@ -80,7 +81,15 @@ def qemu_options(image: Image, *, prefix: str = "") -> dict[str, str]:
         options[f"{prefix}data-file.filename"] = str(image.data_file)
     if image.backing:
         options |= qemu_options(image.backing, prefix=f"{prefix}backing.")
+    else:
+        options[f"{prefix}backing"] = None
     return options
+
+
+def lone_options(format: DiskFormat, file: Mapping[str, str]) -> ImageOptions:
+    """How QEMU opens an image that may name no other; `file` are options of what holds it."""
+    inside = {f"file.{key}": value for key, value in file.items()}
+    return {"driver": str(format), **inside, **format_options(format), "backing": None}
 
 
 def format_options(format: DiskFormat, prefix: str = "") -> dict[str, str]:

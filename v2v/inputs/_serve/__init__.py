@@ -10,7 +10,7 @@ from pathlib import Path
 from v2v import nbd_client, qemu_nbd
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError
-from v2v.image import format_options, qemu_options, read_image, read_remote
+from v2v.image import lone_options, qemu_options, read_image, read_remote
 from v2v.image.magic import SECTOR
 from v2v.image.reader import FileReader, SliceReader
 from v2v.inputs._details import (
@@ -36,6 +36,7 @@ from v2v.inputs._serve.qemu_bytes import SCHEMES as QEMU_SCHEMES
 from v2v.inputs._serve.qemu_bytes import serve_by_qemu
 from v2v.inputs._serve.unseen import check_seen
 from v2v.process import ToolError
+from v2v.qemu_nbd import ImageOptions
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
 
@@ -108,24 +109,23 @@ def _qemu_can_slice(disk: SourceDisk) -> bool:
         return part.offset + _round_up(part.length) <= _round_up(file.size)
 
 
-def _file_options(disk: SourceDisk, allowed: Sequence[Path]) -> dict[str, str]:
+def _file_options(disk: SourceDisk, allowed: Sequence[Path]) -> ImageOptions:
     """How QEMU opens a local image, once its headers were read again by ourselves."""
     path = Path(disk.location)
     part = slice_of(disk)
     if part is None:
         return qemu_options(read_image(path, disk.format, allowed=allowed, unpack=False))
-    with FileReader(path) as file:
-        reader = SliceReader(file, part.offset, part.length, shown(disk))
+    with FileReader(path) as whole:
+        reader = SliceReader(whole, part.offset, part.length, shown(disk))
         read_remote(reader, disk.format, unpack=False)
-    return {
-        "driver": str(disk.format),
-        "file.driver": "raw",
-        "file.offset": str(part.offset),
-        "file.size": str(_round_up(part.length)),
-        "file.file.driver": "host_device" if path.is_block_device() else "file",
-        "file.file.filename": str(path),
-        **format_options(disk.format),
+    file = {
+        "driver": "raw",
+        "offset": str(part.offset),
+        "size": str(_round_up(part.length)),
+        "file.driver": "host_device" if path.is_block_device() else "file",
+        "file.filename": str(path),
     }
+    return lone_options(disk.format, file)
 
 
 def _round_up(size: int) -> int:
@@ -141,15 +141,10 @@ def _serve_bytes(
     return serve(disk, run, name, password_file)
 
 
-def _checked_options(disk: SourceDisk, socket: Path, run: Run, name: str) -> dict[str, str]:
+def _checked_options(disk: SourceDisk, socket: Path, run: Run, name: str) -> ImageOptions:
     """How QEMU opens an image that NAME serves, once we have read its headers ourselves."""
     endpoint = nbd_client.describe(socket, cancel=run.cancel)
     with keeping(run, name), nbd_client.ExportReader(endpoint, shown(disk)) as reader:
         read_remote(reader, disk.format, unpack=False)
-    return {
-        "driver": str(disk.format),
-        "file.driver": "nbd",
-        "file.server.type": "unix",
-        "file.server.path": str(socket),
-        **format_options(disk.format),
-    }
+    server = {"driver": "nbd", "server.type": "unix", "server.path": str(socket)}
+    return lone_options(disk.format, server)
