@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.contract.input_suite import children
 from tests.fakes.disks import disk_content
 from v2v.cancel import Cancel
-from v2v.errors import Cancelled, SourceError, V2VError
+from v2v.errors import Cancelled, GuestError, SourceError, V2VError
 from v2v.events import Event, StepStarted, Warned
 from v2v.inputs._archive.manifest import read_manifest
 from v2v.inputs._checksums import FileCheck, checking
@@ -66,6 +66,17 @@ def test_the_error_of_the_block_is_told_rather_than_the_difference(file: Path, r
     with pytest.raises(ZeroDivisionError), checking([FileCheck("file", WRONG, file)], run):
         raise ZeroDivisionError
     assert "checksums" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_difference_is_told_as_the_cause_of_a_guest_that_makes_no_sense(
+    file: Path, run: Run
+) -> None:
+    with pytest.raises(SourceError) as caught, checking([FileCheck("a.vmdk", WRONG, file)], run):
+        (thread,) = (one for one in threading.enumerate() if one.name == "checksums")
+        thread.join()
+        raise GuestError("no operating system is found", id="no-os")
+    assert caught.value.id == "ova-checksum"
+    assert isinstance(caught.value.__cause__, GuestError)
 
 
 def test_a_file_that_is_gone_is_an_error(tmp_path: Path, run: Run) -> None:

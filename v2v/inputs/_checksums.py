@@ -18,7 +18,7 @@ from typing import Protocol
 from v2v import nbd_client
 from v2v.cancel import Cancel, raise_cause
 from v2v.endpoint import Endpoint
-from v2v.errors import SourceError
+from v2v.errors import CopyError, GuestError, SourceError
 from v2v.image.reader import FileReader
 from v2v.run import Run
 from v2v.types import Checksum, MiB
@@ -104,7 +104,8 @@ def _difference(name: str, checksum: Checksum, found: str) -> str:
 def checking(checks: Sequence[Check], run: Run) -> Iterator[None]:
     """Check while the block runs; at its end wait for the rest, and raise for what differs.
 
-    A block that fails ends the checking. Where the run only looks at the source, and does not read
+    A block that fails ends the checking; a difference found by then is its likely cause, and is
+    raised instead. Where the run only looks at the source, and does not read
     all of it, nothing is checked.
     """
     checks = [one for one in checks if _is_known(one, run)]
@@ -117,6 +118,10 @@ def checking(checks: Sequence[Check], run: Run) -> Iterator[None]:
         try:
             yield
             _wait(checker, run)
+        except (SourceError, GuestError, CopyError) as exc:
+            if checker.errors:
+                raise checker.errors[0] from exc
+            raise
         finally:
             checker.cancel.cancel()
             checker.thread.join()
