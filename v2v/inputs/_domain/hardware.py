@@ -6,17 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from v2v.errors import SourceError
+from v2v.inputs._limits import MAX_MEMORY, MAX_VCPUS, MIN_MEMORY, assumed_memory
 from v2v.inputs._xml import attribute, find_text, number
 from v2v.run import Run
 from v2v.texts import size_text
-from v2v.types import Cpu, Firmware, GiB, KiB, MiB
+from v2v.types import Cpu, Firmware, KiB
 
 if TYPE_CHECKING:
     from v2v.inputs._xml import Element
 
-MIN_MEMORY, MAX_MEMORY = MiB, 64 * KiB * GiB  # bytes
-DEFAULT_MEMORY = 2 * GiB
-MAX_VCPUS = 4096
 MAX_FEATURES = 100
 SCALES = "kmgtpe"  # each a factor of 1024, or 1000, more
 UNIT = re.compile(r"([kmgtpe])(ib|b)?", re.IGNORECASE)
@@ -34,12 +32,7 @@ def read_memory(root: Element, name: str, run: Run) -> int:
     """Bytes the VM boots with at most; what the balloon left it at some time does not count."""
     text = find_text(root, "memory")
     if text is None:
-        run.warn(
-            f"{name} does not tell the VM's memory: {size_text(DEFAULT_MEMORY)} is assumed",
-            id="memory-unknown",
-            hint="correct it in the target's description",
-        )
-        return DEFAULT_MEMORY
+        return assumed_memory(name, run)
     count, factor = number(text), unit_bytes(attribute(root, "memory", "unit"))
     if count is None or factor is None or not MIN_MEMORY <= count * factor <= MAX_MEMORY:
         raise SourceError(

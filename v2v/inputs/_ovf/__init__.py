@@ -1,8 +1,8 @@
 """OVF descriptors, in the dialect of every vendor.
 
-_ovf_xml finds things whatever the namespaces, _ovf_system reads what the VM is, _ovf_items its
-virtual hardware, _ovf_devices and _ovf_disks what that comes to, _ovf_files what the package
-holds, _ovf_vendors what is told in a vendor's own way.
+xml finds things whatever the namespaces, system reads what the VM is, items its virtual hardware,
+devices and disks what that comes to, files what the package holds, vendors what is told in a
+vendor's own way.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from v2v.inputs._ovf import devices
+from v2v.inputs._ovf import devices, vendors
 from v2v.inputs._ovf import system as systems
-from v2v.inputs._ovf import vendors as vendors
 from v2v.inputs._ovf.disks import attached_disks, read_controllers, read_package
 from v2v.inputs._ovf.files import OvfDisk
 from v2v.inputs._ovf.items import Item, boot_ranks, default_configuration, read_items

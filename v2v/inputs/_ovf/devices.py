@@ -22,9 +22,10 @@ from v2v.inputs._ovf.items import (
 )
 from v2v.inputs._ovf.texts import MAX_DEVICES, listed, too_many
 from v2v.inputs._ovf.xml import is_false
+from v2v.inputs._vmware import SOUND_CARDS as VMWARE_SOUND_CARDS
 from v2v.inputs._xml import number
 from v2v.run import Run
-from v2v.texts import clean
+from v2v.texts import clean_name
 from v2v.types import Nic, Removable
 
 MAC = re.compile(r"[0-9a-f]{12}")
@@ -32,17 +33,14 @@ NO_MAC = "000000000000"
 WORD = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 XEN_NETWORK = re.compile(r"(?:^|,)\s*(?:xen)?network=([^,]+)", re.IGNORECASE)
 MAX_SLOT = 65535
-MAX_NAME = 255  # characters
 
 # oVirt numbers its models.
 OVIRT_NICS = {"1": "rtl8139", "2": "e1000", "3": "virtio", "5": "pci-passthrough"}
 
 # libvirt's names of sound cards, by what is in the names that others give them.
 SOUND_CARDS = {
-    "ensoniq1371": "es1370",
-    "es1371": "es1370",
+    **VMWARE_SOUND_CARDS,
     "hda": "ich6",
-    "sb16": "sb16",
     "ac97": "ac97",
     "ich6": "ich6",
     "ich9": "ich9",
@@ -100,7 +98,7 @@ def _network(item: Item) -> str:
     """The name of the network the card is in; the first, when it is in several."""
     connection = item.get("connection")
     xen = XEN_NETWORK.search(connection)
-    return clean((xen[1] if xen else connection).strip())[:MAX_NAME] or "default"
+    return clean_name((xen[1] if xen else connection).strip()) or "default"
 
 
 def mac_address(text: str) -> str | None:

@@ -9,23 +9,19 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from v2v.errors import SourceError
+from v2v.inputs._limits import MAX_MEMORY, MAX_VCPUS, MIN_MEMORY, assumed_memory
 from v2v.inputs._ovf.items import MEMORY, PROCESSOR, Item, read_configs
 from v2v.inputs._ovf.texts import invalid, listed, shown
 from v2v.inputs._ovf.units import unit_size
 from v2v.inputs._ovf.xml import attribute, child, children, descendants, kind, text
 from v2v.inputs._xml import number
 from v2v.run import Run
-from v2v.texts import clean, clean_lines, size_text
-from v2v.types import Cpu, GiB, KiB, MiB
+from v2v.texts import clean_description, clean_name, size_text
+from v2v.types import Cpu, KiB, MiB
 
 if TYPE_CHECKING:
     from v2v.inputs._xml import Element
 
-MIN_MEMORY, MAX_MEMORY = MiB, 64 * KiB * GiB  # bytes
-DEFAULT_MEMORY = 2 * GiB
-MAX_VCPUS = 4096
-MAX_NAME = 255  # characters
-MAX_DESCRIPTION = 16 * KiB  # characters
 UUID = re.compile(r"\{?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?", re.IGNORECASE)
 ENCRYPTED = ("encryptionsection", "encrypteddata", "encryptedkey")
 
@@ -85,21 +81,21 @@ def system_name(system: Element, name: str) -> str:
     """What the VM is called; else the descriptor's file, whose name is the last part of `name`."""
     vssd = child(hardware_section(system), "system")
     told = text(system, "name"), text(vssd, "virtualsystemidentifier"), attribute(system, "id")
-    named = (clean(word[:MAX_NAME]).strip() for word in told)
+    named = map(clean_name, told)
     file = PurePosixPath(name.rpartition(": ")[2]).stem
-    return next(filter(None, named), "") or clean(file).strip() or "unknown"
+    return next(filter(None, named), "") or clean_name(file) or "unknown"
 
 
 def description(system: Element) -> str | None:
     notes = text(child(system, "annotationsection"), "annotation") or text(system, "description")
-    return clean_lines(notes[:MAX_DESCRIPTION]).strip() or None
+    return clean_description(notes)
 
 
 def guest_os(system: Element) -> str | None:
     """What is installed, in the words of the hypervisor: "debian11_64Guest", "Debian_64"."""
     section = child(system, "operatingsystemsection")
     words = attribute(section, "ostype"), text(section, "ostype"), text(section, "description")
-    return clean(next(filter(None, words), "")[:MAX_NAME]) or None
+    return clean_name(next(filter(None, words), "")) or None
 
 
 def hypervisor(hardware: Element | None, machine: Element | None) -> str | None:
@@ -131,12 +127,7 @@ def read_memory(items: Sequence[Item], name: str, run: Run) -> int:
     item = next((item for item in items if item.type == MEMORY), None)
     quantity = item.get("virtualquantity", "reservation") if item else ""
     if item is None or not quantity:
-        run.warn(
-            f"{name} does not tell the VM's memory: {size_text(DEFAULT_MEMORY)} is assumed",
-            id="memory-unknown",
-            hint="correct it in the target's description",
-        )
-        return DEFAULT_MEMORY
+        return assumed_memory(name, run)
     units = item.get("allocationunits", "virtualquantityunits")
     count, factor = number(quantity), unit_size(units)
     if count is not None and not units:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from v2v.inputs._genid import genid_of
 from v2v.inputs._ovf.devices import mac_address, sound_name
 from v2v.inputs._ovf.items import read_configs
 from v2v.inputs._ovf.xml import attribute, child, children, descendants, is_false, is_true, text
+from v2v.inputs._vmware import genid_of
 from v2v.inputs._xml import number
-from v2v.texts import clean
+from v2v.texts import clean_name
 from v2v.types import Firmware, Nic
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ OVIRT_SECURE = "3"
 CHIPSETS = {"ich9": "q35", "piix3": "pc"}  # VirtualBox's
 SIGNED = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 MAX_SNAPSHOTS = 1000
-MAX_NAME = 255  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +179,7 @@ def _snapshot(element: Element) -> tuple[str, str]:
     """When it was made, and its name; no name for what is no snapshot of the user's."""
     name = text(element, "description") or attribute(element, "id")
     own = text(element, "type").upper() in ("", "REGULAR")
-    return _date(text(element, "creationdate")), clean(name[:MAX_NAME]) if own else ""
+    return _date(text(element, "creationdate")), clean_name(name) if own else ""
 
 
 def _date(text: str) -> str:

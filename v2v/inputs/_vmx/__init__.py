@@ -6,17 +6,14 @@ import re
 import uuid
 
 from v2v.errors import SourceError
-from v2v.inputs._genid import genid_of
+from v2v.inputs._limits import MAX_MEMORY, MAX_VCPUS, MIN_MEMORY, assumed_memory
+from v2v.inputs._vmware import SOUND_CARDS, genid_of
 from v2v.inputs._vmx.nics import read_nics
 from v2v.inputs._vmx.text import Vmx, parse_number
 from v2v.run import Run
-from v2v.texts import clean, clean_lines
-from v2v.types import Cpu, Firmware, GiB, KiB, MiB, Source
+from v2v.texts import clean_description, clean_name
+from v2v.types import Cpu, Firmware, MiB, Source
 
-MIN_MEMORY, MAX_MEMORY = MiB, 64 * KiB * GiB
-DEFAULT_MEMORY = 2 * GiB  # VMware itself would give 32 MiB, in which hardly anything boots
-MAX_VCPUS = 4096
-SOUND_CARDS = {"sb16": "sb16", "es1371": "es1370", "hdaudio": "ich6"}  # libvirt's names
 _UUID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -26,7 +23,7 @@ def read_vm(vmx: Vmx, name: str, run: Run) -> Source:
     vcpus = _vcpus(vmx)
     efi = vmx.text("firmware").lower() == "efi"
     return Source(
-        name=clean(vmx.text("displayName")).strip() or name,
+        name=clean_name(vmx.text("displayName")) or name,
         input="vmx",
         disks=(),
         nics=read_nics(vmx, run),
@@ -39,8 +36,8 @@ def read_vm(vmx: Vmx, name: str, run: Run) -> Source:
         genid=genid_of(vmx.number("vm.genid"), vmx.number("vm.genidX")),
         hypervisor="vmware",
         uuid=_uuid(vmx),
-        description=clean_lines(vmx.text("annotation").replace("\r\n", "\n")) or None,
-        osinfo=clean(vmx.text("guestOS")) or None,
+        description=clean_description(vmx.text("annotation").replace("\r\n", "\n")),
+        osinfo=clean_name(vmx.text("guestOS")) or None,
         rtc_utc=_rtc_utc(vmx),
         video="vmvga" if vmx.flag("svga.present") else None,
         sound=_sound(vmx),
@@ -64,12 +61,7 @@ def _refuse_encrypted(vmx: Vmx) -> None:
 def _memory(vmx: Vmx, run: Run) -> int:
     text = vmx.text("memSize")
     if not text:
-        run.warn(
-            f"{vmx.name} does not tell the VM's memory: 2 GiB are assumed",
-            id="memory-unknown",
-            hint="correct it in the target's description",
-        )
-        return DEFAULT_MEMORY
+        return assumed_memory(vmx.name, run)
     megabytes = parse_number(text)
     if megabytes is None or not MIN_MEMORY <= megabytes * MiB <= MAX_MEMORY:
         raise _bad_value(vmx, "memSize", "a number of MiB that a VM can have")

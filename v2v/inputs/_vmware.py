@@ -1,9 +1,12 @@
-"""The generation id of a VM of VMware: two numbers, in its .vmx file or in an OVF descriptor."""
+"""What .vmx files and OVF descriptors of VMware tell alike: generation ids, sound cards."""
 
 from __future__ import annotations
 
 import struct
 import uuid
+
+# libvirt's names of sound cards, by VMware's own.
+SOUND_CARDS = {"sb16": "sb16", "es1371": "es1370", "ensoniq1371": "es1370", "hdaudio": "ich6"}
 
 
 def genid_of(first: int | None, second: int | None) -> str | None:
