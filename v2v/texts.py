@@ -7,6 +7,9 @@ import unicodedata
 
 from v2v.types import KiB
 
+MAX_NAME = 255  # characters
+MAX_DESCRIPTION = 4 * KiB  # characters
+
 
 def clean(text: str) -> str:
     """One line without control characters: a guest's name must not drive the user's terminal."""
@@ -20,6 +23,16 @@ def clean_lines(text: str) -> str:
     return "".join(
         c if c in "\n\t" or not _unsafe(c) else "\N{REPLACEMENT CHARACTER}" for c in text
     )
+
+
+def clean_name(text: str) -> str:
+    """A stranger's name of something, on one line and not longer than names are; "" if blank."""
+    return clean(text[:MAX_NAME]).strip()
+
+
+def clean_description(text: str) -> str | None:
+    """A stranger's words about a VM, and no book; None if blank."""
+    return clean_lines(text[:MAX_DESCRIPTION]).strip() or None
 
 
 def _unsafe(character: str) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Element: TypeAlias = etree._Element
 
-MAX_BYTES = 16 * MiB  # of a file; the largest domains and OVFs have some hundred KiB
+MAX_BYTES = 4 * MiB  # of a file; the largest have some hundred KiB, and a parsed one 60 times more
 PROLOG = re.compile(rb"<[^!?]")  # where the root element begins
 DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
 

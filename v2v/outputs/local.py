@@ -25,4 +25,4 @@ class LocalOutput(FolderOutput):
         return domain_xml(hardware, disks)
 
     def start_hint(self, name: str, description: Path) -> str:
-        return f"virsh define {shlex.quote(str(description))} && virsh start {shlex.quote(name)}"
+        return f"virsh define {shlex.quote(str(description))} && virsh start --domain {shlex.quote(name)}"

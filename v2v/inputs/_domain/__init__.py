@@ -22,7 +22,7 @@ from v2v.inputs._domain.hardware import (
 )
 from v2v.inputs._xml import attribute, find_text, parse_xml
 from v2v.run import Run
-from v2v.texts import clean, clean_lines
+from v2v.texts import clean_description, clean_name
 from v2v.types import Source
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def read_domain(xml: bytes, name: str, run: Run, *, mode: str) -> Domain:
 def _source(root: Element, elements: list[Element], name: str, run: Run, mode: str) -> Source:
     """All but the disks."""
     return Source(
-        name=clean(find_text(root, "name") or "").strip() or "unknown",
+        name=clean_name(find_text(root, "name") or "") or "unknown",
         input=mode,
         disks=(),
         nics=devices_of.read_nics(elements, run),
@@ -142,7 +142,7 @@ def _warn_of_shared(disks: tuple[DomainDisk, ...], run: Run) -> None:
 
 def _description(root: Element) -> str | None:
     text = find_text(root, "description") or find_text(root, "title")
-    return clean_lines(text) if text else None
+    return clean_description(text or "")
 
 
 def _osinfo(root: Element) -> str | None:

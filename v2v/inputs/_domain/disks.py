@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from v2v.inputs._xml import attribute, find_text, number
@@ -21,14 +21,13 @@ RAW_DRIVERS = ("aio", "host_device")  # how old Xen calls raw
 CHECKSUMS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}  # method: hexadecimal digits
 FAILURES = ("error", "warn", "ignore")
 
-# DomainDisk.options: the path in <disk> or <backingStore>, and the attribute.
+# DiskPlace.options: the path in <disk> or <backingStore>, and the attribute.
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "verify": ("source/ssl", "verify"),
     "known-hosts": ("source/knownHosts", "path"),
     "identity": ("source/identity", "keyfile"),
     "snapshot": ("source/snapshot", "name"),
     "config": ("source/config", "file"),
-    "initiator": ("source/initiator/iqn", "name"),
 }
 
 
@@ -43,12 +42,8 @@ class DiskHost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DomainDisk:
-    """What a <disk>, or a <backingStore> below it, says. Empty and None: it does not say.
-
-    Parsed without judging: what v2v cannot read is refused when the disk is wanted, by
-    `v2v.inputs._domain.sources.source_disk`.
-    """
+class DiskPlace:
+    """Where an image is, and of which kind. Empty and None: it is not said."""
 
     kind: str  # file, block, volume, network, dir, nvme, vhostuser
     path: str = ""  # of file, block, dir
@@ -65,14 +60,6 @@ class DomainDisk:
     driver: str = ""  # <driver type>, as written
     slice: tuple[int, int] | None = None  # offset and length in bytes; -1 for what is no number
     encrypted: bool = False
-    controller: str | None = None  # as SourceDisk.controller
-    target: str = ""  # vda
-    serial: str | None = None
-    boot_order: int | None = None
-    read_only: bool = False
-    shareable: bool = False
-    checksum: Checksum | None = None
-    odd_checksum: str | None = None  # the method of one that v2v cannot check
     backing: DomainDisk | None = None  # what lies below, as libvirt last saw it
 
     @property
@@ -82,10 +69,33 @@ class DomainDisk:
             return DiskFormat.RAW
         return DiskFormat(self.driver) if self.driver in _FORMATS else None
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainDisk(DiskPlace):
+    """What a <disk>, or a <backingStore> below it, says: its place, and as what the VM sees it.
+
+    Parsed without judging: what v2v cannot read is refused when the disk is wanted, by
+    `v2v.inputs._domain.sources.source_disk`.
+    """
+
+    controller: str | None = None  # as SourceDisk.controller
+    target: str = ""  # vda
+    serial: str | None = None
+    boot_order: int | None = None
+    read_only: bool = False
+    shareable: bool = False
+    checksum: Checksum | None = None
+    odd_checksum: str | None = None  # the method of one that v2v cannot check
+    job: str = ""  # copy, active-commit: what libvirt does with its images just now
+
     @property
     def label(self) -> str:
         """How messages name it."""
         return f"disk {self.target}" if self.target else "a disk"
+
+    def at(self, place: DiskPlace) -> DomainDisk:
+        """The same disk of the VM, at another place."""
+        return replace(self, **{part.name: getattr(place, part.name) for part in fields(DiskPlace)})
 
 
 _FORMATS = (*DiskFormat, "vhd")
@@ -115,6 +125,7 @@ def read_disk_element(element: Element, depth: int = 0) -> DomainDisk:
         shareable=element.find("shareable") is not None,
         checksum=checksum,
         odd_checksum=method,
+        job=_job(element),
         backing=read_disk_element(below, depth + 1) if below is not None and deeper else None,
     )
 
@@ -125,6 +136,13 @@ def controller(element: Element) -> str | None:
     if bus is None:
         return TARGETS.get((attribute(element, "target", "dev") or "")[:2])
     return bus if bus in CONTROLLERS else None
+
+
+def _job(element: Element) -> str:
+    """A block job that writes to a second image; one of an old libvirt has no name."""
+    if element.find("mirror") is None:
+        return ""
+    return attribute(element, "mirror", "job") or "copy"
 
 
 def boot_order(element: Element) -> int | None:

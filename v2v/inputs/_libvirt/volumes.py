@@ -68,7 +68,7 @@ def _inactive(pool: str) -> SourceError:
     return SourceError(
         f"the storage pool {pool}, which a disk lies in, is not active",
         id="libvirt-pool-inactive",
-        hint=f"`virsh pool-start {quote(pool)}` starts it",
+        hint=f"`virsh pool-start --pool {quote(pool)}` starts it",
     )
 
 
@@ -76,6 +76,6 @@ def _unknown(pool: str, volume: str, cause: str) -> SourceError:
     return SourceError(
         f"the volume {volume} of the storage pool {pool}, which a disk is, is not found: {cause}",
         id="libvirt-volume-unknown",
-        hint=f"`virsh vol-list {quote(pool)}` lists them; "
-        f"`virsh pool-refresh {quote(pool)}` makes libvirt look again",
+        hint=f"`virsh vol-list --pool {quote(pool)}` lists them; "
+        f"`virsh pool-refresh --pool {quote(pool)}` makes libvirt look again",
     )
