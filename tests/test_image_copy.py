@@ -736,6 +736,20 @@ def test_a_source_that_changed_is_copied_anew(
     assert target.read_bytes() == CONTENT
 
 
+def test_a_source_that_cannot_tell_whether_it_changed_is_gone_on_with_and_told(
+    broken: NbdServer, target: Path, copy, small_steps: None, need_tool
+) -> None:
+    need_tool("nbdkit")
+    fail(broken, target, copy)
+    broken.faults.clear()
+    seen: list[Event] = []
+    assert copy(address(broken), target, resume=True, emit=seen.append).copy.resumed > 0
+    (warning,) = [event for event in seen if isinstance(event, Warned)]
+    assert warning.id == "source-unverifiable"
+    assert address(broken) in warning.text
+    assert "--force" in str(warning.hint)
+
+
 def test_a_lost_part_is_copied_anew(
     broken: NbdServer, target: Path, copy, small_steps: None, need_tool
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import pytest
 
 from tests.contract.input_suite import children, read_all
 from tests.contract.output_suite import GUEST, write_random_disk
+from tests.fakes import nbd_server
+from tests.fakes.nbd_server import NbdServer
 from v2v import coordinator, nbd_client, qemu_img, registry
 from v2v.cancel import Cancel
 from v2v.copy import target
@@ -24,9 +26,10 @@ from v2v.copy.digests import Digests
 from v2v.endpoint import Endpoint
 from v2v.errors import Cancelled, CopyError, GuestError, HostError, UsageError, V2VError
 from v2v.events import CopyProgress, Event, StepFinished, StepStarted, Warned
+from v2v.input import tells_changes
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice
 from v2v.run import Run
-from v2v.types import ConvertedGuest, DiskFormat, Firmware, KiB, MiB, Source
+from v2v.types import ConvertedGuest, DiskFormat, Firmware, KiB, MiB, Source, SourceDisk
 
 SIZE = 24 * MiB + 4 * KiB
 SECONDS = 60.0  # the longest that anything here may take
@@ -107,7 +110,13 @@ class Bench:
         )
         self.folder: Path | None = None
 
-    def run(self, converter: Scripted, *, watch: Watch = lambda event: None) -> coordinator.Outcome:
+    def run(
+        self,
+        converter: Scripted,
+        *,
+        watch: Watch = lambda event: None,
+        source_unchanged: bool = False,
+    ) -> coordinator.Outcome:
         """Start the job, or go on with it."""
 
         def emit(event: Event) -> None:
@@ -125,7 +134,9 @@ class Bench:
             self.folder = run.folder
             input_ = registry.make_input(self.job.input, self.job.guests)
             output = registry.make_output(self.job)
-            return coordinator.migrate(self.job, input_, output, converter, run)
+            return coordinator.migrate(
+                self.job, input_, output, converter, run, source_unchanged=source_unchanged
+            )
 
     def failed(self, converter: Scripted, **more: Any) -> BaseException:
         """Run it to its error; nothing goes on after that."""
@@ -514,6 +525,141 @@ def test_only_the_disk_that_changed_is_copied_again(tmp_path: Path) -> None:
     ]
     assert bench.content() == bench.disk.read_bytes()
     assert (bench.target / "guest-sdb").read_bytes() == second.read_bytes()
+
+
+@pytest.fixture
+def export(bench: Bench) -> Iterator[NbdServer]:
+    """The bench's disk behind a server, which tells nothing of changes."""
+    with nbd_server.serve(bench.jobs.parent, bench.disk.read_bytes(), "source") as server:
+        bench.job = replace(bench.job, guests=(f"nbd+unix:///?socket={server.path}",))
+        yield server
+
+
+def other_content() -> bytes:
+    return bytes(510) + b"\x55\xaa" + os.urandom(SIZE - 512)
+
+
+def warnings_of(bench: Bench) -> list[str]:
+    return [event.id for event in bench.moments.seen if isinstance(event, Warned)]
+
+
+def test_a_guest_is_converted_again_if_its_source_cannot_tell_whether_it_changed(
+    bench: Bench, export: NbdServer
+) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "copied:0":
+            raise HostError("no space", id="no-space-jobs")
+
+    bench.failed(expected_after(bench, []), watch=stop)
+    export.reset(other_content())
+    results: list[bytes] = []
+    (copy,) = bench.run(expected_after(bench, results)).copies
+    assert copy.resumed == 0
+    assert bench.content() == results[0]
+    assert warnings_of(bench) == ["source-unverifiable"]
+
+
+def test_what_was_copied_of_a_source_that_cannot_tell_is_kept_if_the_user_vouches_for_it(
+    bench: Bench, export: NbdServer
+) -> None:
+    bench.failed(fails(bench, HostError("the appliance died", id="appliance-died")))
+    results: list[bytes] = []
+    (copy,) = bench.run(expected_after(bench, results), source_unchanged=True).copies
+    assert copy.resumed > 0
+    assert bench.content() == results[0]
+    assert warnings_of(bench) == []
+
+
+def test_a_change_that_is_seen_counts_whatever_the_user_says(bench: Bench) -> None:
+    bench.failed(fails(bench, HostError("the appliance died", id="appliance-died")))
+    edit(bench.disk)
+    (copy,) = bench.run(Scripted(lambda *_: None), source_unchanged=True).copies
+    assert copy.resumed == 0
+    assert bench.content() == bench.disk.read_bytes()
+    assert warnings_of(bench) == ["source-changed"]
+
+
+def test_only_disks_that_cannot_tell_are_copied_again(bench: Bench, export: NbdServer) -> None:
+    second = bench.disk.with_name("second.img")
+    write_random_disk(second, 5 * MiB, 9)
+    bench.job = replace(bench.job, guests=(*bench.job.guests, str(second)))
+
+    def script(endpoints: Sequence[Endpoint], run: Run, trimmed: Callable[[], None]) -> None:
+        trimmed()
+        bench.moments.wait(StepFinished, "ahead:1")
+        raise HostError("the appliance died", id="appliance-died")
+
+    bench.failed(Scripted(script))
+    content = other_content()
+    export.reset(content)
+    copies = bench.run(Scripted(lambda *_: None)).copies
+    assert [copy.resumed > 0 for copy in copies] == [False, True]
+    assert bench.content() == content
+    assert (bench.target / "guest-sdb").read_bytes() == second.read_bytes()
+    (warning,) = [event for event in bench.moments.seen if isinstance(event, Warned)]
+    assert warning.id == "source-unverifiable"
+    assert str(export.path) in warning.text and str(second) not in warning.text
+
+
+def test_disks_that_cannot_tell_are_copied_again_all_together(
+    bench: Bench, export: NbdServer, tmp_path: Path
+) -> None:
+    """One of them is copied; with the other as it is now the VM would be torn."""
+    with nbd_server.serve(tmp_path, other_content(), "second") as second:
+        uri = f"nbd+unix:///?socket={second.path}"
+        bench.job = replace(bench.job, guests=(*bench.job.guests, uri))
+
+        def stop(event: Event) -> None:
+            if isinstance(event, StepStarted) and event.step == "copied:1":
+                raise HostError("no space", id="no-space-jobs")
+
+        bench.failed(Scripted(lambda *_: None), watch=stop)
+        contents = [other_content(), other_content()]
+        export.reset(contents[0])
+        second.reset(contents[1])
+        bench.run(Scripted(lambda *_: None))
+    assert bench.content() == contents[0]
+    assert (bench.target / "guest-sdb").read_bytes() == contents[1]
+
+
+def test_what_is_copied_whole_is_not_copied_again(bench: Bench, export: NbdServer) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "check-source":
+            raise HostError("no space", id="no-space-jobs")
+
+    results: list[bytes] = []
+    bench.failed(expected_after(bench, results), watch=stop)
+    bench.moments.seen.clear()
+    export.reset(other_content())
+    bench.run(Scripted(lambda *_: pytest.fail("it is converted already")))
+    assert bench.content() == results[0]
+    assert warnings_of(bench) == []
+    assert not bench.moments.steps(StepStarted, "copied:0")
+
+
+def test_nothing_is_told_where_nothing_was_made_of_the_source(
+    bench: Bench, export: NbdServer
+) -> None:
+    def fail(*_: object) -> None:
+        raise HostError("the appliance died", id="appliance-died")
+
+    bench.failed(Scripted(fail))
+    content = other_content()
+    export.reset(content)
+    bench.run(Scripted(lambda *_: None))
+    assert bench.content() == content
+    assert warnings_of(bench) == []
+
+
+def test_block_devices_and_files_on_them_tell_no_changes(tmp_path: Path) -> None:
+    file = SourceDisk("/a", DiskFormat.RAW, details={"modified": "1/2/3"}, files=(str(tmp_path),))
+    assert tells_changes(file)
+    assert not tells_changes(replace(file, details={"modified": ""}))
+    assert not tells_changes(replace(file, details={}))
+    devices = [path for path in Path("/dev").iterdir() if path.is_block_device()]
+    if not devices:
+        pytest.skip("no block device here")
+    assert not tells_changes(replace(file, files=(str(tmp_path), str(devices[0]))))
 
 
 def test_a_disk_that_grew_gets_a_new_target(bench: Bench) -> None:

@@ -105,14 +105,19 @@ def start(
 def resume(
     job_id: str,
     *,
+    source_unchanged: bool = False,
     jobs: Path | None = None,
     emit: Emit = events.ignore,
     cancel: Cancel | None = None,
 ) -> Result:
-    """Go on with a job that died, failed or was cancelled; what it finished is not repeated."""
+    """Go on with a job that died, failed or was cancelled; what it finished is not repeated.
+
+    A copy that had not finished begins again if its source cannot tell whether it changed.
+    source_unchanged: it has not, as the caller knows; the copy goes on where it was.
+    """
     with Run.open((jobs or default_jobs_folder()) / job_id, emit=emit, cancel=cancel) as run:
         job = run.journal.get("job", Job)
-        return _execute(job, _parts(job), run, resumed=True)
+        return _execute(job, _parts(job), run, resumed=True, source_unchanged=source_unchanged)
 
 
 def discard(job_id: str, *, jobs: Path | None = None) -> None:
@@ -301,7 +306,14 @@ def _parts(job: Job) -> tuple[Any, Any, Any]:
     )
 
 
-def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) -> Result:
+def _execute(
+    job: Job,
+    parts: tuple[Any, Any, Any],
+    run: Run,
+    *,
+    resumed: bool,
+    source_unchanged: bool = False,
+) -> Result:
     """Migrate, and leave a report whatever happens."""
     input_, output, converter = parts
     began = time.time()
@@ -311,7 +323,9 @@ def _execute(job: Job, parts: tuple[Any, Any, Any], run: Run, *, resumed: bool) 
     log_file = LogFile(run.folder / "log" / "v2v.log")
     with logged_to(log_file, "%(asctime)s %(levelname)s %(name)s: %(message)s"):
         try:
-            outcome = coordinator.migrate(job, input_, output, converter, run)
+            outcome = coordinator.migrate(
+                job, input_, output, converter, run, source_unchanged=source_unchanged
+            )
         except (Cancelled, KeyboardInterrupt):
             if "finalize" not in run.journal:
                 _undo(output, run)

@@ -9,12 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from v2v.endpoint import Endpoint
 from v2v.errors import UsageError
 from v2v.run import Run
-from v2v.types import Source
+from v2v.types import Source, SourceDisk
+
+MODIFIED = "modified"  # in SourceDisk.details: by what it is seen that the disk changed
 
 
 class Input(ABC):
@@ -47,3 +50,14 @@ class Input(ABC):
     @abstractmethod
     def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
         """Serve the disks read-only over NBD: one endpoint per disk, in their order."""
+
+
+def tells_changes(disk: SourceDisk) -> bool:
+    """Whether it is seen, when a job is resumed, that somebody wrote to the disk meanwhile.
+
+    Servers of NBD, SSH, iSCSI and Ceph tell no time, nor do some web servers; nor does a block
+    device, under whatever image it lies.
+    """
+    return bool(disk.details.get(MODIFIED)) and not any(
+        Path(file).is_block_device() for file in disk.files
+    )

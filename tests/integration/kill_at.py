@@ -1,5 +1,5 @@
 """Runs a job that kills itself with SIGKILL at one moment: kill_at.py MOMENT JOBS GUEST TARGET
-[--no-convert] [--qcow2] [--checkpoint BYTES].
+[--no-convert] [--qcow2] [--checkpoint BYTES] [-io KEY=VALUE]...
 
 MOMENT is EVENT:STEP, as in step-started:guest, or flush:N, before the target is flushed for the
 N-th time. With MOMENT `never` the job runs to its end. The process is its own killer because only
@@ -46,6 +46,12 @@ if "--checkpoint" in rest:
 v2v.convert(
     guest,
     storage=target,
+    input_options={
+        f"-io {key}": value
+        for flag, word in itertools.pairwise(rest)
+        if flag == "-io"
+        for key, _, value in [word.partition("=")]
+    },
     name="guest",
     output_options={"-of": "qcow2"} if "--qcow2" in rest else {},
     conversion=v2v.ConversionOptions(convert="--no-convert" not in rest),

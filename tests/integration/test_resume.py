@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,9 +16,10 @@ import pytest
 import v2v
 from fixtures.partitions import first_partition
 from tests.integration import processes
+from tests.sshd import Sshd, sshd
 from v2v.api import list_jobs
 from v2v.copy import clone
-from v2v.events import Event, StepFinished, StepStarted
+from v2v.events import Event, StepFinished, StepStarted, Warned
 from v2v.types import MiB
 
 DRIVER = Path(__file__).with_name("kill_at.py")
@@ -137,6 +139,61 @@ def test_killed_copy_goes_on_where_it_was(
     assert copy.resumed + copy.data == DISK
     assert written - copy.resumed <= 2 * INTERVAL + IN_FLIGHT
     assert content(target / "guest-sda", format) == guest.read_bytes()
+
+
+def of_ssh(host: Sshd) -> list[str]:
+    return ["-io", f"known-hosts={host.known_hosts}", "-io", f"identity={host.identity}"]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with sshd(tmp_path_factory.mktemp("ssh")) as server:
+        yield server
+
+
+def killed_in_mid_copy(host: Sshd, folder: Path, need_tool: Callable[[str], str]) -> Path:
+    """Half of it is safe at the target. The source."""
+    for tool in ("nbdkit", "qemu-nbd", "qemu-img"):
+        need_tool(tool)
+    guest, target, jobs = folder / "guest.img", folder / "target", folder / "jobs"
+    guest.write_bytes(bytes(510) + b"\x55\xaa" + os.urandom(DISK - 512))
+    target.mkdir()
+    argv = [sys.executable, str(DRIVER), "flush:6", str(jobs), host.uri(guest), str(target)]
+    words = ["--no-convert", "--checkpoint", str(INTERVAL), *of_ssh(host)]
+    assert subprocess.run([*argv, *words], check=False).returncode == -signal.SIGKILL
+    return guest
+
+
+@pytest.mark.parametrize("grown", [0, MiB], ids=["", "grown"])
+def test_a_killed_copy_over_ssh_begins_again(
+    grown: int, host: Sshd, tmp_path: Path, need_tool: Callable[[str], str]
+) -> None:
+    """Nothing tells that the file has other content now."""
+    guest = killed_in_mid_copy(host, tmp_path, need_tool)
+    guest.write_bytes(bytes(510) + b"\x55\xaa" + os.urandom(DISK + grown - 512))
+    (job,) = list_jobs(tmp_path / "jobs")
+    seen: list[Event] = []
+    (copy,) = v2v.resume(job.job_id, jobs=tmp_path / "jobs", emit=seen.append).copies
+    assert (tmp_path / "target" / "guest-sda").read_bytes() == guest.read_bytes()
+    assert copy.resumed == 0
+    (warning,) = [event for event in seen if isinstance(event, Warned)]
+    assert warning.id == "source-unverifiable"
+    assert host.uri(guest) in warning.text
+
+
+def test_a_killed_copy_over_ssh_goes_on_if_the_user_says_that_nothing_changed(
+    host: Sshd, tmp_path: Path, need_tool: Callable[[str], str]
+) -> None:
+    guest = killed_in_mid_copy(host, tmp_path, need_tool)
+    jobs = tmp_path / "jobs"
+    (job,) = list_jobs(jobs)
+    words = ["resume", job.job_id, "--source-unchanged", "--json", "--jobs-dir", str(jobs)]
+    argv = [Path(sys.executable).with_name("v2v"), *words]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    assert "source-unverifiable" not in done.stdout + done.stderr
+    assert (tmp_path / "target" / "guest-sda").read_bytes() == guest.read_bytes()
+    report = json.loads((job.folder / "report.json").read_text())
+    assert report["copies"][0]["resumed"] >= 5 * INTERVAL
 
 
 def content(disk: Path, format: str) -> bytes:

@@ -49,9 +49,20 @@ class Outcome:
     boot: BootEvidence | None
 
 
-def migrate(job: Job, input_: Input, output: Output, converter: Converter, run: Run) -> Outcome:
-    """Move one VM. Raises V2VError; what was finished stays in the journal for `resume`."""
-    source = read_source(job, input_, run)
+def migrate(
+    job: Job,
+    input_: Input,
+    output: Output,
+    converter: Converter,
+    run: Run,
+    *,
+    source_unchanged: bool = False,
+) -> Outcome:
+    """Move one VM. Raises V2VError; what was finished stays in the journal for `resume`.
+
+    source_unchanged: when it is resumed, disks that cannot tell whether they changed have not.
+    """
+    source = read_source(job, input_, run, source_unchanged=source_unchanged)
     check_before(job, source, output, run)
     if "copied" not in run.journal:
         with open_disks(source, input_, run) as disks:
@@ -71,10 +82,11 @@ def migrate(job: Job, input_: Input, output: Output, converter: Converter, run: 
     return Outcome(source, guest, run.journal.get("copied", tuple[CopyResult, ...]), ref, boot)
 
 
-def read_source(job: Job, input_: Input, run: Run) -> Source:
+def read_source(job: Job, input_: Input, run: Run, *, source_unchanged: bool = False) -> Source:
     """Describe the VM, renamed and with its NICs mapped as the user asked.
 
-    A job that is resumed looks again: what changed since is converted and copied again.
+    A job that is resumed looks again: what changed since, or may have, is converted and copied
+    again.
     """
 
     def read() -> Source:
@@ -86,9 +98,13 @@ def read_source(job: Job, input_: Input, run: Run) -> Source:
 
     resumed = "source" in run.journal
     source = run.once("source", "Reading the source", Source, read)
-    if not resumed or "copied" in run.journal or (current := read()) == source:
+    if not resumed or "copied" in run.journal:
         return source
-    restart.start_again(source, current, run)
+    current = read()
+    doubtful = [] if source_unchanged else restart.doubtful_disks(source, current, run)
+    if current == source and not doubtful:
+        return source
+    restart.start_again(source, current, doubtful, run)
     run.journal.put("source", current)
     return current
 
@@ -181,7 +197,10 @@ def check_guest(guest: ConvertedGuest, output: Output, copy: Copying) -> None:
 
 
 def check_unchanged(source: Source, input_: Input, run: Run) -> None:
-    """A VM that ran while it was copied is torn: parts of it are older than others."""
+    """A VM that ran while it was copied is torn: parts of it are older than others.
+
+    A disk that cannot tell whether it changed is taken to be as it was.
+    """
     with run.step("check-source", "Checking that the source did not change"):
         current = input_.read_source(run.part(emit=events.ignore))
     changed = restart.changed_disks(source, current)

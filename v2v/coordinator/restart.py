@@ -1,12 +1,18 @@
-"""A source that changed since its job was started: what of the job is worth nothing any more."""
+"""A source that changed since its job was started, or may have: what of the job is worth nothing.
+
+A disk that does not tell whether it changed counts as changed, as long as any of the job's disks
+has to be read again: the target would mix what it was with what it is. That is so for all such
+disks of the VM, also those that are copied: they belong together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from v2v.copy.ledger import Ledger
-from v2v.output import DATA, forget_progress, is_begun, ledger_path
+from v2v.input import tells_changes
+from v2v.output import DATA, forget_progress, is_begun, is_copied, ledger_path
 from v2v.run import Run
 from v2v.types import Source
 
@@ -23,23 +29,50 @@ def names_of(disks: Sequence[int], source: Source) -> str:
     return ", ".join(known) or "the number of disks"
 
 
-def start_again(before: Source, now: Source, run: Run) -> None:
-    """Forget what was made of disks that changed, and the conversion; what did not is kept.
+def doubtful_disks(before: Source, now: Source, run: Run) -> list[int]:
+    """The disks that may have changed unseen, where something was made that this would spoil."""
+    changed = changed_disks(before, now)
+    doubtful = [
+        index
+        for index, disk in enumerate(now.disks)
+        if index not in changed and not tells_changes(disk)
+    ]
+    if now == before and _is_all_copied(len(before.disks), run):
+        return []
+    return doubtful if _is_made(doubtful, run) else []
 
-    It is safe to be killed at any point of this, as long as the journal holds the old source.
+
+def start_again(before: Source, now: Source, doubtful: Sequence[int], run: Run) -> None:
+    """Forget what was made of disks that changed, or may have, and the conversion.
+
+    What was copied of the others is kept. It is safe to be killed at any point of this, as long as
+    the journal holds the old source.
     """
     changed = changed_disks(before, now)
     count = len(before.disks)
-    if "guest" in run.journal or any(is_begun(run, index) for index in range(count)):
+    if now != before and _is_made(range(count), run):
         _warn(changed, before, run)
-    forget_progress(run, [index for index in changed if index < count])
+    if doubtful:
+        _warn_of_doubt(doubtful, now, run)
+    forget_progress(run, [index for index in (*changed, *doubtful) if index < count])
     for index in range(count):
         if is_begun(run, index):
             _forget_conversion(index, run)
     run.journal.drop(["guest", *(f"copied:{index}" for index in range(count))])
-    if _shape(before) != _shape(now):
+    if _shape(before) != _shape(now) or any(now.disks[index].size is None for index in doubtful):
         forget_progress(run)
         run.journal.drop(["disks", DATA])
+
+
+def _is_made(disks: Iterable[int], run: Run) -> bool:
+    """Whether the guest is converted, or anything of these disks copied."""
+    some = any(is_begun(run, index) or is_copied(run, index) for index in disks)
+    return some or "guest" in run.journal
+
+
+def _is_all_copied(count: int, run: Run) -> bool:
+    """No byte of the source is read any more."""
+    return "guest" in run.journal and all(is_copied(run, index) for index in range(count))
 
 
 def _warn(changed: Sequence[int], source: Source, run: Run) -> None:
@@ -55,6 +88,17 @@ def _warn(changed: Sequence[int], source: Source, run: Run) -> None:
             "it is converted again",
             id="source-changed",
         )
+
+
+def _warn_of_doubt(disks: Sequence[int], source: Source, run: Run) -> None:
+    run.warn(
+        f"{names_of(disks, source)} cannot tell whether it changed since the job was started: "
+        "it is copied again, from the beginning",
+        id="source-unverifiable",
+        hint="where nobody writes to the source, `v2v resume --source-unchanged` goes on where a "
+        "job was; so does `v2v resume` with a file of this host, or one on a web server that tells "
+        "its ETag or Last-Modified",
+    )
 
 
 def _forget_conversion(index: int, run: Run) -> None:

@@ -23,6 +23,7 @@ from v2v.image_copy import targets as image_targets
 from v2v.image_copy.source import anchored_source, input_words, open_source
 from v2v.image_copy.state import Request, State
 from v2v.image_copy.targets import Opened, Target
+from v2v.input import tells_changes
 from v2v.job import CopyOptions
 from v2v.logs import LogFile, logged_to
 from v2v.nbd_client import ExportReader
@@ -203,10 +204,21 @@ class _Copier:
                 id="target-lost",
             )
         else:
+            self._warn_of_doubt(source)
             return
         self._begin_again()
         if target.marked:  # what it holds is ours: no stranger's data is overwritten
             self._request = replace(self._request, force=True)
+
+    def _warn_of_doubt(self, source: Source) -> None:
+        """--resume is the user's word that the source is as it was: nothing else tells."""
+        if self._state.ledger and not tells_changes(source.disks[0]):
+            self._run.warn(
+                f"{self._request.source} cannot tell whether it changed since its copy was begun: "
+                "it is taken to be as it was",
+                id="source-unverifiable",
+                hint=f"if somebody wrote to it, begin again: `{self._command('--force')}`",
+            )
 
     def _copy(self, source: Source, endpoint: Endpoint, target: Target) -> CopyResult:
         extents = measure(endpoint, self._run.cancel, stall=self._options.stall_timeout)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from v2v import input as contract
 from v2v.image.magic import SECTOR
 from v2v.types import DiskFormat, SourceDisk
 
 PACKED = "packed"  # gzip or xz: the image is compressed
-MODIFIED = "modified"  # by what it is seen, when a job is resumed, that the source changed
+MODIFIED = contract.MODIFIED  # without it, a job that is resumed copies the disk again
 OFFSET = "offset"  # bytes, decimal: the image is only a part of what `location` names, from here
 LENGTH = "length"  # bytes, decimal: how long that part is
 MEMBER = "member"  # what the archive calls that part, for messages
