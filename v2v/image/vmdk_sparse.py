@@ -7,9 +7,11 @@ VMware's "Virtual Disk Format" 1.1 and 5.0 technical notes.
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
+from v2v.errors import SourceError
 from v2v.image.formats import MAX_SIZE, MAX_TABLE, SECTOR
 from v2v.image.reader import Reader, corrupt, exactly, truncated, unsupported
 from v2v.types import MiB
@@ -19,7 +21,8 @@ TABLES_READ = 16 * MiB  # bytes of tables that are read, at most, in search of t
 MAX_DESCRIPTOR = MiB - 1  # QEMU's limit
 MAX_GRAIN = 64 * MiB // SECTOR
 AT_END = 0xFFFFFFFFFFFFFFFF  # the grain directory's place is told by the footer
-COMPRESSED = 1 << 16
+REDUNDANT, COMPRESSED = 1 << 1, 1 << 16  # flags
+READ_AT_ONCE = MiB  # bytes of tables that are side by side
 COWD_TABLE = 4096  # entries
 
 
@@ -66,10 +69,11 @@ def check_hosted(reader: Reader) -> Sparse:
             raise corrupt(reader, "the VMDK header and footer differ")
         head = end
     count = -(-head.capacity // (head.grain * head.table_entries))
-    # Where there is a second directory, QEMU goes by the first one all the same.
     packed = bool(head.flags & COMPRESSED)
     layout = Layout(head.directory, count, head.table_entries, head.grain, head.capacity, packed)
     _check_grains(reader, layout)
+    if head.flags & REDUNDANT and head.redundant_directory not in (0, head.directory):
+        _check_redundant(reader, layout, head.redundant_directory)
     return head
 
 
@@ -116,19 +120,74 @@ def _check_grains(reader: Reader, layout: Layout) -> None:
     what lies behind it QEMU reads as zeroes, without a word."""
     if layout.tables * 4 > MAX_TABLE:
         raise corrupt(reader, f"a VMDK grain directory of {layout.tables} entries")
-    if layout.directory > reader.size // SECTOR:
-        raise truncated(reader, "the VMDK grain directory", layout.directory * SECTOR)
-    directory = exactly(
-        reader, layout.directory * SECTOR, layout.tables * 4, "the VMDK grain directory"
-    )
-    found = [(number, place) for number, place in enumerate(_numbers(directory)) if place]
-    length = layout.entries * 4
-    last = max((place for _, place in found), default=0) * SECTOR
-    if last + length > reader.size and found:
-        raise truncated(reader, "a VMDK grain table", last + length)
-    end = _data_end(reader, sample(found, length), layout)
+    places = _directory(reader, layout, layout.directory, "VMDK grain directory")
+    found = [(number, place) for number, place in enumerate(places) if place]
+    end = _data_end(reader, sample(found, layout.entries * 4), layout)
     if end > reader.size:
         raise truncated(reader, "the data", end)
+
+
+def _directory(reader: Reader, layout: Layout, sector: int, what: str) -> tuple[int, ...]:
+    """The sectors of the tables, 0 where there is none. All of them are in the file."""
+    if sector > reader.size // SECTOR:
+        raise truncated(reader, f"the {what}", sector * SECTOR)
+    places = _numbers(exactly(reader, sector * SECTOR, layout.tables * 4, f"the {what}"))
+    last = max(places) * SECTOR + layout.entries * 4
+    if any(places) and last > reader.size:
+        raise truncated(reader, f"a table of the {what}", last)
+    return places
+
+
+def _check_redundant(reader: Reader, layout: Layout, second: int) -> None:
+    """Both directories tell of the same grains. QEMU goes by the first alone: where that is damaged
+    it reads zeroes, or the parent, without a word."""
+    what = "VMDK grain directory"
+    pairs = list(
+        zip(
+            _directory(reader, layout, layout.directory, what),
+            _directory(reader, layout, second, f"second {what}"),
+            strict=True,
+        )
+    )
+    length = layout.entries * 4
+    alone = [pair for pair in pairs if any(pair) and not all(pair)]  # the likeliest to differ
+    both = [pair for pair in pairs if all(pair) and pair[0] != pair[1]]
+    compared = sample(alone, length) + sample(both, length)
+    tables = _read_tables(reader, {place for pair in compared for place in pair if place}, length)
+    tables[0] = bytes(length)
+    if any(_differ(tables[one], tables[other]) for one, other in compared):
+        raise SourceError(
+            f"{reader.name}: corrupt image: its two VMDK grain directories tell of different data",
+            id="image-corrupt",
+            hint="take the copy again from where it came, or let VMware repair it: "
+            "vmware-vdiskmanager -R",
+        )
+
+
+def _differ(one: bytes, other: bytes) -> bool:
+    """In where there is data, zeroes (1) or nothing (0); `other` may tell of copies elsewhere."""
+    if one == other:
+        return False
+    return any(min(a, 2) != min(b, 2) for a, b in zip(_numbers(one), _numbers(other), strict=True))
+
+
+def _read_tables(reader: Reader, sectors: Collection[int], length: int) -> dict[int, bytes]:
+    """The tables at these sectors, which are in the file; those side by side are read at once."""
+    runs: list[list[int]] = []
+    for sector in sorted(sectors):
+        if (
+            runs
+            and sector * SECTOR == runs[-1][-1] * SECTOR + length
+            and len(runs[-1]) * length < READ_AT_ONCE
+        ):
+            runs[-1].append(sector)
+        else:
+            runs.append([sector])
+    found: dict[int, bytes] = {}
+    for run in runs:
+        raw = exactly(reader, run[0] * SECTOR, len(run) * length, "a VMDK grain table")
+        found |= {sector: raw[n * length : (n + 1) * length] for n, sector in enumerate(run)}
+    return found
 
 
 def sample(tables: list[T], length: int) -> list[T]:
@@ -140,8 +199,9 @@ def _data_end(reader: Reader, tables: list[tuple[int, int]], layout: Layout) -> 
     """The byte where the grain that is last in the file ends, 0 without any; `tables` are numbers
     and sectors. The last grain of the disk may end with the disk."""
     last = index = 0
-    for number, table in tables:
-        grains = _numbers(exactly(reader, table * SECTOR, layout.entries * 4, "a VMDK grain table"))
+    read = _read_tables(reader, {place for _, place in tables}, layout.entries * 4)
+    for number, place in tables:
+        grains = _numbers(read[place])
         if (highest := max(grains)) > last:
             last, index = highest, number * layout.entries + grains.index(highest)
     if last <= 1:  # 1 stands for a grain of zeroes
