@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 ROWS = {
     "values": (
         "v2v.types",
+        "v2v.address",
         "v2v.endpoint",
         "v2v.extents",
         "v2v.events",

@@ -5,31 +5,15 @@ URIs follow the NBD URI specification: nbd://HOST:PORT/EXPORT, nbd+unix:///EXPOR
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode
 
+from v2v.address import Address
 from v2v.types import MiB
 
 
 def nbd_unix_uri(socket: Path, export: str = "") -> str:
-    return f"nbd+unix:///{quote(export)}?{write_query({'socket': str(socket)})}"
-
-
-def read_query(query: str) -> dict[str, str]:
-    """The parameters of an NBD URI. Its + is a plus; only in web forms is it a space."""
-    return dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
-
-
-def join_uri(parts: SplitResult) -> str:
-    """As urlunsplit, which leaves out the // where there is no host."""
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
-
-
-def write_query(parameters: Mapping[str, str]) -> str:
-    return urlencode(parameters, safe="/", quote_via=quote)
+    return Address("nbd+unix", path=f"/{export}", query={"socket": str(socket)}).write()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import v2v.inputs
 import v2v.outputs
-from v2v import options
+from v2v import address, options
 from v2v.errors import UsageError
 from v2v.input import Input
 from v2v.job import Job, ModuleChoice
@@ -108,28 +107,8 @@ def anchored(job: Job) -> Job:
 def check_no_password(words: Sequence[str]) -> None:
     """Refuse addresses that hold one: they are shown, and kept."""
     for word in words:
-        scheme, _, rest = word.partition("://")
-        if rest:
-            _check_port(word, scheme)
-        user, at, host = rest.partition("/")[0].rpartition("@")
-        if at and ":" in user:
-            raise UsageError(
-                f"{scheme}://{host}: a password in the address would be kept",
-                id="password-in-uri",
-                hint="put it in a file and give that with -ip; leave only the user in the address",
-            )
-
-
-def _check_port(word: str, scheme: str) -> None:
-    """What stands where the port belongs may be a password with a slash in it."""
-    try:
-        urlsplit(word).port  # noqa: B018  reading it checks it
-    except ValueError as exc:
-        raise UsageError(
-            f"{scheme}://...: not an address: its port is no number",
-            id="uri-invalid",
-            hint="scheme://[USER@]HOST[:PORT]/PATH; a password goes into a file, given with -ip",
-        ) from exc
+        if "://" in word:
+            address.parse(word)
 
 
 def _modes(package: ModuleType, base: type[C]) -> dict[str, type[C]]:

@@ -150,7 +150,7 @@ def network(xml: str, run: Run) -> DomainDisk:
             "<source protocol='rbd' name='pool/image'><host name='m1' port='6789'/>"
             "<host name='::2'/><snapshot name='s@'/><config file='/etc/c'/>"
             "<auth type='ceph' username='u'/></source>",
-            "rbd://u@m1:6789/pool/image@s%40?conf=/etc/c",
+            "rbd://u@m1:6789/pool/image@s@?conf=/etc/c",
         ),
     ],
 )

@@ -17,9 +17,9 @@ from tests.fakes.http_server import serve_folder
 from v2v import nbd_client
 from v2v.errors import V2VError
 from v2v.events import Event, Warned
-from v2v.inputs._details import Slice
+from v2v.inputs._details import LENGTH, MEMBER, MODIFIED, OFFSET, PACKED, Slice
 from v2v.inputs._images import Access, read_disk
-from v2v.inputs._serve import LENGTH, MEMBER, MODIFIED, OFFSET, PACKED, serve_disk
+from v2v.inputs._serve import serve_disk
 from v2v.run import Run
 from v2v.types import DiskFormat, MiB, SourceDisk
 

@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
-from urllib.parse import unquote, urlsplit
 
+from v2v.address import NBD_SCHEMES, parse
 from v2v.endpoint import Endpoint
 from v2v.errors import UsageError
 from v2v.input import Input
+from v2v.inputs import _options as common
 from v2v.inputs._details import is_uri
-from v2v.inputs._images import NBD_SCHEMES, Access, read_disk, serve_disks
+from v2v.inputs._images import Access, read_disk, serve_disks
 from v2v.inputs._serve.addresses import ISCSI
 from v2v.options import option
 from v2v.run import Run
@@ -28,25 +29,10 @@ class ImageOptions:
     format: DiskFormat | None = option(
         "-if", "format of the disks; without it their content tells", default=None
     )
-    allow_backing: tuple[Path, ...] = option(
-        "-io allow-backing",
-        "files or folders elsewhere that the images may refer to, separated by colons",
-        default=(),
-        metavar="PATH[:PATH...]",
-    )
-    password_file: Path | None = option(
-        "-ip", "file with the password for the user in the address", default=None
-    )
-    known_hosts: Path | None = option(
-        "-io known-hosts",
-        "file with the keys of the hosts that ssh:// may connect to; without it ~/.ssh/known_hosts",
-        default=None,
-    )
-    identity: Path | None = option(
-        "-io identity",
-        "file with the key that ssh:// logs in with; without it those of the agent and of ~/.ssh",
-        default=None,
-    )
+    allow_backing: tuple[Path, ...] = common.allow_backing()
+    password_file: Path | None = common.password_file("for the user in the address")
+    known_hosts: Path | None = common.known_hosts("ssh://")
+    identity: Path | None = common.identity("ssh://")
 
 
 class PlainInput(Input):
@@ -81,22 +67,15 @@ class PlainInput(Input):
                 )
 
     def _access(self, *, strict: bool = False) -> Access:
-        return Access(
-            format=self.options.format,
-            allowed=self.options.allow_backing,
-            password_file=self.options.password_file,
-            strict=strict,
-            known_hosts=self.options.known_hosts,
-            identity=self.options.identity,
-        )
+        return common.access(self.options, strict=strict)
 
 
 def guest_name(words: Sequence[str]) -> str:
     """The first file's name without what tells of its format; "unknown" when there is none."""
     word = words[0]
     if is_uri(word):
-        parts = urlsplit(word)
-        word = "" if parts.scheme.lower() in (*NBD_SCHEMES, ISCSI) else unquote(parts.path)
+        address = parse(word)
+        word = "" if address.scheme in (*NBD_SCHEMES, ISCSI) else address.path
     name = PurePosixPath(word).name
     while True:
         ending = next((e for e in ENDINGS if name.lower().endswith(e) and name != e), None)

@@ -11,6 +11,7 @@ from shlex import quote
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, V2VError
 from v2v.input import Input
+from v2v.inputs import _options as common
 from v2v.inputs._domain import read_domain
 from v2v.inputs._domain.disks import DomainDisk
 from v2v.inputs._domain.sources import SshHost, source_disk
@@ -28,32 +29,17 @@ class LibvirtOptions:
     uri: str | None = option(
         "-ic", "libvirt URI of the host; without it libvirt's default", default=None, metavar="URI"
     )
-    password_file: Path | None = option(
-        "-ip",
-        "file with the password for ssh, or for disks behind http://USER@HOST/...",
-        default=None,
+    password_file: Path | None = common.password_file(
+        "for ssh, or for disks behind http://USER@HOST/..."
     )
     snapshot: bool = option(
         "-io snapshot",
         "read each disk as the VM's last external snapshot left it; the VM may run",
         default=False,
     )
-    known_hosts: Path | None = option(
-        "-io known-hosts",
-        "file with the keys of the hosts that ssh may connect to; without it ~/.ssh/known_hosts",
-        default=None,
-    )
-    identity: Path | None = option(
-        "-io identity",
-        "file with the key that ssh logs in with; without it those of the agent and of ~/.ssh",
-        default=None,
-    )
-    allow_backing: tuple[Path, ...] = option(
-        "-io allow-backing",
-        "files or folders elsewhere that the images may refer to, separated by colons",
-        default=(),
-        metavar="PATH[:PATH...]",
-    )
+    known_hosts: Path | None = common.known_hosts("ssh")
+    identity: Path | None = common.identity("ssh")
+    allow_backing: tuple[Path, ...] = common.allow_backing()
 
 
 class LibvirtInput(Input):
@@ -84,12 +70,11 @@ class LibvirtInput(Input):
 
     def _access(self, uri: str = "") -> Access:
         """What libvirt's ssh is told in the URI holds for the disks, unless options say other."""
-        told = ssh_files(uri)
-        return Access(
-            allowed=self.options.allow_backing,
-            password_file=self.options.password_file,
-            known_hosts=self.options.known_hosts or told.get("known_hosts"),
-            identity=self.options.identity or told.get("identity"),
+        given, told = common.access(self.options), ssh_files(uri)
+        return replace(
+            given,
+            known_hosts=given.known_hosts or told.get("known_hosts"),
+            identity=given.identity or told.get("identity"),
         )
 
     def _disk(self, disk: DomainDisk, vm: Vm, host: SshHost | None, run: Run) -> SourceDisk:

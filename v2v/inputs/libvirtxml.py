@@ -12,26 +12,19 @@ from pathlib import Path
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, UsageError
 from v2v.input import Input
+from v2v.inputs import _options as common
 from v2v.inputs._domain import read_domain
 from v2v.inputs._domain.sources import source_disk
 from v2v.inputs._images import Access, serve_disks
 from v2v.inputs._xml import MAX_BYTES
-from v2v.options import option
 from v2v.run import Run
 from v2v.types import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibvirtXmlOptions:
-    allow_backing: tuple[Path, ...] = option(
-        "-io allow-backing",
-        "files or folders elsewhere that the images may refer to, separated by colons",
-        default=(),
-        metavar="PATH[:PATH...]",
-    )
-    password_file: Path | None = option(
-        "-ip", "file with the password of disks that want a login", default=None
-    )
+    allow_backing: tuple[Path, ...] = common.allow_backing()
+    password_file: Path | None = common.password_file("of disks that want a login")
 
 
 class LibvirtXmlInput(Input):
@@ -65,11 +58,7 @@ class LibvirtXmlInput(Input):
         return Path(word).expanduser().absolute()
 
     def _access(self, *, strict: bool = False) -> Access:
-        return Access(
-            allowed=self.options.allow_backing,
-            password_file=self.options.password_file,
-            strict=strict,
-        )
+        return common.access(self.options, strict=strict)
 
 
 def read_xml(path: Path) -> bytes:

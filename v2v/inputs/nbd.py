@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from v2v.inputs._images import NBD_SCHEMES
+from v2v.address import NBD_SCHEMES
 from v2v.inputs._plain import PlainInput
 
 

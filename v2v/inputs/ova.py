@@ -12,6 +12,7 @@ from v2v.errors import SourceError, UsageError
 from v2v.image.in_use import check_not_written
 from v2v.image.magic import foreign, image_format, packed_with
 from v2v.input import Input
+from v2v.inputs import _options as common
 from v2v.inputs._archive import Member, checked_file, choose_ovf
 from v2v.inputs._archive import zip as zip_archive
 from v2v.inputs._archive.disks import (
@@ -44,16 +45,8 @@ class OvaOptions:
         "compare with the manifest: all that is read, only the OVF, or nothing",
         default=Checksums.CHECK,
     )
-    allow_backing: tuple[Path, ...] = option(
-        "-io allow-backing",
-        "files or folders elsewhere that links and images in a folder may refer to, "
-        "separated by colons",
-        default=(),
-        metavar="PATH[:PATH...]",
-    )
-    password_file: Path | None = option(
-        "-ip", "file with the password for http://USER@HOST/...", default=None
-    )
+    allow_backing: tuple[Path, ...] = common.allow_backing("links and images in a folder")
+    password_file: Path | None = common.password_file("for http://USER@HOST/...")
 
 
 class OvaInput(Input):
@@ -103,7 +96,7 @@ class OvaInput(Input):
         return word
 
     def _access(self) -> Access:
-        return Access(allowed=self.options.allow_backing, password_file=self.options.password_file)
+        return common.access(self.options)
 
     def _from_file(self, place: Place, run: Run) -> Source:
         """By its content, whatever its name is."""

@@ -11,6 +11,7 @@ from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, UsageError
 from v2v.image.names import named_file
 from v2v.input import Input
+from v2v.inputs import _options as common
 from v2v.inputs._images import Access, read_disk, serve_disks
 from v2v.inputs._vmx import read_vm
 from v2v.inputs._vmx.drives import Drive, boot_orders, read_disks, read_removables
@@ -36,12 +37,7 @@ class VmxOptions:
         default=None,
         metavar="NAME",
     )
-    allow_backing: tuple[Path, ...] = option(
-        "-io allow-backing",
-        "files or folders elsewhere that the VM and its disks may refer to, separated by colons",
-        default=(),
-        metavar="PATH[:PATH...]",
-    )
+    allow_backing: tuple[Path, ...] = common.allow_backing("the VM and its disks")
     transport: str | None = option("-it", "none is supported yet", default=None)
 
 

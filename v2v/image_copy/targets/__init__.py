@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from v2v.address import NBD_SCHEMES as SCHEMES
+from v2v.address import scheme_of
 from v2v.errors import TargetError, UsageError
 from v2v.image_copy.targets._base import Opened, Shape, Target
 from v2v.image_copy.targets.device import DeviceTarget
 from v2v.image_copy.targets.file import FileTarget
-from v2v.image_copy.targets.nbd import SCHEMES, NbdTarget
+from v2v.image_copy.targets.nbd import NbdTarget
 from v2v.image_copy.targets.null import NullTarget
 from v2v.options import did_you_mean
 
@@ -29,7 +30,7 @@ class FileFormat(StrEnum):
 
 def anchored_uri(uri: str) -> str:
     """An address that does not depend on the current folder."""
-    return NbdTarget.absolute(uri) if urlsplit(uri).scheme in SCHEMES else uri
+    return NbdTarget.absolute(uri) if scheme_of(uri) in SCHEMES else uri
 
 
 def anchored(word: str) -> str:
@@ -82,7 +83,7 @@ def find(word: str, shape: Shape, job_id: str) -> Target:
     """The target that an anchored word means; nothing is opened yet."""
     if word == NULL:
         return NullTarget(shape)
-    if urlsplit(word).scheme in SCHEMES:
+    if scheme_of(word) in SCHEMES:
         return NbdTarget(word, shape)
     path = Path(word)
     if path.is_block_device():

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import urlsplit
+from dataclasses import replace
 
 from v2v import nbd_client
+from v2v.address import NBD_SCHEMES as SCHEMES
+from v2v.address import parse, scheme_of
 from v2v.copy.engine import measure
 from v2v.copy.sinks import NbdSink, Sink
-from v2v.endpoint import Endpoint, join_uri, read_query, write_query
+from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, TargetError
 from v2v.image_copy.targets._base import Opened, Shape, Target, check_blank, note_size
 from v2v.run import Run
 from v2v.types import Allocation, Source
 
-SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
 PORT = 10809  # of the NBD protocol
 CONNECT_SECONDS = 30.0
-
-FILES = ("socket", "tls-psk-file", "tls-certificates")  # of an address; of this host
 
 HINTS = (
     ("poll: open: ", "is that the path of the key file?"),
@@ -51,14 +49,9 @@ class NbdTarget(Target):
     @staticmethod
     def absolute(uri: str) -> str:
         """The address in one spelling, which does not depend on the current folder."""
-        parts = urlsplit(uri)
-        parts = parts._replace(netloc=parts.netloc.removesuffix(f":{PORT}"), path=parts.path or "/")
-        query = read_query(parts.query)
-        near = {name for name in FILES if query.get(name) and not query[name].startswith("/")}
-        if near:
-            query |= {name: str(Path(query[name]).absolute()) for name in near}
-            parts = parts._replace(query=write_query(query))
-        return join_uri(parts)
+        address = parse(uri).anchored()
+        port = None if address.port == PORT else address.port
+        return replace(address, port=port, path=address.path or "/").write()
 
     def check(self, source: Source, *, force: bool, run: Run) -> None:
         self._only_raw()
@@ -131,24 +124,23 @@ class NbdTarget(Target):
         return endpoint
 
     def _where(self) -> str:
-        parts = urlsplit(self.uri)
-        socket = read_query(parts.query).get("socket")
-        return f"the server at {socket}" if socket else parts.hostname or "localhost"
+        address = parse(self.uri)
+        socket = address.query.get("socket")
+        return f"the server at {socket}" if socket else address.host or "localhost"
 
     def _hint(self, cause: str) -> str:
-        parts = urlsplit(self.uri)
-        server = join_uri(parts._replace(path="/" if parts.query else ""))
+        address = parse(self.uri)
+        server = replace(address, path="/" if address.query else "").write()
         for word, hint in HINTS:
             if word in cause:
-                return hint.format(where=self._where(), port=parts.port or PORT, server=server)
+                return hint.format(where=self._where(), port=address.port or PORT, server=server)
         return f"is an NBD server running at {self._where()}? docs/copy.md tells how to start one"
 
 
 def _export(uri: str) -> tuple[object, ...] | None:
     """Which export of which server an address means; None for what is no NBD address."""
-    parts = urlsplit(uri)
-    if parts.scheme.lower() not in SCHEMES:
+    if scheme_of(uri) not in SCHEMES:
         return None
-    socket = read_query(parts.query).get("socket")
-    place = socket or (parts.hostname, parts.port or PORT)
-    return place, parts.path.removeprefix("/")
+    address = parse(uri)
+    place = address.query.get("socket") or (address.host, address.port or PORT)
+    return place, address.path.removeprefix("/")

@@ -6,14 +6,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
+from v2v.address import Address
 from v2v.errors import SourceError
 from v2v.image import check_raw
 from v2v.image.magic import HEAD
 from v2v.image.reader import FileReader
 from v2v.inputs._details import PACKED, Slice, slice_of
-from v2v.inputs._domain.addresses import disk_uri, host_text
+from v2v.inputs._domain.addresses import disk_uri
 from v2v.inputs._domain.disks import DomainDisk
 from v2v.inputs._images import Access, read_disk, read_file, sliced
 from v2v.run import Run
@@ -53,8 +53,7 @@ class SshHost:
     port: int | None = None
 
     def uri(self, path: str) -> str:
-        user = f"{quote(self.user, safe='@')}@" if self.user else ""
-        return f"ssh://{user}{host_text(self.name, self.port)}{quote(path)}"
+        return Address("ssh", self.name, self.port, self.user, path).write()
 
 
 def source_disk(

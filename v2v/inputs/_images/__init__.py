@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from v2v import nbd_client
-from v2v.endpoint import Endpoint, join_uri, read_query, write_query
+from v2v.address import NBD_SCHEMES, parse, scheme_of
+from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, UsageError
 from v2v.image import Image, check_raw, read_image, read_remote
 from v2v.image.in_use import check_not_written
@@ -27,7 +27,6 @@ from v2v.options import did_you_mean
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
 
-NBD_SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
 HTTP_SCHEMES = ("http", "https")
 SCHEMES = (*NBD_SCHEMES, *HTTP_SCHEMES, *UNSEEN_SCHEMES)
 CONNECT_SECONDS = 30.0
@@ -52,9 +51,9 @@ def read_disk(word: str, access: Access, run: Run, *, part: Slice | None = None)
     """The disk that a path or a URI names, or that lies in a part of it. Starts no server."""
     if not is_uri(word):
         return read_file(Path(word).expanduser().absolute(), access, run, part=part)
-    scheme = word.partition("://")[0].lower()
+    scheme = scheme_of(word)
     if scheme in NBD_SCHEMES:
-        return read_nbd(scheme + word[len(scheme) :], access, run, part=part)
+        return read_nbd(word, access, run, part=part)
     if scheme in HTTP_SCHEMES:
         return read_http(word, access, run, part=part)
     if scheme in UNSEEN_SCHEMES:
@@ -128,7 +127,7 @@ def read_http(url: str, access: Access, run: Run, *, part: Slice | None = None) 
 
 def read_nbd(uri: str, access: Access, run: Run, *, part: Slice | None = None) -> SourceDisk:
     """An export is the disk itself, hence raw, unless the user says that it holds an image."""
-    uri = absolute_socket(uri)
+    uri = parse(uri).anchored().write()
     endpoint = nbd_client.describe(uri=uri, cancel=run.cancel, seconds=CONNECT_SECONDS)
     with nbd_client.ExportReader(endpoint, uri) as export:
         reader = sliced(export, uri, part)
@@ -178,16 +177,6 @@ def checked(
             hint="was it copied completely?",
         )
     return SourceDisk(location, format, size, details=details)
-
-
-def absolute_socket(uri: str) -> str:
-    """An NBD URI whose Unix socket does not depend on the current folder."""
-    parts = urlsplit(uri)
-    query = read_query(parts.query)
-    if "socket" not in query or query["socket"].startswith("/"):
-        return uri
-    query["socket"] = str(Path(query["socket"]).absolute())
-    return join_uri(parts._replace(query=write_query(query)))
 
 
 def modified(image: Image) -> str:

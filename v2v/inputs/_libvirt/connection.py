@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from v2v.errors import Cancelled, HostError, SourceError, V2VError
-from v2v.inputs._serve.http import read_password
+from v2v.inputs._password import read_password
 from v2v.run import Run
 
 T = TypeVar("T")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
+from v2v.address import parse
 from v2v.errors import UsageError
 from v2v.inputs._domain.sources import SshHost
-from v2v.inputs._serve.http import split_user
 
 VMWARE = ("esx", "vpx", "gsx")
 SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
@@ -20,28 +19,28 @@ def ssh_host(uri: str) -> SshHost | None:
     UsageError for hosts whose files v2v cannot read: https://libvirt.org/uri.html.
     """
     try:
-        parts = urlsplit(uri)
-        name, port = parts.hostname, parts.port
-    except ValueError as exc:
+        address = parse(uri)
+    except UsageError as exc:
+        if exc.id != "uri-invalid":
+            raise
         raise _invalid(uri) from exc
-    split_user(uri)  # refuses a password, which would be shown and kept
-    driver, _, transport = parts.scheme.partition("+")
+    driver, _, transport = address.scheme.partition("+")
     if not driver:
         raise _invalid(uri)
     if driver in VMWARE:
         raise _vmware(uri)
     if transport in SSH_TRANSPORTS:
-        return SshHost(name or "localhost", parts.username, port)
-    if transport in LOCAL_TRANSPORTS and not name:
+        return SshHost(address.host or "localhost", address.user, address.port)
+    if transport in LOCAL_TRANSPORTS and not address.host:
         return None
-    raise _transport(uri, transport, name)
+    raise _transport(uri, transport, address.host)
 
 
 def ssh_files(uri: str) -> dict[str, Path]:
     """The files that the URI gives libvirt's own ssh, as v2v.inputs._images.Access calls them."""
-    query = parse_qs(urlsplit(uri).query)
+    query = parse(uri).query
     names = {"identity": "keyfile", "known_hosts": "known_hosts"}
-    return {ours: Path(query[theirs][0]) for ours, theirs in names.items() if theirs in query}
+    return {ours: Path(query[theirs]) for ours, theirs in names.items() if theirs in query}
 
 
 def _invalid(uri: str) -> UsageError:
@@ -60,7 +59,7 @@ def _vmware(uri: str) -> UsageError:
     )
 
 
-def _transport(uri: str, transport: str, name: str | None) -> UsageError:
+def _transport(uri: str, transport: str, name: str) -> UsageError:
     how = f"connects with {transport}" if transport else "connects with tls"
     return UsageError(
         f"-ic {uri} {how}, through which disks cannot be read",

@@ -8,19 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from v2v import nbd_client, qemu_nbd
+from v2v.address import scheme_of
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError
 from v2v.image import lone_options, qemu_options, read_image, read_remote
 from v2v.image.magic import SECTOR
 from v2v.image.reader import FileReader, SliceReader
 from v2v.inputs._details import (
-    IDENTITY,
-    KNOWN_HOSTS,
-    LENGTH,
-    MEMBER,
-    MODIFIED,
-    OFFSET,
-    ONE_CONNECTION,
     PACKED,
     UNSEEN,
     is_padded,
@@ -29,7 +23,6 @@ from v2v.inputs._details import (
     shown,
     slice_of,
 )
-from v2v.inputs._serve.addresses import scheme_of
 from v2v.inputs._serve.errors import explained
 from v2v.inputs._serve.nbdkit_bytes import keeping, serve_by_nbdkit
 from v2v.inputs._serve.qemu_bytes import SCHEMES as QEMU_SCHEMES
@@ -39,19 +32,6 @@ from v2v.process import ToolError
 from v2v.qemu_nbd import ImageOptions
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
-
-__all__ = [
-    "IDENTITY",
-    "KNOWN_HOSTS",
-    "LENGTH",
-    "MEMBER",
-    "MODIFIED",
-    "OFFSET",
-    "ONE_CONNECTION",
-    "PACKED",
-    "is_uri",
-    "serve_disk",
-]
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v2v import process
+from v2v.address import scheme_of
 from v2v.errors import HostError, SourceError, V2VError
 from v2v.inputs._details import shown
-from v2v.inputs._serve.addresses import FORMS, parse, scheme_of
+from v2v.inputs._serve.addresses import FORMS, login, parse
 from v2v.run import Run
 from v2v.types import SourceDisk
 
@@ -41,8 +42,8 @@ def from_words(words: str, disk: SourceDisk, log: Path) -> V2VError:
     if words.startswith("qemu-nbd: Failed to"):  # then it repeats all of its options
         words = words.rpartition("': ")[2]
     scheme = scheme_of(disk.location)
-    login = parse(disk.location).login() if scheme in FORMS else ""
-    told = Told(shown(disk), words, login, scheme)
+    there = login(parse(disk.location)) if scheme in FORMS else ""
+    told = Told(shown(disk), words, there, scheme)
     for pattern, error in KNOWN:
         if re.search(pattern, words):
             return error(told)

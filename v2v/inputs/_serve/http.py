@@ -11,9 +11,11 @@ from email.message import Message
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from v2v.address import parse
 from v2v.cancel import Cancel
-from v2v.errors import SourceError, UsageError
+from v2v.errors import SourceError
 from v2v.image.magic import HEAD
+from v2v.inputs._password import read_password
 
 TIMEOUT = 30.0  # seconds without a byte
 CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-\d{1,19}/(\d{1,19})", re.ASCII)
@@ -139,16 +141,12 @@ def version(headers: Message) -> str:
 
 
 def split_user(url: str) -> tuple[str, str | None]:
-    """The URL without the user, and the user. A password in a URL is refused."""
-    parts = urlsplit(url)
-    if parts.password is not None:
-        raise UsageError(
-            f"{parts.scheme}://{parts.hostname}: a password in the address would be kept in logs",
-            id="password-in-uri",
-            hint="put it in a file and give that with -ip; leave only the user in the address",
-        )
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host)), parts.username
+    """The URL without the user, and the user. A password in a URL is refused.
+
+    The rest stays as it is written: %2F in it may be something else than a slash.
+    """
+    user, parts = parse(url).user, urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), user
 
 
 def authorization(user: str | None, password_file: Path | None) -> dict[str, str]:
@@ -157,15 +155,3 @@ def authorization(user: str | None, password_file: Path | None) -> dict[str, str
     login = f"{user}:{read_password(password_file)}"
     token = base64.b64encode(login.encode("utf-8", "surrogateescape")).decode()
     return {"Authorization": f"Basic {token}"}
-
-
-def read_password(file: Path) -> str:
-    """The first line, as nbdkit reads it."""
-    try:
-        return file.read_text(errors="surrogateescape").split("\n")[0]
-    except OSError as exc:
-        raise UsageError(
-            f"-ip {file}: cannot be read: {exc.strerror}",
-            id="password-file",
-            hint="name a file whose first line is the password",
-        ) from exc

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from v2v import nbdkit
-from v2v.endpoint import join_uri, read_query, write_query
+from v2v import address, nbdkit
+from v2v.address import NBD_SCHEMES, scheme_of
 from v2v.image.magic import SECTOR
 from v2v.inputs._details import (
     IDENTITY,
@@ -19,7 +18,7 @@ from v2v.inputs._details import (
     is_uri,
     slice_of,
 )
-from v2v.inputs._serve.addresses import SSH, parse, scheme_of
+from v2v.inputs._serve.addresses import SSH, parse
 from v2v.inputs._serve.http import split_user
 from v2v.run import Run
 from v2v.types import DiskFormat, SourceDisk
@@ -75,7 +74,7 @@ def _plugin(disk: SourceDisk, password_file: Path | None) -> Plugin:
     location = disk.location
     if not is_uri(location):
         return "file", [f"file={location}"], []
-    if location.startswith("nbd"):
+    if scheme_of(location) in NBD_SCHEMES:
         shared = ["shared=true"] if ONE_CONNECTION in disk.details else []
         return "nbd", [*_nbd_params(location), *shared], []
     if scheme_of(location) == SSH:
@@ -85,12 +84,9 @@ def _plugin(disk: SourceDisk, password_file: Path | None) -> Plugin:
 
 def _nbd_params(uri: str) -> list[str]:
     """nbdkit's plugin takes files of TLS as parameters, and not in the address."""
-    parts = urlsplit(uri)
-    query = read_query(parts.query)
-    files = {new: query.pop(old) for old, new in TLS_FILES.items() if old in query}
-    if not files:
-        return [f"uri={uri}"]
-    plain = join_uri(parts._replace(query=write_query(query)))
+    found = address.parse(uri)
+    files = {new: found.query[old] for old, new in TLS_FILES.items() if old in found.query}
+    plain = found.without(TLS_FILES).write()
     return [f"uri={plain}", *(f"{key}={value}" for key, value in files.items())]
 
 
@@ -106,12 +102,12 @@ def _curl_params(location: str, password_file: Path | None) -> list[str]:
 
 def _ssh_params(disk: SourceDisk, password_file: Path | None) -> list[str]:
     """Hosts must be known: their keys are never taken on trust."""
-    address = parse(disk.location)
-    params = [f"host={address.host}", f"path={address.path}", "verify-remote-host=true"]
-    if address.port is not None:
-        params.append(f"port={address.port}")
-    if address.user is not None:
-        params.append(f"user={address.user}")
+    there = parse(disk.location)
+    params = [f"host={there.host}", f"path={there.path}", "verify-remote-host=true"]
+    if there.port is not None:
+        params.append(f"port={there.port}")
+    if there.user is not None:
+        params.append(f"user={there.user}")
     for key in (KNOWN_HOSTS, IDENTITY):
         if file := disk.details.get(key):
             params.append(f"{key}={file.replace('%', '%%')}")  # libssh expands %d and the like

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from v2v import qemu_nbd
+from v2v.address import Address
 from v2v.errors import UsageError
 from v2v.image.magic import SECTOR
 from v2v.inputs._details import shown, slice_of
-from v2v.inputs._serve.addresses import ISCSI, RBD, Address, invalid, parse
-from v2v.inputs._serve.http import read_password
+from v2v.inputs._password import read_password
+from v2v.inputs._serve.addresses import ISCSI, RBD, invalid, parse
 from v2v.run import Run
 from v2v.types import SourceDisk
 
@@ -51,7 +52,7 @@ def driver_options(uri: str, *, secret: bool, prefix: str = "") -> dict[str, str
 
 
 def _iscsi(address: Address, secret: bool) -> dict[str, str]:
-    target, lun = address.words()
+    target, lun = _words(address)
     if not (target and lun.isdecimal()):
         raise ValueError(lun)
     options = {
@@ -69,7 +70,7 @@ def _iscsi(address: Address, secret: bool) -> dict[str, str]:
 
 
 def _rbd(address: Address, secret: bool) -> dict[str, str]:
-    pool, *namespace, image = address.words()
+    pool, *namespace, image = _words(address)
     image, _, snapshot = image.partition("@")
     if not (pool and image) or len(namespace) > 1:
         raise ValueError(address.path)
@@ -88,6 +89,11 @@ def _rbd(address: Address, secret: bool) -> dict[str, str]:
     if conf := address.query.get("conf"):
         options["conf"] = conf
     return options
+
+
+def _words(address: Address) -> list[str]:
+    """What is between the slashes of the path."""
+    return address.path[1:].split("/")
 
 
 def _host_and_port(address: Address, default: int) -> str:
