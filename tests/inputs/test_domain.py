@@ -146,6 +146,12 @@ def test_nvram_is_a_text_or_a_file(run: Run) -> None:
     assert source(run, inside).nvram == "/b.fd"
 
 
+def test_names_and_descriptions_without_end_are_cut(run: Run) -> None:
+    name, words = "n" * 100_000, "w" * 100_000
+    found = source(run, f"<name>{name}</name><description>{words}</description>")
+    assert (len(found.name), len(found.description or "")) == (255, 4096)
+
+
 def test_libosinfo_is_found_by_its_namespace_only(run: Run) -> None:
     inside = "<metadata><{0}libosinfo {1}><{0}os id='http://x/1'/></{0}libosinfo></metadata>"
     space = "http://libosinfo.org/xmlns/libvirt/domain/1.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.inputs.domains import disk, domain, warnings
 from v2v.errors import SourceError
 from v2v.events import Event
 from v2v.inputs._domain.addresses import disk_uri
-from v2v.inputs._domain.disks import DiskHost, DomainDisk
+from v2v.inputs._domain.disks import DiskHost, DiskPlace, DomainDisk
 from v2v.inputs._domain.sources import SshHost, source_disk
 from v2v.inputs._images import Access
 from v2v.run import Run
@@ -36,6 +37,8 @@ from v2v.types import Checksum, DiskFormat, MiB
         ("<boot order='3'/>", {"boot_order": 3}),
         ("<boot order='0'/>", {"boot_order": None}),
         ("<boot order='99999999'/>", {"boot_order": None}),
+        ("<mirror type='file' job='active-commit'/>", {"job": "active-commit"}),
+        ("<mirror file='/copy'/>", {"job": "copy"}),
         ("<readonly/><shareable/>", {"read_only": True, "shareable": True}),
         ("<encryption format='luks'/>", {"encrypted": True}),
         ("<source file='/x'><encryption format='luks'/></source>", {"encrypted": True}),
@@ -280,14 +283,90 @@ def test_no_name_of_a_file_is_taken_for_an_address(run: Run) -> None:
     assert caught.value.id == "source-missing"
 
 
-def test_only_a_disk_is_taken_for_the_first_raw_disk(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", ["raw", ""])
+@pytest.mark.parametrize("strict", [True, False], ids=["first", "second"])
+@pytest.mark.parametrize("slice", [None, (512, 1024)], ids=["whole", "slice"])
+def test_what_is_certainly_no_disk_is_refused(
+    run: Run, tmp_path: Path, driver: str, strict: bool, slice: tuple[int, int] | None
+) -> None:
     """What the XML calls a raw disk may be any file of the host."""
     (tmp_path / "shadow").write_text("root:*:19000:0:99999:7:::\n" * 100)
-    found = DomainDisk(kind="file", path=str(tmp_path / "shadow"), driver="raw")
+    path = str(tmp_path / "shadow")
+    found = DomainDisk(kind="file", path=path, driver=driver, target="vdb", slice=slice)
     with pytest.raises(SourceError) as caught:
-        source_disk(found, Access(strict=True), run)
+        source_disk(found, Access(strict=strict), run)
     assert caught.value.id == "not-a-disk-image"
-    assert source_disk(found, Access(), run).format == DiskFormat.RAW
+    assert "disk vdb" in caught.value.message and path in caught.value.message
+    assert "v2v copy -if raw" in str(caught.value.hint)  # these modes have no -if
+
+
+@pytest.mark.parametrize("driver", ["raw", ""])
+@pytest.mark.parametrize(("strict", "told"), [(True, ["disk-unrecognised"]), (False, [])])
+def test_a_disk_that_nothing_is_known_of_is_taken_and_of_the_first_it_is_told(
+    run: Run, tmp_path: Path, events_seen: list[Event], driver: str, strict: bool, told: list[str]
+) -> None:
+    """ZFS on the whole disk, for one."""
+    (tmp_path / "pool").write_bytes(b"\x01\xfe\x99".ljust(MiB, b"\xee"))
+    found = DomainDisk(kind="file", path=str(tmp_path / "pool"), driver=driver)
+    assert source_disk(found, Access(strict=strict), run).format == DiskFormat.RAW
+    assert warnings(events_seen) == told
+
+
+def rbd(run: Run, config: str) -> DomainDisk:
+    return network(
+        f"<driver type='raw'/><source protocol='rbd' name='p/i'><config file='{config}'/></source>",
+        run,
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "/tmp/evil.conf",
+        "/etc/ceph/../../tmp/evil.conf",
+        "/etc/ceph/ceph.keyring",
+        "/etc/ceph/a,evil.conf",
+        "/etc/ceph/a;/tmp/evil.conf",
+        "/etc/ceph/$name.conf",
+        "ceph.conf",
+    ],
+)
+def test_a_stranger_s_configuration_of_ceph_is_refused(run: Run, config: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        source_disk(rbd(run, config), Access(), run)
+    assert caught.value.id == "domain-disk-config"
+    assert config in caught.value.message
+    assert "-io allow-backing" in str(caught.value.hint)
+
+
+def test_ceph_s_own_configuration_is_used_and_another_one_if_the_user_allows_it(
+    run: Run, tmp_path: Path
+) -> None:
+    found = source_disk(rbd(run, "/etc/ceph/other.conf"), Access(), run)
+    assert found.location.endswith("?conf=/etc/ceph/other.conf")
+    mine = tmp_path / "my.conf"
+    allowed = Access(allowed=(mine,))
+    assert source_disk(rbd(run, str(mine)), allowed, run).location.endswith(f"?conf={mine}")
+    with pytest.raises(SourceError):
+        source_disk(rbd(run, f"{mine},{tmp_path}/other.conf"), Access(allowed=(tmp_path,)), run)
+
+
+def test_a_disk_at_another_place_has_all_of_that_place_and_stays_the_same_disk() -> None:
+    disk = DomainDisk(kind="volume", pool="p", target="vda", serial="s", read_only=True, job="copy")
+    place = DomainDisk(kind="file", path="/a", driver="qcow2", target="x", slice=(0, 1))
+    there = disk.at(place)
+    for part in fields(DomainDisk):
+        of = place if part.name in {one.name for one in fields(DiskPlace)} else disk
+        assert getattr(there, part.name) == getattr(of, part.name), part.name
+
+
+def test_a_slice_of_a_volume_is_that_part_of_it(run: Run, image: Path) -> None:
+    xml = (
+        "<disk type='volume'><driver type='raw'/><source pool='p' volume='v'><slices>"
+        "<slice type='storage' offset='512' size='1024'/></slices></source></disk>"
+    )
+    place = DomainDisk(kind="file", path=str(image))
+    assert source_disk(disk(run, xml), Access(), run, volumes=lambda *_: place).size == 1024
 
 
 def test_a_raw_disk_whose_content_looks_like_an_image_stays_raw(run: Run, tmp_path: Path) -> None:

@@ -134,17 +134,17 @@ def test_a_vm_is_read_only_when_it_is_shut_off(libvirtd: Libvirtd, running, run:
     input_ = made(libvirtd.uri)
     error = refused(input_, run, "source-running")
     assert error.message.startswith("web is running")
-    assert f"shut it down: virsh -c '{libvirtd.uri}' shutdown web" in str(error.hint)
+    assert f"shut it down: virsh -c '{libvirtd.uri}' shutdown --domain web" in str(error.hint)
     assert "-io snapshot" in str(error.hint)
 
     running.suspend()
     error = refused(input_, run, "source-running")
     assert error.message.startswith("web is paused")
-    assert "resume web, then virsh" in str(error.hint)
+    assert "resume --domain web, then virsh" in str(error.hint)
 
     running.managedSave()
     error = refused(input_, run, "libvirt-managed-save")
-    assert "managedsave-remove web" in str(error.hint)
+    assert "managedsave-remove --domain web" in str(error.hint)
 
     running.managedSaveRemove()
     assert served(input_, input_.read_source(run), run) == CONTENT
@@ -263,6 +263,73 @@ def test_internal_snapshots_are_told_and_do_not_matter(
     assert source.snapshots == ("before", "after")
 
 
+def snapshot_of(libvirtd: Libvirtd, name: str) -> None:
+    argv = ["virsh", "-c", libvirtd.uri, "snapshot-create-as", "--domain", name, "--name", "v2v"]
+    argv += ["--disk-only", "--atomic", "--no-metadata"]
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("job", ["active-commit", "copy"])
+def test_disks_that_a_block_job_works_on_are_refused(
+    libvirtd: Libvirtd, running, disk: Path, run: Run, job: str
+) -> None:
+    """Once it is ready, and until it is ended, it goes on writing."""
+    import libvirt
+
+    snapshot_of(libvirtd, "web")
+    input_ = made(libvirtd.uri, snapshot=True)
+    assert input_.read_source(run).disks
+    if job == "copy":
+        xml = f"<disk type='file'><source file='{disk}.copy'/></disk>"
+        flag = libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+        running.blockCopy("vda", xml, flags=flag)
+    else:
+        running.blockCommit("vda", None, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+    error = refused(input_, run, "libvirt-block-job")
+    assert f"disk vda of web has a block job ({job})" in error.message
+    assert "blockjob --domain web --path vda --pivot" in str(error.hint)
+
+
+def test_a_read_only_disk_has_no_snapshot_and_is_read_as_it_is(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    """libvirt leaves it out of snapshots."""
+    tools = disk.with_name("tools.qcow2")
+    qemu_img("create", "-f", "qcow2", tools, "6M")
+    fixed = file_disk(tools, target="vdb").replace("</disk>", "<readonly/></disk>")
+    with libvirtd.defined(domain_xml("web", file_disk(disk), fixed)) as domain:
+        domain.create()
+        snapshot_of(libvirtd, "web")
+        input_ = made(libvirtd.uri, snapshot=True)
+        source = input_.read_source(run)
+        assert [one.location for one in source.disks] == [str(disk), str(tools)]
+        with input_.serve(source, run) as (first, _):
+            assert read_all(first)[: len(CONTENT)] == CONTENT
+
+
+def test_a_vm_named_like_an_option_is_a_name_in_the_commands_of_hints(
+    libvirtd: Libvirtd, disk: Path, run: Run
+) -> None:
+    with libvirtd.defined(domain_xml("-x", file_disk(disk))) as domain:
+        domain.create()
+        hint = str(refused(made(libvirtd.uri, "-x"), run, "source-running").hint)
+        first = hint.removeprefix("shut it down: ").partition(";")[0]
+        snapshot = hint.rpartition("-io snapshot: ")[2]
+        for command in (snapshot, first):
+            subprocess.run(shlex.split(command), check=True, capture_output=True)
+
+
+def test_a_file_that_is_no_disk_is_not_taken_for_a_raw_one(
+    libvirtd: Libvirtd, disk: Path, tmp_path: Path, run: Run
+) -> None:
+    text = tmp_path / "shadow"
+    text.write_text("root:*:19000:0:99999:7:::\n" * 100)
+    disks = file_disk(disk), file_disk(text, "raw", target="vdb")
+    with libvirtd.defined(domain_xml("web", *disks)):
+        error = refused(made(libvirtd.uri), run, "not-a-disk-image")
+    assert str(text) in error.message and "vdb" in error.message
+
+
 # Disks --------------------------------------------------------------------------------------------
 
 
@@ -299,7 +366,7 @@ def test_a_pool_that_is_not_active_is_told(libvirtd: Libvirtd, disk: Path, run: 
     ):
         pool.destroy()
         error = refused(made(libvirtd.uri), run, "libvirt-pool-inactive")
-    assert "virsh pool-start images" in str(error.hint)
+    assert "virsh pool-start --pool images" in str(error.hint)
 
 
 def test_a_volume_that_is_not_there_is_told(libvirtd: Libvirtd, disk: Path, run: Run) -> None:
@@ -390,6 +457,13 @@ def test_hosts_whose_disks_cannot_be_read_are_refused_before_they_are_asked(
     error = refused(made(uri), run, id)
     assert isinstance(error, UsageError)
     assert words in str(error.hint)
+
+
+@pytest.mark.parametrize("word", ["keyfile=key", "known_hosts=~/known", "keyfile=/k&known_hosts=k"])
+def test_files_in_the_address_do_not_depend_on_the_current_folder(word: str, run: Run) -> None:
+    error = refused(made(f"qemu+ssh://kvm1/system?{word}"), run, "libvirt-uri-file")
+    assert isinstance(error, UsageError)
+    assert f"{word.rpartition('&')[2]} is not" in error.message
 
 
 def test_a_password_in_the_address_is_refused_and_not_shown(run: Run) -> None:

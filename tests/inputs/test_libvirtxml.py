@@ -238,6 +238,27 @@ def test_any_file_of_the_host_is_not_taken_for_a_disk(
     refused(run, "not-a-disk-image", path)
 
 
+def test_no_later_disk_is_any_file_of_the_host_either(run: Run, tmp_path: Path, make: Make) -> None:
+    disk = make(tmp_path / "a")
+    path = write_domain(tmp_path / "a.xml", [FileDisk(disk), FileDisk("/etc/passwd")])
+    assert "/etc/passwd" in refused(run, "not-a-disk-image", path).message
+
+
+def test_the_same_file_as_two_disks_is_told_once(
+    run: Run, events_seen: list[Event], tmp_path: Path, make: Make
+) -> None:
+    disk = make(tmp_path / "a")
+    (tmp_path / "link").symlink_to(disk)
+    half = 3 * MiB
+    halves = [FileDisk(disk, slice=(at, half)) for at in (0, half)]
+    write_domain(tmp_path / "a.xml", [FileDisk(disk), *halves])
+    read(run, tmp_path / "a.xml")
+    assert warnings(events_seen) == []
+    write_domain(tmp_path / "a.xml", [FileDisk(disk), FileDisk("link"), FileDisk(disk)])
+    assert len(read(run, tmp_path / "a.xml").disks) == 3
+    assert warnings(events_seen) == ["disk-repeated"]
+
+
 def test_backing_files_elsewhere_need_the_option(run: Run, tmp_path: Path, make: Make) -> None:
     base = make(tmp_path / "templates" / "base.qcow2", "qcow2")
     top = tmp_path / "vm" / "top.qcow2"

@@ -552,6 +552,12 @@ def test_names(system: str, name: str, run: Run) -> None:
     assert read(run, system=system).source.name == name
 
 
+def test_names_and_descriptions_without_end_are_cut(run: Run) -> None:
+    words = f"<Name>{'n' * 9999}</Name><AnnotationSection><Annotation>{'w' * 9999}</Annotation>"
+    found = read(run, system=f"{words}</AnnotationSection>").source
+    assert (len(found.name), len(found.description or "")) == (255, 4096)
+
+
 def test_a_vm_without_a_name_is_called_like_its_file(run: Run) -> None:
     data = descriptor(CPU + MEMORY).replace(b' id="vm"', b"")
     assert read_ovf(data, "/x/all.ova: lost.ovf", run).source.name == "lost"

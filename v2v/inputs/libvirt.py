@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
 
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, V2VError
 from v2v.input import Input
 from v2v.inputs import _options as common
 from v2v.inputs._domain import read_domain
+from v2v.inputs._domain.checks import warn_of_repeated
 from v2v.inputs._domain.disks import DomainDisk
 from v2v.inputs._domain.sources import SshHost, source_disk
 from v2v.inputs._images import Access, serve_disks
@@ -62,7 +62,10 @@ class LibvirtInput(Input):
         if self.options.snapshot:
             access = self._access(vm.uri)
             found = frozen_disks(found, vm, access, _finder(vm), local=host is None)
-        disks = tuple(self._disk(disk, vm, host, run) for disk in found)
+        disks = tuple(
+            self._disk(disk, vm, host, run, strict=index == 0) for index, disk in enumerate(found)
+        )
+        warn_of_repeated(disks, run)
         return replace(domain.source, disks=disks, snapshots=vm.snapshots)
 
     def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:
@@ -77,11 +80,14 @@ class LibvirtInput(Input):
             identity=given.identity or told.get("identity"),
         )
 
-    def _disk(self, disk: DomainDisk, vm: Vm, host: SshHost | None, run: Run) -> SourceDisk:
+    def _disk(
+        self, disk: DomainDisk, vm: Vm, host: SshHost | None, run: Run, *, strict: bool = False
+    ) -> SourceDisk:
         volume = _finder(vm)
         if host is not None:
             _check_remote(disk, volume)
-        return source_disk(disk, self._access(vm.uri), run, volumes=volume, host=host)
+        access = replace(self._access(vm.uri), strict=strict)
+        return source_disk(disk, access, run, volumes=volume, host=host)
 
     def _check_still(self, vm: Vm) -> None:
         if vm.state is not None and not self.options.snapshot:
@@ -118,21 +124,19 @@ ENDED_BY = {PAUSED: "resume", SLEEPING: "dompmwakeup", CRASHED: "destroy"}
 
 
 def _running(vm: Vm) -> SourceError:
-    name = quote(vm.name)
-    first = f"{vm.virsh} {ENDED_BY[vm.state]} {name}, then " if vm.state in ENDED_BY else ""
+    first = f"{vm.virsh(ENDED_BY[vm.state])}, then " if vm.state in ENDED_BY else ""
     return SourceError(
         f"{vm.name} is {vm.state}: its disks change while they are read",
         id="source-running",
-        hint=f"shut it down: {first}{vm.virsh} shutdown {name}; or let it go on above a snapshot, "
+        hint=f"shut it down: {first}{vm.virsh('shutdown')}; or let it go on above a snapshot, "
         f"and add -io snapshot: {snapshot_command(vm)}",
     )
 
 
 def _saved(vm: Vm) -> SourceError:
-    name = quote(vm.name)
     return SourceError(
         f"{vm.name} is not shut down: its memory was saved, and its disks are half of its state",
         id="libvirt-managed-save",
-        hint=f"start it and shut it down: {vm.virsh} start {name}; or throw its memory away, as if "
-        f"its power was cut: {vm.virsh} managedsave-remove {name}",
+        hint=f"start it and shut it down: {vm.virsh('start')}; or throw its memory away, as if "
+        f"its power was cut: {vm.virsh('managedsave-remove')}",
     )

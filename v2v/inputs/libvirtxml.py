@@ -14,6 +14,7 @@ from v2v.errors import SourceError, UsageError
 from v2v.input import Input
 from v2v.inputs import _options as common
 from v2v.inputs._domain import read_domain
+from v2v.inputs._domain.checks import warn_of_repeated
 from v2v.inputs._domain.sources import source_disk
 from v2v.inputs._images import Access, serve_disks
 from v2v.inputs._xml import MAX_BYTES
@@ -42,6 +43,7 @@ class LibvirtXmlInput(Input):
             source_disk(disk, self._access(strict=index == 0), run, base=path.parent)
             for index, disk in enumerate(domain.disks)
         )
+        warn_of_repeated(disks, run)
         return replace(domain.source, disks=disks)
 
     def serve(self, source: Source, run: Run) -> AbstractContextManager[Sequence[Endpoint]]:

@@ -9,22 +9,19 @@ from pathlib import Path
 
 from v2v.address import Address
 from v2v.errors import SourceError
-from v2v.image import check_raw
-from v2v.image.magic import HEAD
-from v2v.image.reader import FileReader
-from v2v.inputs._details import PACKED, Slice, slice_of
+from v2v.inputs._details import Slice
 from v2v.inputs._domain.addresses import disk_uri
+from v2v.inputs._domain.checks import check_content, check_told, warn_of_told, without_option
 from v2v.inputs._domain.disks import DomainDisk
-from v2v.inputs._images import Access, read_disk, read_file, sliced
+from v2v.inputs._images import Access, read_disk, read_file
 from v2v.run import Run
-from v2v.types import DiskFormat, SourceDisk
+from v2v.types import SourceDisk
 
 # Where a volume of a pool is: a path (of the host), a URI, or a disk of another kind.
 Volumes = Callable[[str, str], "str | Path | DomainDisk"]
 
 MAX_BYTES = 2**63 - 1
 DATASTORE = re.compile(r"\[[^]/]+\] ")
-WANT_PASSWORD = ("http", "https", "iscsi")  # who names a user there has a password to it
 
 # Kinds of disk that are not read: what they are, and what to do.
 OTHER_KINDS = {
@@ -70,8 +67,9 @@ def source_disk(
     base: the folder that relative paths begin at; without it they are refused. volumes: finds a
     volume of a pool, (pool, volume) to where it is; without it such disks are refused. host: the
     files are on that host, and read over ssh. `access.format` forces a format over the domain's;
-    `access.strict` refuses a local raw disk that shows no sign of being one, even if the domain
-    says that it is raw. SourceError for what cannot be read, with what to do.
+    a local file that is certainly no disk is refused, even if the domain says that it is raw;
+    `access.strict` warns of one that shows no sign of being a disk. SourceError for what cannot be
+    read, with what to do.
     """
     place: str | Path | DomainDisk = disk
     if disk.kind == "volume":
@@ -81,11 +79,9 @@ def source_disk(
         place = _place(disk, base, host)
     elif isinstance(place, Path):
         place = _file_place(replace(disk, path=str(place)), base, host)
-    _check(disk, access)
-    _warn(disk, run)
-    found = _read(place, _access(disk, access), run, part=_part(disk))
-    if access.strict and access.format is None and isinstance(place, Path):
-        _check_looks(place, found)
+    check_told(disk, access)
+    warn_of_told(disk, run)
+    found = _read(disk, place, access, run)
     return replace(
         found,
         controller=disk.controller,
@@ -107,18 +103,17 @@ def _access(disk: DomainDisk, access: Access) -> Access:
     return replace(access, **told)  # type: ignore[arg-type]
 
 
-def _read(place: str | Path, access: Access, run: Run, *, part: Slice | None) -> SourceDisk:
-    if isinstance(place, Path):  # whatever it is called: no name of a file is a URI here
-        return read_file(place, access, run, part=part)
-    return read_disk(place, access, run, part=part)
-
-
-def _check_looks(path: Path, disk: SourceDisk) -> None:
-    """A domain that calls any file of this host a raw disk is not believed at once."""
-    if disk.format == DiskFormat.RAW and PACKED not in disk.details:
-        with FileReader(path) as file:
-            reader = sliced(file, str(path), slice_of(disk))
-            check_raw(reader, reader.read(0, HEAD), strict=True)
+def _read(disk: DomainDisk, place: str | Path, access: Access, run: Run) -> SourceDisk:
+    told = replace(_access(disk, access), strict=False)  # which check_content looks at
+    if isinstance(place, str):
+        return read_disk(place, told, run, part=_part(disk))
+    try:  # whatever it is called: no name of a file is a URI here
+        found = read_file(place, told, run, part=_part(disk))
+    except SourceError as exc:
+        raise without_option(exc, disk.label) from exc
+    if access.format is None:
+        check_content(disk.label, place, found, access, run)
+    return found
 
 
 # Where it is --------------------------------------------------------------------------------------
@@ -144,14 +139,9 @@ def _told_by_both(disk: DomainDisk, place: DomainDisk) -> DomainDisk:
     if place is disk:
         return disk
     return replace(
-        place,
+        disk.at(place),
         driver=disk.driver or place.driver,
-        controller=disk.controller,
-        target=disk.target,
-        serial=disk.serial,
-        boot_order=disk.boot_order,
-        checksum=disk.checksum,
-        odd_checksum=disk.odd_checksum,
+        slice=disk.slice or place.slice,
         encrypted=disk.encrypted or place.encrypted,
     )
 
@@ -198,46 +188,6 @@ def _check_datastore(disk: DomainDisk, path: Path) -> None:
             id="domain-disk-source",
             hint="copy the .vmdk, and the -flat.vmdk beside it, to this host, "
             "and write the path of the .vmdk into the XML",
-        )
-
-
-# What it is ---------------------------------------------------------------------------------------
-
-
-def _check(disk: DomainDisk, access: Access) -> None:
-    """Refuse what would be read wrongly."""
-    if disk.encrypted:
-        raise SourceError(
-            f"{disk.label} is encrypted by the source's QEMU, which v2v cannot undo",
-            id="domain-disk-encrypted",
-            hint="decrypt it into a copy first: qemu-img convert --object secret,...",
-        )
-    if disk.driver and disk.format is None and access.format is None:
-        raise SourceError(
-            f"{disk.label} has the format {disk.driver!r}, which v2v does not read",
-            id="domain-disk-format",
-            hint="convert it first: qemu-img convert -O qcow2",
-        )
-    if disk.user and disk.protocol in WANT_PASSWORD and access.password_file is None:
-        raise SourceError(
-            f"{disk.label} wants a login, and the password of {disk.user} is not given",
-            id="domain-disk-login",
-            hint="put it in a file, and give that with -ip FILE",
-        )
-
-
-def _warn(disk: DomainDisk, run: Run) -> None:
-    if disk.options.get("verify") == "no":
-        run.warn(
-            f"{disk.label}: the server's certificate is checked, although the domain asks not to",
-            id="certificate-checked",
-            hint="if that fails, let this host trust the certificate, or download the disk first",
-        )
-    if disk.odd_checksum:
-        run.warn(
-            f"{disk.label} has a checksum that v2v cannot check ({disk.odd_checksum})",
-            id="checksum-unknown",
-            hint="it can check md5, sha1, sha256 and sha512, in hexadecimal",
         )
 
 

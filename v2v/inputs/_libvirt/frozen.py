@@ -27,12 +27,18 @@ def frozen_disks(
     """What lies one below the top of each disk, as the guest's disks.
 
     libvirt tells of it while the VM runs; else the image itself does, where it can be read.
-    `local`: paths are of this host. SourceError when there is nothing below, or a template, or if
-    the disks are those of different moments.
+    `local`: paths are of this host. Read-only disks stay as they are. SourceError when there is
+    nothing below, or a template, or what is being changed, or if the disks are those of different
+    moments.
     """
     found = []
     moments: dict[str, DomainDisk] = {}  # by the name of the snapshot
     for disk in disks:
+        if disk.read_only:  # libvirt takes no snapshot of it
+            found.append(disk)
+            continue
+        if disk.job:
+            raise _block_job(disk, vm)
         top = volumes(disk.pool, disk.volume) if disk.kind == "volume" else disk
         below = disk.backing or (_below(top, access) if local else None)
         if below is None:
@@ -41,28 +47,16 @@ def frozen_disks(
             moments[Path(_place(top)).suffix] = disk
         elif not _allowed(below, access):
             raise _unsure(disk, top, below, vm)
-        found.append(_as_disk(below, disk))
+        # Its checksum is that of what lies on top.
+        found.append(replace(disk.at(below), checksum=None, odd_checksum=None))
     if len(moments) > 1:
         raise _different_moments(moments, vm)
     return tuple(found)
 
 
-def _as_disk(below: DomainDisk, disk: DomainDisk) -> DomainDisk:
-    return replace(
-        below,
-        controller=disk.controller,
-        target=disk.target,
-        serial=disk.serial,
-        boot_order=disk.boot_order,
-    )
-
-
 def snapshot_command(vm: Vm) -> str:
     """What makes every disk's image stay as it is, while the VM writes to new ones."""
-    return (
-        f"{vm.virsh} snapshot-create-as {quote(vm.name)} {SNAPSHOT} "
-        "--disk-only --atomic --no-metadata"
-    )
+    return f"{vm.virsh('snapshot-create-as')} --name {SNAPSHOT} --disk-only --atomic --no-metadata"
 
 
 def _below(top: DomainDisk, access: Access) -> DomainDisk | None:
@@ -97,6 +91,18 @@ def _allowed(below: DomainDisk, access: Access) -> bool:
     path = Path(below.path).resolve()
     return bool(below.path) and any(
         path.is_relative_to(allowed.resolve()) for allowed in access.allowed
+    )
+
+
+def _block_job(disk: DomainDisk, vm: Vm) -> SourceError:
+    merges = disk.job == "active-commit"
+    what = "merges the snapshot into the image below it" if merges else "copies its images"
+    job = f"{vm.virsh('blockjob')} --path {quote(disk.target)}"
+    return SourceError(
+        f"{disk.label} of {vm.name} has a block job ({disk.job}), which {what}",
+        id="libvirt-block-job",
+        hint=f"wait until it is done ({job}), end it ({job} --pivot), and take a new snapshot: "
+        f"{snapshot_command(vm)}",
     )
 
 

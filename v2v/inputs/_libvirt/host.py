@@ -46,10 +46,9 @@ class Vm:
     snapshots: tuple[str, ...]  # oldest first
     volumes: dict[tuple[str, str], Place]  # (pool, volume)
 
-    @property
-    def virsh(self) -> str:
-        """How commands in hints begin."""
-        return f"virsh -c {quote(self.uri)}"
+    def virsh(self, command: str) -> str:
+        """A command for hints. A name may begin as an option does, unless one stands before it."""
+        return f"virsh -c {quote(self.uri)} {command} --domain {quote(self.name)}"
 
 
 def read_vm(uri: str | None, word: str, password_file: Path | None, run: Run) -> Vm:

@@ -11,6 +11,7 @@ from v2v.inputs._domain.sources import SshHost
 VMWARE = ("esx", "vpx", "gsx")
 SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
 LOCAL_TRANSPORTS = ("", "unix")
+FILES = {"identity": "keyfile", "known_hosts": "known_hosts"}  # our names: those in the URI
 
 
 def ssh_host(uri: str) -> SshHost | None:
@@ -30,6 +31,8 @@ def ssh_host(uri: str) -> SshHost | None:
     if driver in VMWARE:
         raise _vmware(uri)
     if transport in SSH_TRANSPORTS:
+        for key, path in ssh_files(uri).items():
+            _check_absolute(uri, key, path)
         return SshHost(address.host or "localhost", address.user, address.port)
     if transport in LOCAL_TRANSPORTS and not address.host:
         return None
@@ -39,8 +42,17 @@ def ssh_host(uri: str) -> SshHost | None:
 def ssh_files(uri: str) -> dict[str, Path]:
     """The files that the URI gives libvirt's own ssh, as v2v.inputs._images.Access calls them."""
     query = parse(uri).query
-    names = {"identity": "keyfile", "known_hosts": "known_hosts"}
-    return {ours: Path(query[theirs]) for ours, theirs in names.items() if theirs in query}
+    return {ours: Path(query[theirs]) for ours, theirs in FILES.items() if theirs in query}
+
+
+def _check_absolute(uri: str, key: str, path: Path) -> None:
+    """A job is resumed from other folders, too; and libvirt knows no ~."""
+    if not path.is_absolute():
+        raise UsageError(
+            f"-ic {uri}: {FILES[key]}={path} is not an absolute path",
+            id="libvirt-uri-file",
+            hint=f"write the whole path, from / on: {FILES[key]}=/.../{path.name}",
+        )
 
 
 def _invalid(uri: str) -> UsageError:

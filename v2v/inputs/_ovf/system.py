@@ -17,7 +17,7 @@ from v2v.inputs._ovf.xml import attribute, child, children, descendants, kind, t
 from v2v.inputs._xml import number
 from v2v.run import Run
 from v2v.texts import clean_description, clean_name, size_text
-from v2v.types import Cpu, KiB, MiB
+from v2v.types import Cpu, MiB
 
 if TYPE_CHECKING:
     from v2v.inputs._xml import Element
