@@ -12,11 +12,10 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import quote
+from dataclasses import dataclass, replace
 
 from v2v import nbdkit, process
+from v2v.address import Address as Uri
 from v2v.endpoint import Endpoint
 from v2v.errors import HostError, UsageError
 from v2v.opening.place import CLIENT_FILES, Place, Tls, check_tls, tls_error, user_of
@@ -173,17 +172,11 @@ def _server(argv: list[str], name: str, run: Run) -> Iterator[None]:
 
 def _uri(address: Address, port: int, tls: Tls | None) -> str:
     """As a client on this host can use it: the files of TLS may be elsewhere on others."""
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    if not tls:
-        return f"nbd://{host}:{port}/"
-    if tls.psk_file:
-        user = quote(user_of(tls.psk_file), safe="")
-        return f"nbds://{user}@{host}:{port}/?tls-psk-file={_path(tls.psk_file)}"
-    folder = tls.certificates
-    assert folder is not None  # noqa: S101  it is one of the two
-    known = all((folder / name).is_file() for name in CLIENT_FILES)
-    return f"nbds://{host}:{port}/" + (f"?tls-certificates={_path(folder)}" if known else "")
-
-
-def _path(path: Path) -> str:
-    return quote(str(path), safe="/")
+    uri = Uri("nbds" if tls else "nbd", address.host, port, path="/")
+    if tls and tls.psk_file:
+        query = {"tls-psk-file": str(tls.psk_file)}
+        uri = replace(uri, user=user_of(tls.psk_file), query=query)
+    folder = tls.certificates if tls else None
+    if folder and all((folder / name).is_file() for name in CLIENT_FILES):
+        uri = replace(uri, query={"tls-certificates": str(folder)})
+    return uri.write()
