@@ -246,6 +246,12 @@ def test_names_are_made_safe_to_show(tmp_path: Path, read: READ) -> None:
     assert source.description == "x\ufffdy\nz"
 
 
+def test_names_and_descriptions_without_end_are_cut(tmp_path: Path, read: READ) -> None:
+    write_vmdk(tmp_path, "web", CONTENT)
+    found = read(vm(tmp_path, {"displayName": "n" * 9999, "annotation": "w" * 9999}))
+    assert (len(found.name), len(found.description or "")) == (255, 4096)
+
+
 def test_an_encrypted_vm_is_refused(tmp_path: Path, read: READ) -> None:
     refused(read, vm(tmp_path, {"encryption.data": "abc"}), "vmx-encrypted")
 
@@ -285,6 +291,31 @@ def test_a_mac_that_is_none_is_told(tmp_path: Path, read: READ, warned) -> None:
     nics = read(vm(tmp_path, nic(0, "00:50:56:zz:00:01"))).nics
     assert nics and nics[0].mac is None
     assert warned() == {"nic-mac-invalid"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "warnings"),
+    [
+        (nic(0, "00:50:56:00:00:01", present=""), {"vmx-nic-absent"}),
+        (nic(0, "00:50:56:00:00:01", present="maybe"), {"vmx-nic-absent"}),
+        ({"ethernet0.networkName": "LAN"}, {"vmx-nic-absent"}),
+        (nic(0, "00:50:56:00:00:01", present="FALSE"), set()),
+        ({"ethernet0.pciSlotNumber": "33", "ethernet0.startConnected": "TRUE"}, set()),
+    ],
+)
+def test_cards_that_are_left_out(tmp_path: Path, read: READ, warned, entries, warnings) -> None:
+    """What is left over of a card that was removed is none; one that is not said to be there is
+    told, as such a disk is."""
+    assert read(vm(tmp_path, entries)).nics == ()
+    assert warned() == warnings
+
+
+def test_a_card_at_a_distributed_switch_alone_is_not_bridged(
+    tmp_path: Path, read: READ, warned
+) -> None:
+    entries = {"ethernet0.present": "TRUE", "ethernet0.dvs.switchId": "50 1f 2c 60"}
+    assert read(vm(tmp_path, entries)).nics == (Nic(network="dvs"),)
+    assert warned() == {"nic-connection"}
 
 
 def test_cards_are_in_the_order_of_their_numbers(tmp_path: Path, read: READ) -> None:
@@ -344,6 +375,32 @@ def test_removable_media(tmp_path: Path, read: READ, warned, entries, removables
 def test_drives_that_are_left_out(tmp_path: Path, read: READ, warned, entries, warnings) -> None:
     assert len(read(vm(tmp_path, entries)).disks) == 1
     assert warned() == warnings
+
+
+@pytest.mark.parametrize(
+    ("redo", "warnings"), [("./web.vmdk.REDO_a1", {"vmx-redo-log"}), ("", set())]
+)
+def test_a_redo_log_is_told(tmp_path: Path, read: READ, warned, redo: str, warnings) -> None:
+    read(vm(tmp_path, {"scsi0:0.redo": redo, "scsi0:0.mode": "undoable"}))
+    assert warned() == warnings
+
+
+def test_a_redo_log_does_not_matter_to_a_snapshot(tmp_path: Path, read: READ, warned) -> None:
+    snapshots = [("old", {"scsi0:0": "web.vmdk"})]
+    read(vm(tmp_path, {"scsi0:0.redo": "x.REDO"}, snapshots=snapshots), snapshot="old")
+    assert warned() == set()
+
+
+@pytest.mark.parametrize("name", ["web.vmdk", "./web.vmdk", "link.vmdk"])
+def test_one_disk_at_two_places_is_told(
+    tmp_path: Path, read: READ, events_seen: list[Event], name: str
+) -> None:
+    (tmp_path / "link.vmdk").symlink_to("web.vmdk")
+    source = read(vm(tmp_path, disk("sata0:1", name)))
+    assert len(source.disks) == 2
+    (told,) = [event for event in events_seen if isinstance(event, Warned)]
+    assert told.id == "disk-repeated"
+    assert "scsi0:0 and sata0:1" in told.text
 
 
 def test_a_vm_without_disks(tmp_path: Path, read: READ) -> None:
@@ -497,8 +554,41 @@ def test_two_snapshots_of_one_name_are_told_apart_by_number(tmp_path: Path, read
     write_chain(tmp_path, [CONTENT, disk_content(2), disk_content(3)])
     snapshots = [("x", {"scsi0:0": "web.vmdk"}), ("x", {"scsi0:0": "web-000001.vmdk"})]
     path = write_vm(tmp_path, disk("scsi0:0", "web-000002.vmdk"), snapshots=snapshots)
-    assert "1, 2" in str(refused(read, path, "snapshot-ambiguous", snapshot="x").hint)
-    assert read(path, snapshot="2").disks[0].location.endswith("web-000001.vmdk")
+    hint = str(refused(read, path, "snapshot-ambiguous", snapshot="x").hint)
+    assert "uid=1, uid=2" in hint
+    for word in ("2", "uid=2"):
+        assert read(path, snapshot=word).disks[0].location.endswith("web-000001.vmdk")
+
+
+@pytest.mark.parametrize("name", ["1", "uid=1"])
+def test_two_snapshots_whose_name_is_a_number_are_told_apart_as_the_hint_says(
+    tmp_path: Path, read: READ, name: str
+) -> None:
+    write_chain(tmp_path, [CONTENT, disk_content(2), disk_content(3)])
+    snapshots = [(name, {"scsi0:0": "web.vmdk"}), (name, {"scsi0:0": "web-000001.vmdk"})]
+    path = write_vm(tmp_path, disk("scsi0:0", "web-000002.vmdk"), snapshots=snapshots)
+    if name == "1":
+        refused(read, path, "snapshot-ambiguous", snapshot="1")
+    assert read(path, snapshot="uid=1").disks[0].location.endswith("web.vmdk")
+    assert read(path, snapshot="uid=2").disks[0].location.endswith("web-000001.vmdk")
+    refused(read, path, "snapshot-unknown", snapshot="uid=3")
+
+
+def test_a_name_of_a_snapshot_counts_before_its_number(tmp_path: Path, read: READ) -> None:
+    write_chain(tmp_path, [CONTENT, disk_content(2), disk_content(3)])
+    snapshots = [("2", {"scsi0:0": "web.vmdk"}), ("1", {"scsi0:0": "web-000001.vmdk"})]
+    path = write_vm(tmp_path, disk("scsi0:0", "web-000002.vmdk"), snapshots=snapshots)
+    assert read(path, snapshot="1").disks[0].location.endswith("web-000001.vmdk")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9")]
+)
+def test_a_snapshot_is_found_however_its_letters_are_made_up(
+    tmp_path: Path, read: READ, name: str, word: str
+) -> None:
+    path = vm(tmp_path, snapshots=[(name, {"scsi0:0": "web.vmdk"})])
+    assert read(path, snapshot=word).disks
 
 
 def test_a_disk_that_came_after_the_snapshot_is_left_out(

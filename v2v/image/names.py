@@ -43,20 +43,25 @@ def moved_file(image: Path, name: str) -> Path | None:
 
     None when `name` is no such path, is the path of a file of this host, or no file is there.
     """
-    last = last_part(name) if is_elsewhere(name) else ""
+    last = last_part(name) if is_of_another_host(name) else ""
     if not last or last in (".", "..") or _CONTROL.search(last):
         return None
     try:
         beside = (image.parent / last).resolve()
         found = beside.is_file() and beside.is_relative_to(image.parent.resolve())
-        return beside if found and not Path(name).exists() else None
+        return beside if found else None
     except (OSError, RuntimeError):
         return None
 
 
-def is_elsewhere(name: str) -> bool:
-    """An absolute path, of this host, of VMware's ESXi or of Windows."""
-    return name.startswith(("/", "\\\\")) or bool(_DRIVE.match(name))
+def is_of_another_host(name: str) -> bool:
+    """A path of Windows, or an absolute one, as of VMware's ESXi, where nothing is on this host."""
+    if not name.startswith("/"):
+        return name.startswith("\\\\") or bool(_DRIVE.match(name))
+    try:
+        return not Path(name).exists()
+    except (OSError, ValueError):  # too long, not for us to see
+        return True
 
 
 def last_part(name: str) -> str:

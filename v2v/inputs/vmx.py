@@ -14,8 +14,20 @@ from v2v.input import Input
 from v2v.inputs import _options as common
 from v2v.inputs._images import Access, read_disk, serve_disks
 from v2v.inputs._vmx import read_vm
-from v2v.inputs._vmx.drives import Drive, boot_orders, read_disks, read_removables
-from v2v.inputs._vmx.files import disk_file, nvram_file, read_text, tell_if_slow
+from v2v.inputs._vmx.drives import (
+    Drive,
+    boot_orders,
+    read_disks,
+    read_removables,
+    tell_redo_logs,
+)
+from v2v.inputs._vmx.files import (
+    disk_file,
+    nvram_file,
+    read_text,
+    tell_if_repeated,
+    tell_if_slow,
+)
 from v2v.inputs._vmx.snapshots import Snapshot, drives_then, find_snapshot, read_snapshots
 from v2v.inputs._vmx.state import check_shut_down
 from v2v.inputs._vmx.text import Vmx, parse_vmx
@@ -64,6 +76,7 @@ class VmxInput(Input):
                 id="vmx-no-disks",
                 hint="was it made without one, or is it another file that has them?",
             )
+        tell_redo_logs(vmx, drives, run)
         vm = read_vm(vmx, path.stem, run)
         return replace(
             vm,
@@ -96,10 +109,12 @@ class VmxInput(Input):
         self, vmx: Vmx, path: Path, drives: Sequence[Drive], run: Run
     ) -> tuple[SourceDisk, ...]:
         orders = boot_orders(vmx, drives)
-        return tuple(
+        disks = tuple(
             replace(self._disk(path, drive, run), controller=drive.controller, boot_order=order)
             for drive, order in zip(drives, orders, strict=True)
         )
+        tell_if_repeated(path, [drive.node for drive in drives], disks, run)
+        return disks
 
     def _disk(self, path: Path, drive: Drive, run: Run) -> SourceDisk:
         file = disk_file(path, drive.file, self._access().allowed, run)

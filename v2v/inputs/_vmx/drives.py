@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from v2v.errors import SourceError
 from v2v.inputs._vmx.text import Vmx
 from v2v.run import Run
+from v2v.texts import clean
 from v2v.types import Removable
 
 MAX_DRIVES = 1000
 CONTROLLERS = ("scsi", "nvme", "sata", "ide")  # in the order in which disks count
-_DRIVE = re.compile(
-    r"(scsi|nvme|sata|ide)(0|[1-9]\d?):(0|[1-9]\d{0,2})\.(?:present|filename)", re.ASCII
-)
 _FLOPPY = re.compile(r"floppy(\d)\.present", re.ASCII)
 _PLACE = r"(scsi|nvme|sata|ide)(0|[1-9]\d?):(0|[1-9]\d{0,2})"
 _NODE = re.compile(_PLACE, re.ASCII)
@@ -33,6 +31,7 @@ class Drive:
     unit: int
     file: str = ""  # as the VMX has it; not to be trusted
     independent: bool = False  # snapshots leave it alone
+    redo: str = ""  # the file with changes that are not made yet
 
     @property
     def controller(self) -> str:
@@ -71,6 +70,18 @@ def boot_orders(vmx: Vmx, drives: Sequence[Drive]) -> list[int | None]:
     return [order.get(drive.node) for drive in drives]
 
 
+def tell_redo_logs(vmx: Vmx, drives: Sequence[Drive], run: Run) -> None:
+    """Disks that are undoable: what the VM wrote is beside them until somebody commits it."""
+    for drive in drives:
+        if drive.redo:
+            run.warn(
+                f"{vmx.name}: the disk at {drive.node} has a redo log, {clean(drive.redo[:200])}: "
+                "the changes in it are not read",
+                id="vmx-redo-log",
+                hint="start the VM in VMware, shut it down and commit the changes, or discard them",
+            )
+
+
 def _drives(vmx: Vmx) -> list[Drive]:
     """Every drive that the file speaks of, present or not."""
     found = {(m[1], int(m[2]), int(m[3])): m[0].rpartition(".")[0] for m in vmx.matching(_DRIVE)}
@@ -85,6 +96,7 @@ def _drives(vmx: Vmx) -> list[Drive]:
             unit,
             vmx.text(f"{key}.fileName"),
             vmx.text(f"{key}.mode").lower().startswith("independent"),
+            vmx.text(f"{key}.redo"),
         )
         for (controller, bus, unit), key in found.items()
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from v2v.errors import SourceError
-from v2v.image.names import is_elsewhere, last_part, moved_file, named_file
+from v2v.image.names import is_of_another_host, last_part, moved_file, named_file
 from v2v.inputs._vmx.text import MAX_BYTES
 from v2v.run import Run
 from v2v.types import SourceDisk
@@ -72,7 +72,7 @@ def disk_file(vmx: Path, name: str, allowed: Sequence[Path], run: Run) -> Path:
             hint="if that is another disk, put the right one there",
         )
         return beside
-    if is_elsewhere(name) and not _is_here(name):
+    if is_of_another_host(name):
         raise SourceError(
             f"{vmx} needs the disk {name[:SHOWN]}, which is not on this host",
             id="vmx-disk-missing",
@@ -85,13 +85,6 @@ def disk_file(vmx: Path, name: str, allowed: Sequence[Path], run: Run) -> Path:
         if exc.id != "image-file-missing":
             raise
         raise _missing(vmx, name) from exc
-
-
-def _is_here(name: str) -> bool:
-    try:
-        return name.startswith("/") and Path(name).exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _missing(vmx: Path, name: str) -> SourceError:
@@ -115,6 +108,22 @@ def tell_if_slow(disk: SourceDisk, run: Run) -> None:
             id="vmdk-slow",
             hint="where the disk is large, delete the VM's snapshots in VMware first",
         )
+
+
+def tell_if_repeated(
+    vmx: Path, nodes: Sequence[str], disks: Sequence[SourceDisk], run: Run
+) -> None:
+    """VMware does not start a VM that has one disk twice; one that was edited by hand may."""
+    first: dict[str, str] = {}
+    for node, disk in zip(nodes, disks, strict=True):
+        if disk.location in first:
+            run.warn(
+                f"{vmx}: {first[disk.location]} and {node} are the same disk, {disk.location}: it "
+                "is copied twice",
+                id="disk-repeated",
+                hint="remove one of the two drives from a copy of the file that lies beside it",
+            )
+        first.setdefault(disk.location, node)
 
 
 def _head(file: str) -> bytes:

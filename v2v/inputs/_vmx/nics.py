@@ -12,13 +12,18 @@ from v2v.texts import clean
 from v2v.types import Nic
 
 MAX_NICS = 1000
-_NIC = re.compile(r"ethernet(\d{1,4})\.present", re.ASCII)
+_NIC = re.compile(
+    r"ethernet(\d{1,4})\.(?:present|address|generatedaddress|virtualdev|networkname|connectiontype"
+    r"|vnet|opaquenetwork\.id|dvs\.switchid|dvs\.portgroupid)",
+    re.ASCII,
+)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def read_nics(vmx: Vmx, run: Run) -> tuple[Nic, ...]:
     """In the order of their numbers. Those that are not present do not count."""
-    found = {int(m[1]): m[0].partition(".")[0] for m in vmx.matching(_NIC) if vmx.flag(m[0])}
+    told = {int(m[1]): f"ethernet{m[1]}" for m in vmx.matching(_NIC)}
+    found = {number: key for number, key in told.items() if _is_there(vmx, key, run)}
     if len(found) > MAX_NICS:
         raise SourceError(
             f"{vmx.name}: {len(found)} network cards", id="vmx-value", hint="is the file damaged?"
@@ -26,8 +31,19 @@ def read_nics(vmx: Vmx, run: Run) -> tuple[Nic, ...]:
     return tuple(_nic(vmx, found[number], run) for number in sorted(found))
 
 
+def _is_there(vmx: Vmx, key: str, run: Run) -> bool:
+    said = vmx.flag(f"{key}.present")
+    if said is None:
+        run.warn(
+            f"{vmx.name}: the network card {key} is left out: VMware does not take it for present",
+            id="vmx-nic-absent",
+            hint=f'if the VM has it, add the line {key}.present = "TRUE"',
+        )
+    return said is True
+
+
 def _nic(vmx: Vmx, key: str, run: Run) -> Nic:
-    kind, network = _network(vmx, key)
+    kind, network = _network(vmx, key, run)
     slot = vmx.number(f"{key}.pciSlotNumber")
     return Nic(
         mac=_mac(vmx, key, run),
@@ -54,12 +70,24 @@ def _mac(vmx: Vmx, key: str, run: Run) -> str | None:
     return mac if _MAC.fullmatch(mac) else None
 
 
-def _network(vmx: Vmx, key: str) -> tuple[str, str]:
-    """Kind and name: an ESXi port group by its name, a network of Workstation by its kind."""
+def _network(vmx: Vmx, key: str, run: Run) -> tuple[str, str]:
+    """Kind and name: an ESXi port group by its name or id, a network of Workstation by its kind."""
     for name in ("networkName", "opaqueNetwork.id", "dvs.portgroupId"):
         if found := vmx.text(f"{key}.{name}"):
             return "network", found
+    if vmx.text(f"{key}.dvs.switchId"):
+        _warn_switch(vmx, key, run)
+        return "network", "dvs"
     kind = vmx.text(f"{key}.connectionType").lower() or "bridged"
     if kind == "custom":
         return "network", PurePosixPath(vmx.text(f"{key}.vnet")).name or "custom"
     return ("bridge" if kind == "bridged" else "network"), kind
+
+
+def _warn_switch(vmx: Vmx, key: str, run: Run) -> None:
+    run.warn(
+        f"{vmx.name}: the network card {key} is at a port of a distributed switch, and its port "
+        "group is not told: its network is called dvs",
+        id="nic-connection",
+        hint="say where the target shall connect it: -n dvs:NETWORK, or --mac MAC:network:NAME",
+    )

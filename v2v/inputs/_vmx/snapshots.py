@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -46,17 +47,19 @@ def _snapshot(vmsd: Vmx, number: str) -> Snapshot:
 
 
 def find_snapshot(snapshots: Sequence[Snapshot], word: str, name: str) -> Snapshot:
-    """The one of that name, or number. `name` is the VM's file, for messages."""
-    found = [one for one in snapshots if one.name == word]
+    """The one of that name, of uid=N, or of that number. `name` is the VM's file, for messages."""
+    found = [one for one in snapshots if _plain(one.name) == _plain(word)]
+    if len(found) != 1:
+        found = [one for one in snapshots if f"uid={one.uid}" == word] or found
     found = found or [one for one in snapshots if str(one.uid) == word]
     if len(found) == 1:
         return found[0]
     if found:
-        numbers = ", ".join(str(one.uid) for one in found)
+        numbers = ", ".join(f"uid={one.uid}" for one in found)
         raise UsageError(
             f"{name} has {len(found)} snapshots called {word!r}",
             id="snapshot-ambiguous",
-            hint=f"give the number of one instead: {numbers}",
+            hint=f"give the number of one instead of the name: {numbers}",
         )
     names = [one.name for one in snapshots]
     raise UsageError(
@@ -65,6 +68,11 @@ def find_snapshot(snapshots: Sequence[Snapshot], word: str, name: str) -> Snapsh
         hint=did_you_mean(word, names)
         or (f"it has {', '.join(names)}" if names else "it has none: leave out -io snapshot"),
     )
+
+
+def _plain(text: str) -> str:
+    """macOS writes é as two characters, others as one."""
+    return unicodedata.normalize("NFC", text)
 
 
 def drives_then(snapshot: Snapshot, now: Sequence[Drive], name: str, run: Run) -> tuple[Drive, ...]:
