@@ -289,6 +289,12 @@ def test_a_zip_that_is_cut_is_truncated() -> None:
         refused("ova-truncated", ZipArchive, data[:-cut])
 
 
+def test_a_member_without_a_name_is_left_alone() -> None:
+    data = zipped(("a", b"data"), ("b", b"more")).replace(b"adata", b"\0data")
+    data = patched(data, 46, b"\0")
+    assert read(ZipArchive(Bytes(data))) == {"b": b"more"}
+
+
 def test_a_link_in_a_zip_is_no_file() -> None:
     data = patched(zipped(("a", b"/etc/shadow")), 38, struct.pack("<I", 0o120777 << 16))
     found = ZipArchive(Bytes(data)).find("a")

@@ -132,7 +132,7 @@ class ZipArchive:
 
 def _kind(info: zipfile.ZipInfo) -> Kind:
     mode = info.external_attr >> 16
-    if info.is_dir() or stat.S_ISDIR(mode):
+    if info.filename.endswith("/") or stat.S_ISDIR(mode):  # is_dir() fails of an empty name
         return Kind.FOLDER
     if stat.S_ISLNK(mode):
         return Kind.LINK
