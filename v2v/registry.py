@@ -28,6 +28,7 @@ C = TypeVar("C", bound=Input | Output)
 
 # How a guest's name ends: the input that reads it, where none is chosen.
 ENDINGS = {".ova": "ova", ".ovf": "ova", ".vmx": "vmx", ".xml": "libvirtxml"}
+FOLDERS = (".ovf", ".vmx")  # what a folder of a VM holds
 PLAIN_INPUT = "disk"  # reads all that has none of these endings
 
 
@@ -50,19 +51,20 @@ def find_output(mode: str) -> type[Output]:
 
 
 def guess_input(guest: str) -> str:
-    """The input mode for a guest, from its name; a folder with an OVF file in it is an OVA."""
+    """The input mode for a guest, from its name, or from what lies in the folder."""
     if guest.lower().startswith("nbd") and "://" in guest:
         return PLAIN_INPUT  # an export may have any name
     word = re.split("[?#]", guest)[0] if "://" in guest else guest
-    ending = ".ovf" if word and _holds_ovf(word) else PurePath(word).suffix.lower()
+    endings = _endings_in(word) if word else set()
+    ending = next((e for e in FOLDERS if e in endings), PurePath(word).suffix.lower())
     return ENDINGS.get(ending, PLAIN_INPUT)
 
 
-def _holds_ovf(folder: str) -> bool:
+def _endings_in(folder: str) -> set[str]:
     try:
-        return any(file.suffix.lower() == ".ovf" for file in Path(folder).iterdir())
+        return {file.suffix.lower() for file in Path(folder).iterdir()}
     except (OSError, ValueError):  # no folder
-        return False
+        return set()
 
 
 def make_input(choice: ModuleChoice, guests: tuple[str, ...]) -> Input:

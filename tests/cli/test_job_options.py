@@ -166,10 +166,10 @@ def test_the_input_is_told_from_the_guests_name(guest: str, mode: str) -> None:
     assert registry.guess_input(guest) == mode
 
 
-def test_a_folder_with_an_ovf_in_it_is_an_ova(tmp_path: Path) -> None:
+def test_a_folder_is_known_by_what_lies_in_it(tmp_path: Path) -> None:
     assert registry.guess_input(str(tmp_path)) == "disk"
     (tmp_path / "web.vmx").touch()
-    assert registry.guess_input(str(tmp_path)) == "disk"
+    assert registry.guess_input(str(tmp_path)) == "vmx"
     (tmp_path / "web.Ovf").touch()
     assert registry.guess_input(str(tmp_path)) == "ova"
 

@@ -54,6 +54,14 @@ def refused(read: READ, path: Path, id: str, **options: object) -> V2VError:
     return caught.value
 
 
+def test_a_folder_with_one_vm_is_that_vm(read: READ, tmp_path: Path) -> None:
+    refused(read, tmp_path, "vmx-folder")
+    path = vm(tmp_path)
+    assert read(tmp_path) == read(path)
+    (tmp_path / "other.vmx").touch()
+    assert "other.vmx, web.vmx" in str(refused(read, tmp_path, "vmx-folder"))
+
+
 # Whole VMs ----------------------------------------------------------------------------------------
 
 
@@ -636,8 +644,8 @@ def test_words_that_are_no_file(run: Run, words, options, id: str) -> None:
 
 def test_files_that_are_no_file(tmp_path: Path, read: READ) -> None:
     refused(read, tmp_path / "gone.vmx", "source-missing")
-    path = vm(tmp_path / "vm")
-    assert str(path) in str(refused(read, tmp_path / "vm", "source-not-a-file").hint)
+    os.mkfifo(tmp_path / "fifo.vmx")
+    refused(read, tmp_path / "fifo.vmx", "source-not-a-file")
     refused(read, tmp_path / "\udcff.vmx", "source-name")
 
 

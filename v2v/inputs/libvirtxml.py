@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v2v.endpoint import Endpoint
-from v2v.errors import SourceError, UsageError
+from v2v.errors import UsageError
 from v2v.input import Input
 from v2v.inputs import _options as common
 from v2v.inputs._domain import read_domain
 from v2v.inputs._domain.checks import warn_of_repeated
 from v2v.inputs._domain.sources import source_disk
 from v2v.inputs._images import Access, serve_disks
+from v2v.inputs._metadata_file import read_metadata_file
 from v2v.inputs._xml import MAX_BYTES
 from v2v.run import Run
 from v2v.types import Source
+
+NO_FILE = "give the file with the XML that virsh dumpxml printed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,8 @@ class LibvirtXmlInput(Input):
 
     def read_source(self, run: Run) -> Source:
         path = self._file()
-        domain = read_domain(read_xml(path), str(path), run, mode=self.mode)
+        xml = read_metadata_file(path, MAX_BYTES, hint=NO_FILE)
+        domain = read_domain(xml, str(path), run, mode=self.mode)
         disks = tuple(
             source_disk(disk, self._access(strict=index == 0), run, base=path.parent)
             for index, disk in enumerate(domain.disks)
@@ -61,42 +63,3 @@ class LibvirtXmlInput(Input):
 
     def _access(self, *, strict: bool = False) -> Access:
         return common.access(self.options, strict=strict)
-
-
-def read_xml(path: Path) -> bytes:
-    """The content of a regular file; one byte more than is taken, when it has more."""
-    try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _not_a_file(path)
-            return file.read(MAX_BYTES + 1)
-    except FileNotFoundError as exc:
-        raise SourceError(
-            f"{path}: no such file", id="source-missing", hint="is the path right?"
-        ) from exc
-    except IsADirectoryError as exc:
-        raise _not_a_file(path) from exc
-    except OSError as exc:
-        raise SourceError(
-            f"{path}: cannot be read: {exc.strerror}",
-            id="source-unreadable",
-            hint="run v2v as a user that may read it",
-        ) from exc
-    except UnicodeEncodeError as exc:
-        shown = str(path).encode(errors="replace").decode()
-        raise SourceError(
-            f"{shown}: the name is not UTF-8", id="source-name", hint="rename it, or make a link"
-        ) from exc
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opening a FIFO would wait for somebody to write to it."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _not_a_file(path: Path) -> SourceError:
-    return SourceError(
-        f"{path} is not a file",
-        id="source-not-a-file",
-        hint="give the file with the XML that virsh dumpxml printed",
-    )

@@ -103,7 +103,8 @@ class VmxInput(Input):
                 id="input-transport",
                 hint=COPY_HINT,
             )
-        return _resolved(Path(word).expanduser().absolute())
+        path = Path(word).expanduser().absolute()
+        return _resolved(_only_vmx(path) if path.is_dir() else path)
 
     def _disks(
         self, vmx: Vmx, path: Path, drives: Sequence[Drive], run: Run
@@ -134,6 +135,17 @@ class VmxInput(Input):
     def _access(self) -> Access:
         allowed = tuple(path.resolve() for path in self.options.allow_backing)
         return Access(format=DiskFormat.VMDK, allowed=allowed)
+
+
+def _only_vmx(folder: Path) -> Path:
+    """The VM of a folder that holds one."""
+    found = sorted(path.name for path in folder.iterdir() if path.suffix.lower() == ".vmx")
+    if len(found) == 1:
+        return folder / found[0]
+    told = f"several .vmx files: {', '.join(found[:10])}" if found else "no .vmx file"
+    raise SourceError(
+        f"{folder} holds {told}", id="vmx-folder", hint="give the .vmx file of the VM itself"
+    )
 
 
 def _resolved(path: Path) -> Path:

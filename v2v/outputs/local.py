@@ -25,4 +25,5 @@ class LocalOutput(FolderOutput):
         return domain_xml(hardware, disks)
 
     def start_hint(self, name: str, description: Path) -> str:
-        return f"virsh define {shlex.quote(str(description))} && virsh start --domain {shlex.quote(name)}"
+        define = f"virsh define {shlex.quote(str(description))}"
+        return f"{define} && virsh start --domain {shlex.quote(name)}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from v2v.errors import SourceError
 from v2v.image.names import is_of_another_host, last_part, moved_file, named_file
+from v2v.inputs._metadata_file import read_metadata_file
 from v2v.inputs._vmx.text import MAX_BYTES
 from v2v.run import Run
 from v2v.types import SourceDisk
@@ -18,43 +17,7 @@ SHOWN = 200  # characters of a name in a message
 
 
 def read_text(path: Path) -> bytes:
-    """The content of a regular file; one byte more than is taken, when it has more."""
-    try:
-        str(path).encode()  # what cannot be written to the journal is no good later
-        with open(path, "rb", opener=_without_waiting) as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return file.read(MAX_BYTES + 1)
-    except FileNotFoundError as exc:
-        raise SourceError(
-            f"{path}: no such file", id="source-missing", hint="is the path right?"
-        ) from exc
-    except IsADirectoryError:
-        pass
-    except OSError as exc:
-        raise SourceError(
-            f"{path}: cannot be read: {exc.strerror}",
-            id="source-unreadable",
-            hint="run v2v as a user that may read it",
-        ) from exc
-    except UnicodeEncodeError as exc:
-        shown = str(path).encode(errors="replace").decode()
-        raise SourceError(
-            f"{shown}: the name is not UTF-8", id="source-name", hint="rename it, or make a link"
-        ) from exc
-    raise _not_a_file(path)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opening a FIFO would wait for somebody to write to it."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _not_a_file(path: Path) -> SourceError:
-    inside = sorted(path.glob("*.vmx"))[:3] if path.is_dir() else []
-    hint = f"give the .vmx file in it: {', '.join(map(str, inside))}" if inside else None
-    return SourceError(
-        f"{path} is not a file", id="source-not-a-file", hint=hint or "give the .vmx file of the VM"
-    )
+    return read_metadata_file(path, MAX_BYTES, hint="give the .vmx file of the VM")
 
 
 def disk_file(vmx: Path, name: str, allowed: Sequence[Path], run: Run) -> Path:
