@@ -12,7 +12,7 @@ demo: setup ## convert a real Debian 12 guest and boot the result
 	@scripts/demo
 
 test: check ## set-up, check, and every test
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 test-fast: setup ## the tests without an appliance: under two minutes
 	$(PYTHON) -m pytest -q -m 'not appliance and not boots'

@@ -119,6 +119,12 @@ def test_external_data_file_in_the_same_folder(folder: Path) -> None:
     assert qemu_options(image)["data-file.filename"] == str(folder / "data")
 
 
+def test_a_descriptor_ends_at_its_first_zero_byte(folder: Path) -> None:
+    """QEMU writes a shorter text over a longer one, whose end stays behind a zero byte."""
+    (folder / "a.vmdk").write_text(descriptor(GOOD_EXTENT) + "\0" + 'RW 1 FLAT "/etc/passwd" 0\n')
+    assert read_image(folder / "a.vmdk").size == SIZE
+
+
 # Images that name other files ---------------------------------------------------------------------
 
 
@@ -225,7 +231,8 @@ GOOD_EXTENT = f'RW {SIZE // 512} FLAT "disk" 0'
         ([GOOD_EXTENT, "parentFileNameHint=disk"], "image-corrupt"),  # QEMU opens isk...
         ([GOOD_EXTENT, 'PARENTFILENAMEHINT=""'], "image-corrupt"),
         ([GOOD_EXTENT, '# \rRW 1 FLAT "/etc/passwd" 0'], "image-corrupt"),
-        ([GOOD_EXTENT, '\0\nRW 1 FLAT "/etc/passwd" 0'], "image-corrupt"),
+        (["", GOOD_EXTENT], "image-unsupported"),  # QEMU reads it twice
+        ([GOOD_EXTENT, " \t", GOOD_EXTENT], "image-unsupported"),
     ],
 )
 def test_bad_vmdk_descriptors(folder: Path, lines: list[str], id: str) -> None:

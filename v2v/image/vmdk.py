@@ -67,9 +67,8 @@ def read_descriptor_file(reader: Reader) -> Header:
     """A text file that names the files with the data."""
     if reader.size > MAX_DESCRIPTOR:
         raise corrupt(reader, f"a VMDK descriptor of {reader.size} bytes")
-    text, _, rest = exactly(reader, 0, reader.size, "the descriptor").partition(b"\0")
-    if rest.strip(b"\0"):
-        raise corrupt(reader, "the VMDK descriptor has zero bytes in it")
+    # A zero byte ends it, as for QEMU, which leaves the end of a longer text behind it.
+    text = exactly(reader, 0, reader.size, "the descriptor").partition(b"\0")[0]
     found = parse_descriptor(reader, text)
     _check_kind(reader, found)
     if not found.utf8 and not all(extent.name.isascii() for extent in found.extents):

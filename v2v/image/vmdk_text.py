@@ -86,10 +86,18 @@ def _as_told(text: str, encoding: str) -> str:
 
 
 def _lines(reader: Reader, text: str) -> Iterator[str]:
+    blank = False  # the line before
     for line in text.split("\n"):
         line = line.rstrip("\r").strip(" \t")
         if _CONTROL.search(line):
             raise corrupt(reader, "the VMDK descriptor has control characters")
+        if blank and _EXTENT.fullmatch(line):
+            raise unsupported(
+                reader,
+                "a blank line before an extent makes QEMU read it twice",
+                "take the blank line out of the descriptor",
+            )
+        blank = not line
         if line and not line.startswith("#"):
             yield line
 
