@@ -28,11 +28,7 @@ class FileReader:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as exc:
-            raise SourceError(
-                f"{path}: cannot be read: {exc.strerror}",
-                id="source-unreadable",
-                hint="run v2v as a user that may read it",
-            ) from exc
+            raise unreadable(path, exc) from exc
         self.size = os.lseek(self._fd, 0, os.SEEK_END)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -66,6 +62,14 @@ class SliceReader:
         if offset < 0 or offset >= self.size:
             return b""
         return self._reader.read(self._offset + offset, min(length, self.size - offset))
+
+
+def unreadable(path: Path, exc: OSError) -> SourceError:
+    return SourceError(
+        f"{path}: cannot be read: {exc.strerror}",
+        id="source-unreadable",
+        hint="run v2v as a user that may read it",
+    )
 
 
 def corrupt(reader: Reader, what: str) -> SourceError:

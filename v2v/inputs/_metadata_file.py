@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from v2v.errors import SourceError
+from v2v.image.reader import unreadable
 
 
 def read_metadata_file(path: Path, limit: int, *, hint: str) -> bytes:
@@ -26,11 +27,7 @@ def read_metadata_file(path: Path, limit: int, *, hint: str) -> bytes:
     except IsADirectoryError:
         pass
     except OSError as exc:
-        raise SourceError(
-            f"{path}: cannot be read: {exc.strerror}",
-            id="source-unreadable",
-            hint="run v2v as a user that may read it",
-        ) from exc
+        raise unreadable(path, exc) from exc
     except UnicodeEncodeError as exc:
         shown = str(path).encode(errors="replace").decode()
         raise SourceError(

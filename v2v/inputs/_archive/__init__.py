@@ -10,6 +10,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from v2v.errors import SourceError
+from v2v.image.reader import Reader
 from v2v.types import MiB
 
 MAX_MEMBERS = 10_000  # an OVA has a handful
@@ -67,6 +68,27 @@ class Container(Listing, Protocol):
     def chunks(self, member: Member) -> Iterator[bytes]:
         """The bytes of a member, unpacked: never more than its size."""
         ...
+
+
+class Indexed:
+    """A container of which all members are known from the start: those that `_walk` gives."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.where = reader.name
+        self._reader = reader
+        self._members = index(self._walk(), self.where)
+
+    def _walk(self) -> Iterable[Member]:
+        raise NotImplementedError
+
+    def find(self, name: str) -> Member | None:
+        return self._members.get(name)
+
+    def names(self) -> Iterable[str]:
+        return self._members
+
+    def members(self) -> Iterable[Member]:
+        return self._members.values()
 
 
 def member(

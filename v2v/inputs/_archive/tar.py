@@ -9,17 +9,16 @@ Layout: POSIX.1-2017, pax; GNU tar's manual, "Basic Tar Format".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from v2v.image.reader import Reader
 from v2v.inputs._archive import (
     MAX_MEMBERS,
+    Indexed,
     Kind,
     Member,
     damaged,
-    index,
     member,
     too_many,
     truncated,
@@ -42,22 +41,8 @@ PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK, GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
 NOT_SPARSE = "pack it again without sparse files: tar without -S"
 
 
-class TarArchive:
+class TarArchive(Indexed):
     """A tar archive that is not compressed: its members are read in their place."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.where = reader.name
-        self._reader = reader
-        self._members = index(self._walk(), self.where)
-
-    def find(self, name: str) -> Member | None:
-        return self._members.get(name)
-
-    def names(self) -> Iterable[str]:
-        return self._members
-
-    def members(self) -> Iterable[Member]:
-        return self._members.values()
 
     def chunks(self, found: Member) -> Iterator[bytes]:
         assert found.offset is not None  # noqa: S101  those of a tar archive have one

@@ -7,16 +7,16 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from v2v.image.reader import Reader
 from v2v.inputs._archive import (
     MAX_MEMBERS,
     Deflated,
+    Indexed,
     Kind,
     Member,
     damaged,
-    index,
     member,
     too_many,
     truncated,
@@ -44,22 +44,8 @@ ZIP_ERRORS = (
 )
 
 
-class ZipArchive:
+class ZipArchive(Indexed):
     """A zip archive in a file or behind a web server."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.where = reader.name
-        self._reader = reader
-        self._members = index((self._member(info) for info in self._infos()), self.where)
-
-    def find(self, name: str) -> Member | None:
-        return self._members.get(name)
-
-    def names(self) -> Iterable[str]:
-        return self._members
-
-    def members(self) -> Iterable[Member]:
-        return self._members.values()
 
     def chunks(self, found: Member) -> Iterator[bytes]:
         assert found.offset is not None  # noqa: S101  members of ours have one
@@ -67,6 +53,9 @@ class ZipArchive:
             return read_chunks(self._reader, found.offset, found.size)
         raw = read_chunks(self._reader, found.offset, found.deflated.length)
         return self._checked(found, found.deflated, inflated(raw, f"{found.name} in {self.where}"))
+
+    def _walk(self) -> Iterator[Member]:
+        return (self._member(info) for info in self._infos())
 
     def _infos(self) -> list[zipfile.ZipInfo]:
         try:

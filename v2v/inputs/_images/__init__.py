@@ -15,7 +15,7 @@ from v2v.errors import SourceError, UsageError
 from v2v.image import Image, check_raw, read_image, read_remote
 from v2v.image.in_use import check_not_written
 from v2v.image.magic import HEAD, SECTOR, image_format
-from v2v.image.reader import FileReader, Reader, SliceReader
+from v2v.image.reader import FileReader, Reader, SliceReader, unreadable
 from v2v.inputs._checksums import DiskCheck, checking
 from v2v.inputs._details import MODIFIED, ONE_CONNECTION, PACKED, Slice, is_uri, shown
 from v2v.inputs._images.packed import unpacked_head
@@ -206,11 +206,7 @@ def check_file(path: Path) -> None:
             f"{path}: no such file", id="source-missing", hint="is the path right?"
         ) from exc
     except OSError as exc:
-        raise SourceError(
-            f"{path}: cannot be read: {exc.strerror}",
-            id="source-unreadable",
-            hint="run v2v as a user that may read it",
-        ) from exc
+        raise unreadable(path, exc) from exc
     if stat.S_ISDIR(mode):
         raise SourceError(
             f"{path} is a folder", id="source-not-a-file", hint="give the disk images in it"
