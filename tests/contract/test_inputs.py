@@ -6,6 +6,7 @@ import gzip
 import lzma
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,15 +181,21 @@ def test_every_input_runs_the_suite() -> None:
 
 
 class detached_nbdkit:
-    """A writable server that is no child of this process."""
+    """A server that is no child of this process; writable, unless it serves what others read."""
 
-    def __init__(self, path: Path, socket: Path) -> None:
+    def __init__(self, path: Path, socket: Path, *, read_only: bool = False) -> None:
         self.pid_file = socket.with_suffix(".pid")
         self.argv = [str(shutil.which("nbdkit")), "--pidfile", str(self.pid_file)]
-        self.argv += ["--unix", str(socket), "file", str(path)]
+        self.argv += ["--unix", str(socket), *(["--readonly"] if read_only else [])]
+        self.argv += ["file", str(path)]
 
     def __enter__(self) -> None:
-        subprocess.run(self.argv, check=True)  # it forks once it listens
+        subprocess.run(self.argv, check=True)  # it forks once it listens, and then writes its pid
+        while not self._pid():
+            time.sleep(0.01)
 
     def __exit__(self, *exc: object) -> None:
-        subprocess.run(["kill", self.pid_file.read_text().strip()], check=True)
+        subprocess.run(["kill", self._pid()], check=True)
+
+    def _pid(self) -> str:
+        return self.pid_file.read_text().strip() if self.pid_file.exists() else ""

@@ -32,7 +32,7 @@ Words = tuple[str, dict[str, str]]  # the guest and the input's options
 
 
 def over_nbd(image: Path, folder: Path, stack: ExitStack) -> Words:
-    stack.enter_context(detached_nbdkit(image, folder / "s"))
+    stack.enter_context(detached_nbdkit(image, folder / "s", read_only=True))
     return f"nbd+unix:///?socket={folder / 's'}", {}
 
 
