@@ -23,7 +23,8 @@ def add_guests(parser: Parser) -> None:
         "guests",
         nargs="*",
         metavar="GUEST",
-        help="what to read: with -i disk, the disks of one VM, in their order",
+        help="what to read: the disks of one VM, in their order; an .ova, .ovf, .vmx or .xml file; "
+        "with -i libvirt, a VM's name",
     )
 
 
