@@ -38,7 +38,7 @@ PACKAGES = {
     "qemu-system-x86_64": ("qemu-system-x86", "qemu-system-x86-core"),
     "qemu-system-aarch64": ("qemu-system-arm", "qemu-system-aarch64-core"),
     "setpriv": ("util-linux", "util-linux"),
-    "nbdfuse": ("nbdfuse", "nbdfuse"),
+    "nbdfuse": ("libnbd-bin", "nbdfuse"),
     "fusermount3": ("fuse3", "fuse3"),
 }
 

@@ -238,7 +238,8 @@ class Fetcher:
             if trouble.filling is worst:
                 offset, length = trouble.offset, trouble.length
             raise failure(self._disk, "read", offset, length, trouble.error)
-        log.info("disk %d: reading again: %s", self._disk + 1, trouble.error)
+        # As text: a record that is kept would keep the error, and its traceback the connection.
+        log.info("disk %d: reading again: %s", self._disk + 1, str(trouble.error))
         self._stop.wait(RETRY_SECONDS[worst.attempts - 1])
         for filling in tuple(self._flying.values()):
             if self._broken is None:
