@@ -509,3 +509,24 @@ def test_nothing_works_once_it_is_closed(fake: NbdServer) -> None:
         sink.close()
         with pytest.raises(SinkLost):
             sink.write(0, noise(1, 512))
+
+
+@pytest.mark.parametrize("shared", [1, 2, 3])
+def test_a_server_that_takes_few_clients_is_written_with_those(
+    tmp_path: Path, run: Run, need_tool, shared: int
+) -> None:
+    """A qemu-nbd lets whoever comes after the last of its clients wait for ever."""
+    need_tool("qemu-nbd")
+    target = tmp_path / "target"
+    with target.open("wb") as file:
+        file.truncate(16 * MiB)
+    image = qemu_nbd.image_options(target, DiskFormat.RAW)
+    with qemu_nbd.serve(image, run=run, name="few", read_only=False, shared=shared) as socket:
+        endpoint = nbd_client.describe(socket, read_only=False)
+        sink = NbdSink(endpoint, request_size=None, is_zero=True, stall=20.0)
+        data = bytes(range(256)) * (MiB // 256)
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda n: sink.write(n * MiB, memoryview(data)), range(16)))
+        sink.flush()
+        sink.close()
+    assert target.read_bytes() == data * 16

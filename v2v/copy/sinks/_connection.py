@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,10 @@ from v2v.copy.sinks._base import SinkLost
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError
 
+MORE_SECONDS = 2.0  # for the handshake of a connection that the server may not want
+
+log = logging.getLogger(__name__)
+
 
 class Connection:
     """One command at a time, for the thread that holds it.
@@ -22,14 +27,17 @@ class Connection:
     wrong is SinkLost: no answer for `stall` seconds, for one.
     """
 
-    def __init__(self, endpoint: Endpoint, *, stall: float, cancel: Cancel) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, stall: float, cancel: Cancel, seconds: float | None = None
+    ) -> None:
+        """`seconds` for the handshake, where it is not to be as long as `stall`."""
         import nbd
 
         self._nbd = nbd
         self._stall = stall
         self._cancel = cancel
         try:
-            self.handle = nbd_client.connect(endpoint, cancel=cancel, seconds=stall)
+            self.handle = nbd_client.connect(endpoint, cancel=cancel, seconds=seconds or stall)
         except SourceError as exc:
             raise SinkLost(errno.ENOTCONN, str(exc)) from exc
         self.handle.set_pread_initialize(False)  # what it fills is the caller's own memory
@@ -83,7 +91,9 @@ class Pool:
     connection would be dead, though others might be new.
     """
 
-    def __init__(self, connect: Callable[[], Connection], limit: int, cancel: Cancel) -> None:
+    def __init__(
+        self, connect: Callable[[float | None], Connection], limit: int, cancel: Cancel
+    ) -> None:
         """At most `limit` connections to write with; the first is kept for flushes if over 1."""
         self._connect = connect
         self._limit = limit
@@ -98,7 +108,7 @@ class Pool:
     def reopen(self) -> None:
         self.hang_up()
         with self._changed:
-            first = self._connect()
+            first = self._connect(None)
             self._all, self._first, self._lost = [first], [first], None
             self._free = [] if self._limit > 1 else self._first
 
@@ -151,8 +161,10 @@ class Pool:
                 self._check()
                 if self._free:
                     return self._free.pop()
-                if self._limit > 1 and len(self._all) <= self._limit:
-                    return self._open()
+                if self._free is not self._first and len(self._all) <= self._limit:
+                    if connection := self._open():
+                        return connection
+                    continue
                 self._changed.wait()
 
     def _take_first(self) -> Connection:
@@ -168,12 +180,20 @@ class Pool:
             self._cancel.check()
             raise SinkLost(*self._lost.args)
 
-    def _open(self) -> Connection:
+    def _open(self) -> Connection | None:
+        """One more; None where the server takes no more, which then is the limit.
+
+        A qemu-nbd lets whoever comes after the last of its --shared clients wait for ever.
+        """
         try:
-            connection = self._connect()
+            connection = self._connect(MORE_SECONDS)
         except SinkLost as exc:
-            self._lose(self._all[0], exc)
-            raise
+            self._cancel.check()
+            self._limit = max(1, len(self._all) - 1)
+            if len(self._all) == 1:
+                self._free = self._first  # it does everything
+            log.info("no more than %d connections: %s", len(self._all), str(exc))
+            return None
         self._all.append(connection)
         return connection
 

@@ -142,8 +142,8 @@ class NbdSink:
         """Break all connections at once."""
         self._pool.hang_up()
 
-    def _connect(self) -> Connection:
-        return Connection(self._endpoint, stall=self._stall, cancel=self._cancel)
+    def _connect(self, seconds: float | None = None) -> Connection:
+        return Connection(self._endpoint, stall=self._stall, cancel=self._cancel, seconds=seconds)
 
     def _padded(self, offset: int, length: int) -> int:
         """The length up to the end of its last block, if the export goes so far."""
