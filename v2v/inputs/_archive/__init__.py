@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,7 +71,7 @@ class Container(Listing, Protocol):
         ...
 
 
-class Indexed:
+class Indexed(ABC):
     """A container of which all members are known from the start: those that `_walk` gives."""
 
     def __init__(self, reader: Reader) -> None:
@@ -78,8 +79,8 @@ class Indexed:
         self._reader = reader
         self._members = index(self._walk(), self.where)
 
-    def _walk(self) -> Iterable[Member]:
-        raise NotImplementedError
+    @abstractmethod
+    def _walk(self) -> Iterable[Member]: ...
 
     def find(self, name: str) -> Member | None:
         return self._members.get(name)
