@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from v2v.endpoint import Endpoint
 from v2v.errors import UsageError
 from v2v.run import Run
-from v2v.types import Source, SourceDisk
+from v2v.types import GuestSummary, Source, SourceChange, SourceDisk
 
 MODIFIED = "modified"  # in SourceDisk.details: by what it is seen that the disk changed
 
@@ -42,6 +42,23 @@ class Input(ABC):
                 hint="run v2v once for each; a VM's disks are found by themselves",
             )
         return self.guests[0]
+
+    def list_guests(self, run: Run) -> Sequence[GuestSummary]:
+        """The VMs that there are to read, by name. Reads metadata only, and changes nothing."""
+        raise UsageError(
+            f"-i {self.mode} cannot list VMs",
+            id="list-impossible",
+            hint="`v2v list -ic URI` asks a vCenter, an ESXi host or a libvirt",
+        )
+
+    def prepare(self, run: Run) -> None:
+        """Make the changes at the source that the options ask for, each through
+        v2v.source_changes, which journals it first. Does again what is not there any more."""
+        return
+
+    def undo(self, change: SourceChange, run: Run) -> None:
+        """Take back one change of `prepare`. What is not there any more is no error."""
+        raise NotImplementedError(f"{self.mode} changes nothing at the source")
 
     @abstractmethod
     def read_source(self, run: Run) -> Source:

@@ -153,6 +153,47 @@ class Source:
     snapshots: tuple[str, ...] = ()  # names of those that the VM has, oldest first
 
 
+# What an input lists, and what it changes where it reads ------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestSummary:
+    """One VM of a host, as `v2v list` shows it. Sizes are bytes; None: nobody told."""
+
+    name: str
+    id: str  # by which the input finds exactly this VM: a moref, a UUID, a path
+    where: str = ""  # inventory path, or the datastore's folder
+    power: str = "unknown"  # off, on, suspended, unknown
+    disks: int = 0
+    provisioned: int | None = None  # what its disks hold at most
+    used: int | None = None  # what they take at the source
+    firmware: Firmware | None = None
+    cbt: bool | None = None  # changed block tracking is on
+    snapshots: tuple[str, ...] = ()
+    os: str | None = None  # what the source says is installed
+    memory: int | None = None
+    vcpus: int | None = None
+    findings: tuple[Finding, ...] = ()  # what stands in the way: blockers, and warnings
+
+    @property
+    def convertible(self) -> bool:
+        return not any(one.severity == "blocker" for one in self.findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceChange:
+    """Something that is changed at the source because the user asked for it.
+
+    Written to the journal before it is made, so that it can be undone whatever happens.
+    """
+
+    kind: str  # snapshot, shut-down, power-off
+    what: str  # for people: "snapshot v2v-20260301-101500 of web"
+    target: str  # what the input needs to find the VM again: a moref, a name
+    name: str = ""  # of what was created: the snapshot's
+    temporary: bool = True  # undone as soon as the disks are copied; else only by `v2v undo`
+
+
 # What conversion found and did --------------------------------------------------------------------
 
 

@@ -1,0 +1,1 @@
+"""vCenter and ESXi hosts as they show themselves through their API."""
