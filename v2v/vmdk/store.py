@@ -6,10 +6,31 @@ Whatever a store is (files of this host, SSH, HTTPS), it is only read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from v2v.extents import Extent
+
+MAX_ENTRIES = 10_000  # of a folder; what is beyond them is not told
+
+
+class Kind(StrEnum):
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a folder holds under a name. Links are not followed."""
+
+    name: str  # not to be trusted; without slashes, neither . nor ..
+    kind: Kind
+    size: int = 0  # bytes, of a file
+    used: int | None = None  # bytes that the file takes up; None where nobody tells
 
 
 class File(Protocol):
@@ -53,4 +74,11 @@ class Store(Protocol):
 
     def real_path(self, path: str) -> str:
         """The path without links: what `v2v.vmdk` compares, so that no link leads elsewhere."""
+        ...
+
+    def entries(self, path: str) -> Sequence[Entry]:
+        """What is in a folder, at most MAX_ENTRIES, in any order. Several threads may ask at once.
+
+        SourceError: `image-file-missing` (also for what is no folder), `source-unreadable`.
+        """
         ...
