@@ -31,6 +31,10 @@ ENDINGS = {".ova": "ova", ".ovf": "ova", ".vmx": "vmx", ".xml": "libvirtxml"}
 FOLDERS = (".ovf", ".vmx")  # what a folder of a VM holds
 PLAIN_INPUT = "disk"  # reads all that has none of these endings
 
+# How an address of -ic begins: the input that reads the VMs there. LIBVIRT reads all others.
+CONNECTIONS = {"vpx": "vsphere", "esx": "vsphere", "esx+ssh": "vmx"}
+LIBVIRT = "libvirt"
+
 
 def inputs() -> dict[str, type[Input]]:
     """Every input mode by name."""
@@ -58,6 +62,11 @@ def guess_input(guest: str) -> str:
     endings = _endings_in(word) if word else set()
     ending = next((e for e in FOLDERS if e in endings), PurePath(word).suffix.lower())
     return ENDINGS.get(ending, PLAIN_INPUT)
+
+
+def input_at(uri: str) -> str:
+    """The input mode for the host at an address of -ic."""
+    return CONNECTIONS.get(address.scheme_of(uri), LIBVIRT)
 
 
 def _endings_in(folder: str) -> set[str]:

@@ -71,6 +71,22 @@ def test_input_words(words: str, options: dict[str, str]) -> None:
     assert job_of("x", "-i", "disk", *words.split()).input == ModuleChoice("disk", options)
 
 
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ("-ic vpx://user@vc/DC/esx1", "vsphere"),
+        ("-i libvirt -ic VPX://user@vc/DC/esx1", "vsphere"),
+        ("-i libvirt -ic esx://root@esx1?no_verify=1", "vsphere"),
+        ("-ic esx+ssh://root@esx1", "vmx"),
+        ("-i vmx -ic esx+ssh://root@esx1", "vmx"),
+        ("-ic qemu:///system", "libvirt"),
+        ("-i ova -ic esx://root@esx1", "ova"),
+    ],
+)
+def test_the_address_tells_which_input_reads_the_host(words: str, mode: str) -> None:
+    assert job_of("x", *words.split()).input.mode == mode
+
+
 def test_force_is_passed_when_given() -> None:
     assert job_of("x", "--force").output.options == {"--force": ""}
     assert job_of("x").output.options == {}

@@ -14,7 +14,7 @@ from v2v.job import ConversionOptions, Job, ModuleChoice
 from v2v.types import BlockBus
 from v2v.ui import KINDS
 
-INPUT_FLAGS = ("-if", "-ic", "-it", "-ip")
+INPUT_FLAGS = ("-if", "-ic", "-it", "-ip", "--vsphere-api")
 OUTPUT_FLAGS = ("-os", "-of", "-oa", "-oc", "-op")
 
 
@@ -41,6 +41,12 @@ def add_input(parser: Parser) -> None:
     once(group, "-ic", "URI", "where the VM is managed, for inputs that connect to something")
     once(group, "-it", "TRANSPORT", "how to reach the disks, for inputs that know several ways")
     once(group, "-ip", "FILE", "file that holds the password for the input")
+    once(
+        group,
+        "--vsphere-api",
+        "HOW",
+        "how a vCenter or ESXi host is asked: auto (default), pyvmomi or libvirt",
+    )
     group.add_argument(
         "-io",
         action="append",
@@ -216,7 +222,9 @@ def to_job(args: argparse.Namespace, keys: tuple[str, ...]) -> Job:
 
 def input_choice(args: argparse.Namespace) -> ModuleChoice:
     given = vars(args)
-    mode = given["-i"] or ("libvirt" if given["-ic"] else _guessed_input(args.guests))
+    mode = given["-i"] or (registry.LIBVIRT if given["-ic"] else _guessed_input(args.guests))
+    if mode == registry.LIBVIRT and given["-ic"]:  # virt-v2v reads VMware with -i libvirt, too
+        mode = registry.input_at(given["-ic"])
     words = {flag: given[flag] for flag in INPUT_FLAGS if given[flag] is not None}
     return ModuleChoice(mode, words | _module_words("-io", args.io))
 
