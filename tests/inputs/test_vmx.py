@@ -539,6 +539,49 @@ def test_a_suspended_vm_is_refused_but_its_snapshots_are_not(tmp_path: Path, rea
     assert read(path, snapshot="old")
 
 
+def test_a_vm_that_runs_may_be_read_as_a_snapshot_keeps_it(tmp_path: Path, read: READ) -> None:
+    """It writes to the topmost file of the chain, which is not read then."""
+    write_chain(tmp_path, [CONTENT, disk_content(2)])
+    entries = disk("scsi0:0", "web-000001.vmdk")
+    path = write_vm(tmp_path, entries, snapshots=[("old", {"scsi0:0": "web.vmdk"})])
+    (tmp_path / "web-1a2b.vswp").touch()
+    refused(read, path, "source-running")
+    assert read(path, snapshot="old").disks[0].location == str(tmp_path / "web.vmdk")
+
+
+@pytest.mark.parametrize(
+    ("node", "mode", "file"),
+    [("scsi0:1", "independent-persistent", "data.vmdk"), ("scsi0:0", "persistent", "./web.vmdk")],
+)
+def test_a_vm_that_runs_and_writes_to_what_its_snapshot_would_read_is_refused(
+    tmp_path: Path, read: READ, node: str, mode: str, file: str
+) -> None:
+    write_chain(tmp_path, [CONTENT, disk_content(2)])
+    write_vmdk(tmp_path, "data", CONTENT)
+    entries = disk("scsi0:0", "web-000001.vmdk") | disk(node, file, mode=mode)
+    path = write_vm(tmp_path, entries, snapshots=[("old", {"scsi0:0": "web.vmdk"})])
+    assert read(path, snapshot="old")
+    (tmp_path / "web-1a2b.vswp").touch()
+    assert node in refused(read, path, "source-running", snapshot="old").message
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("Consolidate Helper- 0", ""), ("old", 'snapshot.needConsolidate = "TRUE"\n')],
+)
+def test_snapshots_that_are_being_consolidated_keep_nothing(
+    tmp_path: Path, read: READ, name: str, line: str
+) -> None:
+    write_chain(tmp_path, [CONTENT, disk_content(2)])
+    entries = disk("scsi0:0", "web-000001.vmdk")
+    path = write_vm(tmp_path, entries, snapshots=[(name, {"scsi0:0": "web.vmdk"})])
+    vmsd = path.with_suffix(".vmsd")
+    vmsd.write_text(vmsd.read_text() + line)
+    assert read(path, snapshot=name)
+    (tmp_path / "web-1a2b.vswp").touch()
+    refused(read, path, "source-consolidating", snapshot=name)
+
+
 def test_a_vm_that_was_not_shut_down_is_told(tmp_path: Path, read: READ, warned) -> None:
     read(vm(tmp_path, {"cleanShutdown": "FALSE"}))
     assert warned() == {"vmx-not-shut-down"}

@@ -7,14 +7,16 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from v2v.errors import UsageError
+from v2v.errors import SourceError, UsageError
 from v2v.inputs._vmx.drives import Drive, parse_node
-from v2v.inputs._vmx.text import Vmx
+from v2v.inputs._vmx.folder import VmFolder
+from v2v.inputs._vmx.text import Vmx, parse_vmx
 from v2v.options import did_you_mean
 from v2v.run import Run
 from v2v.texts import clean
 
 MAX_SNAPSHOTS = 1000
+CONSOLIDATE_HELPER = "Consolidate Helper"  # ESXi's own snapshot while it merges those of a VM
 _SNAPSHOT = re.compile(r"snapshot(\d{1,4})\.uid", re.ASCII)
 _DISK = r"snapshot{}\.disk(\d{{1,4}})\.filename"
 
@@ -24,6 +26,44 @@ class Snapshot:
     uid: int  # grows with time
     name: str
     disks: tuple[Drive, ...]  # as they were: the files are not written since
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the .vmsd file tells."""
+
+    snapshots: tuple[Snapshot, ...] = ()  # oldest first
+    consolidating: bool = False  # files of deleted snapshots wait to be merged, or are being
+
+
+def list_snapshots(folder: VmFolder, run: Run, *, needed: bool) -> Listed:
+    """From the .vmsd file beside the .vmx. Where none is asked for, a damaged file is only told."""
+    name = _vmsd(folder)
+    if name is None:
+        return Listed()
+    try:
+        return _listed(parse_vmx(folder.read(name), folder.shown(name), run))
+    except SourceError as exc:
+        if needed:
+            raise
+        run.warn(exc.message, id=exc.id, hint="the names of snapshots are not known")
+        return Listed()
+
+
+def _vmsd(folder: VmFolder) -> str | None:
+    """That of the same name; else the only one in the folder of one VM."""
+    names = folder.entries()
+    found = [name for name in names if name.endswith(".vmsd")]
+    if f"{folder.stem}.vmsd" in found:
+        return f"{folder.stem}.vmsd"
+    alone = len(found) == 1 and sum(name.endswith(".vmx") for name in names) == 1
+    return found[0] if alone else None
+
+
+def _listed(vmsd: Vmx) -> Listed:
+    snapshots = read_snapshots(vmsd)
+    helper = any(one.name.startswith(CONSOLIDATE_HELPER) for one in snapshots)
+    return Listed(snapshots, helper or vmsd.flag("snapshot.needConsolidate") is True)
 
 
 def read_snapshots(vmsd: Vmx) -> tuple[Snapshot, ...]:
