@@ -17,7 +17,11 @@ _PUBLIC = {
     "resume": "v2v.api",
     "discard": "v2v.api",
     "limit_bandwidth": "v2v.api",
+    "list_guests": "v2v.api",
     "list_jobs": "v2v.api",
+    "undo": "v2v.api",
+    "GuestSummary": "v2v.types",
+    "SourceChange": "v2v.types",
     "open_disks": "v2v.api",
     "copy_image": "v2v.image_copy",
     "checksum": "v2v.image_copy",
@@ -41,12 +45,14 @@ __all__ = [
     "CopiedImage",
     "CopyOptions",
     "Event",
+    "GuestSummary",
     "Inspection",
     "JobSummary",
     "NicMap",
     "OpenedDisk",
     "OpenedGuest",
     "Result",
+    "SourceChange",
     "V2VError",
     "__version__",
     "checksum",
@@ -55,9 +61,11 @@ __all__ = [
     "discard",
     "inspect",
     "limit_bandwidth",
+    "list_guests",
     "list_jobs",
     "open_disks",
     "resume",
+    "undo",
 ]
 
 if TYPE_CHECKING:
@@ -68,9 +76,11 @@ if TYPE_CHECKING:
         discard,
         inspect,
         limit_bandwidth,
+        list_guests,
         list_jobs,
         open_disks,
         resume,
+        undo,
     )
     from v2v.cancel import Cancel
     from v2v.converter import Inspection
@@ -79,6 +89,7 @@ if TYPE_CHECKING:
     from v2v.image_copy import CopiedImage, checksum, copy_image
     from v2v.job import ConversionOptions, CopyOptions, NicMap
     from v2v.opening import OpenedDisk, OpenedGuest
+    from v2v.types import GuestSummary, SourceChange
 
 
 def __getattr__(name: str) -> Any:

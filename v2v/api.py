@@ -13,17 +13,28 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from conversion import converter_for
-from v2v import __version__, coordinator, events, journal, opening, overlay, registry, report
+from v2v import (
+    __version__,
+    coordinator,
+    events,
+    journal,
+    opening,
+    overlay,
+    registry,
+    report,
+    source_changes,
+)
 from v2v.cancel import Cancel
 from v2v.converter import Inspection
 from v2v.copy.bandwidth import parse_rate
-from v2v.errors import Cancelled, UsageError, V2VError
+from v2v.errors import Cancelled, JobError, UsageError, V2VError
 from v2v.events import Emit
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap
 from v2v.logs import LogFile, logged_to
@@ -35,7 +46,9 @@ from v2v.types import (
     ConvertedGuest,
     CopyResult,
     GuestRef,
+    GuestSummary,
     Source,
+    SourceChange,
     TargetDisk,
 )
 
@@ -43,6 +56,7 @@ log = logging.getLogger(__name__)
 
 # What a job keeps when it is undone.
 IDENTITY = ("job", "created")
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 NO_JOURNAL_SECONDS = 60.0  # a folder without a journal is older than this if its v2v was killed
 
@@ -71,6 +85,7 @@ class JobSummary:
     folder: Path
     steps: tuple[str, ...]  # finished ones
     error: str | None = None
+    source_changes: tuple[SourceChange, ...] = ()  # what `undo` would take back
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +113,9 @@ def start(
         try:
             return _execute(job, parts, run, resumed=False)
         except UsageError:  # it was asked for wrongly: there is nothing to go on with
-            _remove(parts[1], run)
+            source_changes.undo_or_warn(run, parts[0].undo)
+            if not source_changes.pending(run):
+                _remove(parts[1], run)
             raise
 
 
@@ -121,12 +138,62 @@ def resume(
 
 
 def discard(job_id: str, *, jobs: Path | None = None) -> None:
-    """Remove what an unfinished job left at its target, then its folder. Finished guests stay."""
+    """Remove what an unfinished job left at its target, then its folder. Finished guests stay.
+
+    What it changed at its source is undone first, and nothing is removed if that fails; a VM that
+    was shut down for a finished job stays off.
+    """
     with Run.open((jobs or default_jobs_folder()) / job_id) as run:
         if "job" in run.journal:
-            _remove(registry.make_output(run.journal.get("job", Job)), run)
+            job = run.journal.get("job", Job)
+            _undo_before_discard(job, run)
+            _remove(registry.make_output(job), run)
         else:  # it was killed before it had begun
             shutil.rmtree(run.folder)
+
+
+def _undo_before_discard(job: Job, run: Run) -> None:
+    """The journal is the only place that knows of these changes."""
+    finished = "finalize" in run.journal
+    if not source_changes.pending(run):
+        return
+    try:
+        input_ = registry.make_input(job.input, job.guests)
+        source_changes.undo_all(run, input_.undo, temporary_only=finished)
+    except V2VError as exc:
+        raise JobError(
+            f"{run.job_id} is kept, for it changed its source, which cannot be undone now: "
+            f"{exc.message}",
+            id="source-changes-kept",
+            hint=f"`v2v undo {run.job_id}` once the source can be reached, then discard the job; "
+            f"if the source is gone for good, remove {run.folder}",
+        ) from exc
+
+
+def undo(
+    job_id: str,
+    *,
+    input_options: dict[str, str] | None = None,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> tuple[SourceChange, ...]:
+    """Take back what a job changed at its source, last first; gives what was taken back.
+
+    Needs the job's journal and nothing else of it. input_options: instead of the job's own, such
+    as {"-ip": "/root/password"} on a host where the job's file is not. What is not there any more
+    counts as undone, so that it may be done again.
+    """
+    with Run.open((jobs or default_jobs_folder()) / job_id, emit=emit, cancel=cancel) as run:
+        if "job" not in run.journal or not source_changes.pending(run):
+            return ()
+        job = run.journal.get("job", Job)
+        words = job.input.options | (input_options or {})
+        input_ = registry.make_input(ModuleChoice(job.input.mode, words), job.guests)
+        log_file = LogFile(run.folder / "log" / "v2v.log")
+        (run.folder / "log").mkdir(exist_ok=True)
+        with logged_to(log_file, LOG_FORMAT):
+            return source_changes.undo_all(run, input_.undo)
 
 
 def limit_bandwidth(job_id: str, rate: int | str | None, *, jobs: Path | None = None) -> None:
@@ -188,6 +255,36 @@ def open_guest(
         opening.opened(job, input_, how, run) as opened,
     ):
         yield opened
+
+
+def list_guests(
+    *guests: str,
+    input: str | None = None,
+    input_options: dict[str, str] | None = None,
+    jobs: Path | None = None,
+    emit: Emit = events.ignore,
+    cancel: Cancel | None = None,
+) -> tuple[GuestSummary, ...]:
+    """The VMs that a host has, in the order of their names; nothing is changed or kept.
+
+    guests: patterns, as a shell has for file names, one of which a VM's name or id must match;
+    all VMs without any. input: without it {"-ic": URI} of the options tells; without both it is
+    this host's libvirt. The other arguments are as for `convert`.
+    """
+    words = dict(input_options or {})
+    choice = ModuleChoice(input or registry.input_at(words.get("-ic", "")), words)
+    input_ = registry.make_input(choice, guests or ("*",))
+    with (
+        _scratch_run(jobs, emit, cancel, name="list") as run,
+        run.step("list", "Listing the VMs"),
+    ):
+        found = input_.list_guests(run)
+    wanted = [one for one in found if not guests or _matches(one, guests)]
+    return tuple(sorted(wanted, key=lambda one: (one.name, one.where, one.id)))
+
+
+def _matches(guest: GuestSummary, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(guest.name, one) or guest.id == one for one in patterns)
 
 
 def list_jobs(jobs: Path | None = None) -> list[JobSummary]:
@@ -321,7 +418,7 @@ def _execute(
     name = job.name or Path(job.guests[0]).name
     run.emit(events.JobStarted, name=name, folder=str(run.folder), resumed=resumed)
     log_file = LogFile(run.folder / "log" / "v2v.log")
-    with logged_to(log_file, "%(asctime)s %(levelname)s %(name)s: %(message)s"):
+    with logged_to(log_file, LOG_FORMAT):
         try:
             outcome = coordinator.migrate(
                 job, input_, output, converter, run, source_unchanged=source_unchanged
@@ -329,14 +426,19 @@ def _execute(
         except (Cancelled, KeyboardInterrupt):
             if "finalize" not in run.journal:
                 _undo(output, run)
+                source_changes.undo_of_stopped(run, input_.undo)
             _end(run, job, began, _State("cancelled", "cancelled", "cancelled"))
             raise Cancelled from None
         except V2VError as exc:
             state = _State("failed", exc.id, exc.message, exc.hint)
-            _end(run, job, began, state, kept=resumed or not isinstance(exc, UsageError))
+            kept = resumed or not isinstance(exc, UsageError)
+            if kept:
+                source_changes.warn_of_kept(run)
+            _end(run, job, began, state, kept=kept)
             raise
         except Exception as exc:
             log.exception("a bug, or a failure nobody thought of")
+            source_changes.warn_of_kept(run)
             _end(run, job, began, _State("failed", "unexpected", f"{type(exc).__name__}: {exc}"))
             raise
         page = _end(run, job, began, _State("finished"))
@@ -386,7 +488,7 @@ def _undo(output: Any, run: Run) -> None:
     disks = run.journal.get("disks", tuple[TargetDisk, ...]) if "disks" in run.journal else ()
     overlay.discard_overlays(run)
     forget_progress(run)
-    run.journal.forget(keep=IDENTITY)
+    run.journal.forget(keep=(*IDENTITY, *source_changes.keys(run)))
     output.discard(disks, run)
 
 
@@ -478,6 +580,11 @@ def _summary(path: Path) -> JobSummary:
         state=name,
         started=values.get("created", path.stat().st_ctime),
         folder=path.parent,
-        steps=tuple(key for key in values if key not in (*IDENTITY, "state")),
+        steps=tuple(key for key in values if _is_step(key)),
         error=state.error,
+        source_changes=source_changes.pending_in(values),
     )
+
+
+def _is_step(key: str) -> bool:
+    return key not in (*IDENTITY, "state") and not key.startswith(source_changes.KEY)

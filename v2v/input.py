@@ -51,13 +51,23 @@ class Input(ABC):
             hint="`v2v list -ic URI` asks a vCenter, an ESXi host or a libvirt",
         )
 
+    @property
+    def changes_source(self) -> bool:
+        """Whether the options ask for a change at the source; if not, `prepare` is not called."""
+        return False
+
     def prepare(self, run: Run) -> None:
         """Make the changes at the source that the options ask for, each through
-        v2v.source_changes, which journals it first. Does again what is not there any more."""
+        v2v.source_changes, which journals it first. Does again what is not there any more.
+
+        Before it, read_source tells of the VM as it is, even if it runs: what can be refused is
+        refused before anything is changed.
+        """
         return
 
     def undo(self, change: SourceChange, run: Run) -> None:
-        """Take back one change of `prepare`. What is not there any more is no error."""
+        """Take back one change of `prepare`. What is not there any more is no error, nor what was
+        never made: the journal may only tell that it was planned."""
         raise NotImplementedError(f"{self.mode} changes nothing at the source")
 
     @abstractmethod

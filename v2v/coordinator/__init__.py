@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from v2v import events, network, overlay
+from v2v import events, network, overlay, source_changes
 from v2v.boot_check import boot_check
 from v2v.converter import Converter
 from v2v.coordinator import restart
@@ -62,6 +62,7 @@ def migrate(
 
     source_unchanged: when it is resumed, disks that cannot tell whether they changed have not.
     """
+    prepare_source(job, input_, output, run)
     source = read_source(job, input_, run, source_unchanged=source_unchanged)
     check_before(job, source, output, run)
     if "copied" not in run.journal:
@@ -73,12 +74,14 @@ def migrate(
                 copies = copy.finish()
         check_unchanged(source, input_, run)
         run.journal.put("copied", copies)
+    source_changes.undo_or_warn(run, input_.undo, temporary_only=True)
     guest = run.journal.get("guest", ConvertedGuest)
     targets = run.journal.get("disks", tuple[TargetDisk, ...])
     ref = finalize(source, guest, targets, output, run)
     overlay.discard_overlays(run)
     forget_progress(run)
     boot = prove(job, source, guest, ref, converter, run)
+    source_changes.tell_of_lasting(run)
     return Outcome(source, guest, run.journal.get("copied", tuple[CopyResult, ...]), ref, boot)
 
 
@@ -93,8 +96,7 @@ def read_source(job: Job, input_: Input, run: Run, *, source_unchanged: bool = F
         source = input_.read_source(run)
         if source.nics is not None:
             _warn_of_unused_maps(source, job, run)
-        named = replace(source, name=job.name or source.name)
-        return replace(named, nics=network.target_nics(named, job.nic_maps))
+        return as_asked(source, job)
 
     resumed = "source" in run.journal
     source = run.once("source", "Reading the source", Source, read)
@@ -107,6 +109,23 @@ def read_source(job: Job, input_: Input, run: Run, *, source_unchanged: bool = F
     restart.start_again(source, current, doubtful, run)
     run.journal.put("source", current)
     return current
+
+
+def as_asked(source: Source, job: Job) -> Source:
+    """The VM by its new name, and with its NICs where they go."""
+    named = replace(source, name=job.name or source.name)
+    return replace(named, nics=network.target_nics(named, job.nic_maps))
+
+
+def prepare_source(job: Job, input_: Input, output: Output, run: Run) -> None:
+    """Change the source as the user asked, unless all is copied. No VM is shut down for a job that
+    is refused a moment later."""
+    if not input_.changes_source or "copied" in run.journal:
+        return
+    if "source" not in run.journal:
+        quiet = run.part(emit=events.ignore)
+        check_before(job, as_asked(input_.read_source(quiet), job), output, quiet)
+    input_.prepare(run)
 
 
 def _warn_of_unused_maps(source: Source, job: Job, run: Run) -> None:
