@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import threading
 from collections.abc import Callable
@@ -11,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from v2v.errors import Cancelled, HostError, SourceError, V2VError
+from v2v.errors import HostError, SourceError, V2VError
 from v2v.inputs._password import read_password
+from v2v.inputs._patience import in_thread
 from v2v.run import Run
 
 T = TypeVar("T")
@@ -81,31 +81,20 @@ def _open(libvirt: Any, uri: str | None, password: str | None) -> Any:
 
 def _wait_for(action: Callable[[], T], shown: str, run: Run) -> T:
     """Let another thread do it: libvirt's calls cannot be interrupted."""
-    outcomes: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            outcomes.put(action())
-        except BaseException as exc:  # noqa: BLE001  raised below, in the caller's thread
-            outcomes.put(exc)
-
-    thread = threading.Thread(target=work, name="libvirt", daemon=True)
-    with run.cancel.calling(lambda: outcomes.put(Cancelled())):
-        thread.start()
-        try:
-            outcome = outcomes.get(timeout=ANSWER_SECONDS)
-        except queue.Empty:
-            outcome = _timeout(shown)
-    if isinstance(outcome, BaseException):
-        _end_programs_of(thread)
-        raise outcome
-    return outcome
+    try:
+        return in_thread(
+            action,
+            name="libvirt",
+            seconds=ANSWER_SECONDS,
+            cancel=run.cancel,
+            give_up=_end_programs_of,
+        )
+    except TimeoutError as exc:
+        raise _timeout(shown) from exc
 
 
 def _end_programs_of(thread: threading.Thread) -> None:
     """The ssh that libvirt started in the thread; without it, its call ends with an error."""
-    if not thread.is_alive():
-        return
     with suppress(OSError):
         children = Path(f"/proc/self/task/{thread.native_id}/children").read_text()
         for pid in children.split():
