@@ -12,7 +12,13 @@ from v2v.errors import SourceError
 from v2v.image.formats import MAX_SIZE, SECTOR, ExtentFile, Header
 from v2v.image.reader import Reader, corrupt, exactly, truncated, unsupported
 from v2v.image.vmdk_sesparse import check_sesparse
-from v2v.image.vmdk_sparse import MAX_DESCRIPTOR, Sparse, check_cowd, check_hosted
+from v2v.image.vmdk_sparse import (
+    MAX_DESCRIPTOR,
+    Sparse,
+    check_cowd,
+    check_hosted,
+    read_hosted,
+)
 from v2v.image.vmdk_text import (
     DESCRIPTOR_MAGIC,
     FLAT_KINDS,
@@ -22,7 +28,14 @@ from v2v.image.vmdk_text import (
 )
 from v2v.types import DiskFormat
 
-__all__ = ["DESCRIPTOR_MAGIC", "check_chain", "check_extent", "read_descriptor_file", "read_sparse"]
+__all__ = [
+    "DESCRIPTOR_MAGIC",
+    "check_chain",
+    "check_extent",
+    "check_holds",
+    "read_descriptor_file",
+    "read_sparse",
+]
 
 # createType: the kind of its extents, where only one makes sense
 SNAPSHOT_TYPES = {"vmfsSparse": "VMFSSPARSE", "seSparse": "SESPARSE"}
@@ -38,9 +51,13 @@ CHAIN_HINT = (
 )
 
 
-def read_sparse(reader: Reader) -> Header:
-    """An image that holds both its data and its descriptor."""
-    head = check_hosted(reader)
+def read_sparse(reader: Reader, *, for_qemu: bool = True) -> Header:
+    """An image that holds both its data and its descriptor.
+
+    `for_qemu`: QEMU will read it too, so what it would take otherwise is refused, and where the
+    data is has been looked at.
+    """
+    head = check_hosted(reader) if for_qemu else read_hosted(reader)
     text = reader.read(SECTOR, _descriptor_length(head)).split(b"\0")[0]
     if head.descriptor == 0 or not text:
         raise unsupported(
@@ -52,7 +69,7 @@ def read_sparse(reader: Reader) -> Header:
         raise corrupt(reader, f"the VMDK descriptor is at sector {head.descriptor}, not 1")
     if len(text) > head.descriptor_length * SECTOR:
         raise corrupt(reader, "the VMDK descriptor is longer than the header says")
-    found = parse_descriptor(reader, text)
+    found = parse_descriptor(reader, text, for_qemu=for_qemu)
     if found.kind not in SPARSE_TYPES:
         raise corrupt(reader, f"a sparse VMDK of type {found.kind}")
     return _header(found, head.capacity * SECTOR)
@@ -63,13 +80,13 @@ def _descriptor_length(head: Sparse) -> int:
     return min(max(20, head.descriptor_length) * SECTOR, MAX_DESCRIPTOR)
 
 
-def read_descriptor_file(reader: Reader) -> Header:
-    """A text file that names the files with the data."""
+def read_descriptor_file(reader: Reader, *, for_qemu: bool = True) -> Header:
+    """A text file that names the files with the data. `for_qemu`: QEMU will read it too."""
     if reader.size > MAX_DESCRIPTOR:
         raise corrupt(reader, f"a VMDK descriptor of {reader.size} bytes")
     # A zero byte ends it, as for QEMU, which leaves the end of a longer text behind it.
     text = exactly(reader, 0, reader.size, "the descriptor").partition(b"\0")[0]
-    found = parse_descriptor(reader, text)
+    found = parse_descriptor(reader, text, for_qemu=for_qemu)
     _check_kind(reader, found)
     if not found.utf8 and not all(extent.name.isascii() for extent in found.extents):
         raise unsupported(
@@ -116,7 +133,11 @@ def check_extent(reader: Reader, extent: ExtentFile, *, last: bool) -> None:
         if extent.offset + extent.length > reader.size:
             raise truncated(reader, "the extent", extent.offset + extent.length)
         return
-    holds = _sectors(reader, extent.kind) * SECTOR
+    check_holds(reader, extent, _sectors(reader, extent.kind) * SECTOR, last=last)
+
+
+def check_holds(reader: Reader, extent: ExtentFile, holds: int, *, last: bool) -> None:
+    """The part's own header says that it holds so many bytes of the disk."""
     if holds < extent.length or (holds > extent.length and not last):
         raise corrupt(reader, f"it holds {holds} bytes of the disk instead of {extent.length}")
 

@@ -7,6 +7,8 @@ out with images of ESXi 6.5 and later.
 from __future__ import annotations
 
 import struct
+from array import array
+from dataclasses import dataclass
 
 from v2v.image.formats import MAX_SIZE, MAX_TABLE, SECTOR
 from v2v.image.reader import Reader, corrupt, exactly, truncated, unsupported
@@ -31,8 +33,28 @@ FIELDS = (
 HINT = "consolidate the VM's snapshots on its host"
 
 
+@dataclass(frozen=True, slots=True)
+class SeSparse:
+    """The header of an extent, as far as it matters here; all in sectors."""
+
+    capacity: int
+    directory: int
+    directory_length: int
+    tables: int
+    grains: int
+
+
 def check_sesparse(reader: Reader) -> int:
     """Check an extent; gives the sectors of disk it stands for."""
+    head = read_sesparse(reader)
+    tables = [place for place in read_directory(reader, head) if place]
+    for table in sample(tables, TABLE_BYTES):
+        _check_table(reader, table, head.grains * SECTOR)
+    return head.capacity
+
+
+def read_sesparse(reader: Reader) -> SeSparse:
+    """The checked headers of an extent."""
     raw = exactly(reader, 0, SECTOR, "the SEsparse header")
     head: dict[str, int] = dict(
         zip(FIELDS, struct.unpack_from(f"<{len(FIELDS)}Q", raw), strict=True)
@@ -46,8 +68,11 @@ def check_sesparse(reader: Reader) -> int:
     ):
         raise unsupported(reader, "a kind of seSparse that is not known", HINT)
     _check_volatile(reader, head["volatile"])
-    _check_directory(reader, head)
-    return head["capacity"]
+    found = SeSparse(
+        *(head[name] for name in ("capacity", "directory", "directory_length", "tables", "grains"))
+    )
+    _check_places(reader, found)
+    return found
 
 
 def _check_volatile(reader: Reader, place: int) -> None:
@@ -65,25 +90,30 @@ def _check_volatile(reader: Reader, place: int) -> None:
         )
 
 
-def _check_directory(reader: Reader, head: dict[str, int]) -> None:
-    """The directory covers the disk, and all that it and the tables point at is in the file."""
-    capacity, length = head["capacity"], head["directory_length"] * SECTOR
+def _check_places(reader: Reader, head: SeSparse) -> None:
+    """The directory covers the disk, and what the header points at is in the file."""
+    capacity, length = head.capacity, head.directory_length * SECTOR
     if not 0 < capacity <= MAX_SIZE // SECTOR:
         raise corrupt(reader, f"an SEsparse extent of {capacity} sectors")
     if length > MAX_TABLE or length // 8 * ENTRIES * GRAIN < capacity:
         raise corrupt(reader, f"an SEsparse directory of {length} bytes for {capacity} sectors")
     sectors = reader.size // SECTOR
-    if max(head[name] for name in ("directory", "tables", "grains")) > sectors:
+    if max(head.directory, head.tables, head.grains) > sectors:
         raise truncated(reader, "the SEsparse header's parts", (sectors + 1) * SECTOR)
-    raw = exactly(reader, head["directory"] * SECTOR, length, "the SEsparse directory")
-    entries = [entry for (entry,) in struct.iter_unpack("<Q", raw) if entry]
-    if any(entry >> 32 != TABLE_USED for entry in entries):
+
+
+def read_directory(reader: Reader, head: SeSparse) -> array[int]:
+    """The bytes where the tables begin, 0 where there is none. All of them are in the file."""
+    length = head.directory_length * SECTOR
+    raw = exactly(reader, head.directory * SECTOR, length, "the SEsparse directory")
+    entries = array("Q", [entry for (entry,) in struct.iter_unpack("<Q", raw)])
+    if any(entry and entry >> 32 != TABLE_USED for entry in entries):
         raise corrupt(reader, "an odd entry in the SEsparse directory")
-    tables = [head["tables"] * SECTOR + (e & 0xFFFFFFFF) * TABLE_BYTES for e in entries]
-    if tables and max(tables) + TABLE_BYTES > reader.size:
-        raise truncated(reader, "an SEsparse table", max(tables) + TABLE_BYTES)
-    for table in sample(tables, TABLE_BYTES):
-        _check_table(reader, table, head["grains"] * SECTOR)
+    first = head.tables * SECTOR
+    places = array("Q", [e and first + (e & 0xFFFFFFFF) * TABLE_BYTES for e in entries])
+    if max(places) + TABLE_BYTES > reader.size and any(places):
+        raise truncated(reader, "an SEsparse table", max(places) + TABLE_BYTES)
+    return places
 
 
 def _check_table(reader: Reader, place: int, grains: int) -> None:

@@ -54,7 +54,16 @@ class Layout:
 
 
 def check_hosted(reader: Reader) -> Sparse:
-    """The checked header of a hosted sparse extent ("KDMV")."""
+    """The checked header of a hosted sparse extent ("KDMV"); its tables were looked at."""
+    head = read_hosted(reader)
+    layout = hosted_layout(head)
+    _check_grains(reader, layout)
+    check_redundant(reader, head, layout)
+    return head
+
+
+def read_hosted(reader: Reader) -> Sparse:
+    """The header of a hosted sparse extent, or its footer where that holds instead."""
     head = _unpack(reader, exactly(reader, 0, SECTOR, "the VMDK header"))
     if head.directory == AT_END:
         footer = exactly(reader, max(0, reader.size - 2 * SECTOR), SECTOR, "the VMDK footer")
@@ -68,17 +77,24 @@ def check_hosted(reader: Reader) -> Sparse:
         ):
             raise corrupt(reader, "the VMDK header and footer differ")
         head = end
+    return head
+
+
+def hosted_layout(head: Sparse) -> Layout:
     count = -(-head.capacity // (head.grain * head.table_entries))
     packed = bool(head.flags & COMPRESSED)
-    layout = Layout(head.directory, count, head.table_entries, head.grain, head.capacity, packed)
-    _check_grains(reader, layout)
-    if head.flags & REDUNDANT and head.redundant_directory not in (0, head.directory):
-        _check_redundant(reader, layout, head.redundant_directory)
-    return head
+    return Layout(head.directory, count, head.table_entries, head.grain, head.capacity, packed)
 
 
 def check_cowd(reader: Reader) -> int:
     """Check an extent of an ESX snapshot ("COWD"); gives the sectors of disk it stands for."""
+    layout = read_cowd(reader)
+    _check_grains(reader, layout)
+    return layout.capacity
+
+
+def read_cowd(reader: Reader) -> Layout:
+    """The header of an extent of an ESX snapshot ("COWD")."""
     raw = exactly(reader, 0, SECTOR, "the COWD header")
     if raw[:4] != b"COWD":
         raise corrupt(reader, "it is not a VMDK extent of type vmfsSparse (COWD)")
@@ -90,8 +106,7 @@ def check_cowd(reader: Reader) -> int:
     _check_grain(reader, grain, 1)
     if not directory or count * COWD_TABLE * grain < capacity:
         raise corrupt(reader, f"a COWD grain directory of {count} entries for {capacity} sectors")
-    _check_grains(reader, Layout(directory, count, COWD_TABLE, grain, capacity))
-    return int(capacity)
+    return Layout(directory, count, COWD_TABLE, grain, capacity)
 
 
 def _unpack(reader: Reader, raw: bytes) -> Sparse:
@@ -118,17 +133,21 @@ def _check_grain(reader: Reader, grain: int, smallest: int) -> None:
 def _check_grains(reader: Reader, layout: Layout) -> None:
     """The directory and the tables are in the file, and the file reaches the end of the data:
     what lies behind it QEMU reads as zeroes, without a word."""
-    if layout.tables * 4 > MAX_TABLE:
-        raise corrupt(reader, f"a VMDK grain directory of {layout.tables} entries")
-    places = _directory(reader, layout, layout.directory, "VMDK grain directory")
+    places = read_directory(reader, layout)
     found = [(number, place) for number, place in enumerate(places) if place]
     end = _data_end(reader, sample(found, layout.entries * 4), layout)
     if end > reader.size:
         raise truncated(reader, "the data", end)
 
 
-def _directory(reader: Reader, layout: Layout, sector: int, what: str) -> tuple[int, ...]:
+def read_directory(reader: Reader, layout: Layout) -> tuple[int, ...]:
     """The sectors of the tables, 0 where there is none. All of them are in the file."""
+    if layout.tables * 4 > MAX_TABLE:
+        raise corrupt(reader, f"a VMDK grain directory of {layout.tables} entries")
+    return _directory(reader, layout, layout.directory, "VMDK grain directory")
+
+
+def _directory(reader: Reader, layout: Layout, sector: int, what: str) -> tuple[int, ...]:
     if sector > reader.size // SECTOR:
         raise truncated(reader, f"the {what}", sector * SECTOR)
     places = _numbers(exactly(reader, sector * SECTOR, layout.tables * 4, f"the {what}"))
@@ -138,9 +157,12 @@ def _directory(reader: Reader, layout: Layout, sector: int, what: str) -> tuple[
     return places
 
 
-def _check_redundant(reader: Reader, layout: Layout, second: int) -> None:
-    """Both directories tell of the same grains. QEMU goes by the first alone: where that is damaged
-    it reads zeroes, or the parent, without a word."""
+def check_redundant(reader: Reader, head: Sparse, layout: Layout) -> None:
+    """Both directories, if there are two, tell of the same grains. QEMU goes by the first alone:
+    where that is damaged it reads zeroes, or the parent, without a word."""
+    second = head.redundant_directory
+    if not head.flags & REDUNDANT or second in (0, head.directory):
+        return
     what = "VMDK grain directory"
     pairs = list(
         zip(

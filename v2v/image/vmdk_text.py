@@ -40,23 +40,27 @@ class Descriptor:
     utf8: bool  # otherwise names of extents are bytes that look otherwise here
 
 
-def parse_descriptor(reader: Reader, raw: bytes) -> Descriptor:
-    """The text of a descriptor; any line that is not understood is an error."""
+def parse_descriptor(reader: Reader, raw: bytes, *, for_qemu: bool = True) -> Descriptor:
+    """The text of a descriptor; any line that is not understood is an error.
+
+    `for_qemu`: so is what QEMU's driver, which will read the same text, would understand otherwise.
+    """
     text, told = _decoded(raw)
     if not text.startswith(DESCRIPTOR_MAGIC.decode()):
         raise corrupt(reader, "the VMDK descriptor does not begin as one")
     entries: dict[str, str] = {}
     extents: list[ExtentFile] = []
-    for line in _lines(reader, text):
+    for line in _lines(reader, text, for_qemu=for_qemu):
         if match := _EXTENT.fullmatch(line):
-            extents.append(_extent(reader, line, match))
+            extents.append(_extent(reader, line, match, for_qemu=for_qemu))
         elif match := _ENTRY.fullmatch(line):
             if match[1].lower() in entries:
                 raise corrupt(reader, f"the VMDK descriptor has {match[1]} twice")
             entries[match[1].lower()] = match[2] or match[3] or ""
         else:
             raise corrupt(reader, f"the VMDK descriptor has an odd line: {line[:80]!r}")
-    _no_second_meaning(reader, text, entries)
+    if for_qemu:
+        _no_second_meaning(reader, text, entries)
     _refuse_encrypted(reader, entries)
     if len(extents) > MAX_EXTENTS:
         raise corrupt(reader, f"{len(extents)} VMDK extents")
@@ -64,7 +68,8 @@ def parse_descriptor(reader: Reader, raw: bytes) -> Descriptor:
     if parent and not told:
         parent = _as_told(parent, entries.get("encoding", ""))
     kind = entries.get("createtype", "")
-    return Descriptor(kind, tuple(extents), parent, _cid(text), parent_cid, told)
+    cid = _cid_of_qemu(text) if for_qemu else _number(reader, entries, "cid")
+    return Descriptor(kind, tuple(extents), parent, cid, parent_cid, told)
 
 
 def _decoded(raw: bytes) -> tuple[str, bool]:
@@ -85,13 +90,13 @@ def _as_told(text: str, encoding: str) -> str:
     return text.encode("latin-1").decode(codec, "replace")
 
 
-def _lines(reader: Reader, text: str) -> Iterator[str]:
+def _lines(reader: Reader, text: str, *, for_qemu: bool) -> Iterator[str]:
     blank = False  # the line before
     for line in text.split("\n"):
         line = line.rstrip("\r").strip(" \t")
         if _CONTROL.search(line):
             raise corrupt(reader, "the VMDK descriptor has control characters")
-        if blank and _EXTENT.fullmatch(line):
+        if for_qemu and blank and _EXTENT.fullmatch(line):
             raise unsupported(
                 reader,
                 "a blank line before an extent makes QEMU read it twice",
@@ -121,7 +126,7 @@ def _refuse_encrypted(reader: Reader, entries: dict[str, str]) -> None:
         )
 
 
-def _extent(reader: Reader, line: str, match: re.Match[str]) -> ExtentFile:
+def _extent(reader: Reader, line: str, match: re.Match[str], *, for_qemu: bool) -> ExtentFile:
     access, sectors, kind, name, offset = match.groups()
     if "RDM" in kind:
         raise raw_device(reader)
@@ -133,7 +138,7 @@ def _extent(reader: Reader, line: str, match: re.Match[str]) -> ExtentFile:
         raise corrupt(
             reader, f"the name of an extent is longer than {MAX_NAME} bytes: {name[:80]!r}"
         )
-    if (kind == "FLAT") != (offset is not None):  # as QEMU wants it
+    if (kind == "FLAT") != (offset is not None) and (for_qemu or kind != "VMFS"):
         raise unsupported(
             reader,
             f"its extent {line[:80]!r} {'has no' if kind == 'FLAT' else 'has an'} offset",
@@ -153,15 +158,21 @@ def raw_device(reader: Reader) -> Exception:
 def _parent(reader: Reader, entries: dict[str, str]) -> tuple[str | None, int | None]:
     """The parent's file and CID; both None without a parent."""
     hint = entries.get("parentfilenamehint")
-    found = entries.get("parentcid", f"{NO_PARENT:x}")
-    if not _HEX.fullmatch(found):
-        raise corrupt(reader, f"the VMDK descriptor's parentCID is {found[:20]!r}")
-    if int(found, 16) != NO_PARENT and not hint:
+    found = _number(reader, entries, "parentcid")
+    cid = NO_PARENT if found is None else found
+    if cid != NO_PARENT and not hint:
         raise corrupt(reader, "the VMDK has a parent, and does not say which")
-    return (hint, int(found, 16)) if hint else (None, None)
+    return (hint, cid) if hint else (None, None)
 
 
-def _cid(text: str) -> int | None:
+def _number(reader: Reader, entries: dict[str, str], name: str) -> int | None:
+    found = entries.get(name)
+    if found is not None and not _HEX.fullmatch(found):
+        raise corrupt(reader, f"the VMDK descriptor's {name} is {found[:20]!r}")
+    return None if found is None else int(found, 16)
+
+
+def _cid_of_qemu(text: str) -> int | None:
     """As QEMU finds it: what follows the first "CID" in the text, wherever that is."""
     match = _CID.search(text)
     if match is None or match.start(1) - len("CID=") != text.index("CID"):
