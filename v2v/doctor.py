@@ -132,6 +132,17 @@ def _nbdkit() -> Iterator[Check]:
                 status = Status.MISSING if name in NEEDED_PLUGINS else Status.WARNING
                 hint = _install(debian, rpm)
                 yield Check("nbdkit", label, status, f"not installed; for {purpose}", hint)
+    yield _reader()
+
+
+def _reader() -> Check:
+    """nbdkit's Python, which runs our own code."""
+    try:
+        nbdkit.check_python()
+        detail = "for VMware disks over SSH and HTTPS"
+        return Check("nbdkit", "python plugin", Status.OK, detail)
+    except V2VError as exc:
+        return Check("nbdkit", "python plugin", Status.WARNING, exc.message, exc.hint)
 
 
 def _bindings() -> Iterator[Check]:

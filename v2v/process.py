@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
 
 SERVERS = ("nbdkit", "qemu-nbd", "nbdfuse")  # what show disks; see ended_server
+START_SECONDS = 60.0
 STOP_SECONDS = 10.0  # a server that has not ended this long after SIGTERM is killed
 
 # Tool: (Debian package, RPM package).
@@ -186,7 +187,7 @@ def wait_until_ready(
     log_file: Path,
     *,
     cancel: Cancel,
-    seconds: float = 60.0,
+    seconds: float = START_SECONDS,
 ) -> None:
     """Wait until a server writes its pid file, which nbdkit and qemu-nbd do once they listen.
 
@@ -214,20 +215,30 @@ def last_line(text: str) -> str:
 
 @contextmanager
 def nbd_server(
-    argv: Sequence[str], pid_option: str, socket_option: str, *, run: Run, name: str
+    argv: Sequence[str],
+    pid_option: str,
+    socket_option: str,
+    *,
+    run: Run,
+    name: str,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+    seconds: float = START_SECONDS,
 ) -> Iterator[Path]:
     """An NBD server on a Unix socket of its own, which is yielded once it listens.
 
     The program's spelling of the two options is given; its output goes to log/NAME.log. What it
     needs to unpack goes to the job's folder, where there is room for the overlay as well.
+    `seconds`: how long it may take to start.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=run.tmp))
     socket, pid_file = folder / "s", folder / "pid"
     argv = [argv[0], pid_option, str(pid_file), socket_option, str(socket), *argv[1:]]
     log_file = run.folder / "log" / f"{name}.log"
     try:
-        with server(argv, log_file=log_file, env={"TMPDIR": str(run.folder)}) as process:
-            wait_until_ready(pid_file, process, log_file, cancel=run.cancel)
+        own = {"TMPDIR": str(run.folder), **(env or {})}
+        with server(argv, log_file=log_file, pass_fds=pass_fds, env=own) as process:
+            wait_until_ready(pid_file, process, log_file, cancel=run.cancel, seconds=seconds)
             yield socket
     finally:
         shutil.rmtree(folder, ignore_errors=True)

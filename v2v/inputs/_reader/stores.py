@@ -1,0 +1,29 @@
+"""The store of a recipe, open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TypeAlias
+
+from v2v.cancel import Cancel
+from v2v.inputs._reader.recipe import Recipe
+from v2v.vmdk.store import Store
+
+# What the user is to hear of how it is read.
+Tell: TypeAlias = Callable[[str], None]
+
+
+def open_store(recipe: Recipe, *, cancel: Cancel, tell: Tell) -> AbstractContextManager[Store]:
+    """Where the files of a recipe are. Imports what it takes only now: paramiko is slow to load."""
+    if recipe.ssh is not None:
+        from v2v.inputs._ssh import choose
+
+        return choose.open_store(recipe.ssh, cancel=cancel, tell=tell)
+    if recipe.folder is not None:
+        from v2v.inputs._vsphere import folder
+
+        return folder.open_folder(
+            recipe.folder, through_vcenter=recipe.through_vcenter, cancel=cancel, tell=tell
+        )
+    raise NotImplementedError("files of this host")
