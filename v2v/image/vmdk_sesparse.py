@@ -109,6 +109,8 @@ def read_directory(reader: Reader, head: SeSparse) -> array[int]:
     entries = array("Q", [entry for (entry,) in struct.iter_unpack("<Q", raw)])
     if any(entry and entry >> 32 != TABLE_USED for entry in entries):
         raise corrupt(reader, "an odd entry in the SEsparse directory")
+    if not head.tables and any(entries):
+        raise corrupt(reader, "its SEsparse tables begin where the file does")
     first = head.tables * SECTOR
     places = array("Q", [e and first + (e & 0xFFFFFFFF) * TABLE_BYTES for e in entries])
     if max(places) + TABLE_BYTES > reader.size and any(places):
@@ -121,11 +123,11 @@ def _check_table(reader: Reader, place: int, grains: int) -> None:
     entries = [entry for (entry,) in struct.iter_unpack("<Q", raw) if entry]
     if any(entry >> 60 not in (UNMAPPED, ZERO, USED) for entry in entries):
         raise corrupt(reader, "an odd entry in an SEsparse table")
-    last = max((_grain(entry) for entry in entries if entry >> 60 == USED), default=None)
+    last = max((grain_number(entry) for entry in entries if entry >> 60 == USED), default=None)
     if last is not None and grains + (last + 1) * GRAIN_BYTES > reader.size:
         raise truncated(reader, "the data", grains + (last + 1) * GRAIN_BYTES)
 
 
-def _grain(entry: int) -> int:
+def grain_number(entry: int) -> int:
     """The number of the grain; its lowest twelve bits are above its others."""
     return (entry >> 48 & 0xFFF) | (entry & 0xFFFFFFFFFFFF) << 12
