@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # The signal never comes if we died before setpriv asked for it; then the parent is another one.
 UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
+
+PASSWORD_VARIABLE = "V2V_PASSWORD"  # noqa: S105  a name: for v2v alone, see v2v.inputs._password
 
 SERVERS = ("nbdkit", "qemu-nbd", "nbdfuse")  # what show disks; see ended_server
 START_SECONDS = 60.0
@@ -64,7 +69,12 @@ def find_tool(name: str) -> str:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C", **(extra or {})}
+    return {**_inherited(), "LC_ALL": "C", **(extra or {})}
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment without the password that the user may have put there."""
+    return {key: word for key, word in os.environ.items() if key != PASSWORD_VARIABLE}
 
 
 def _dying_with_us(argv: Sequence[str], death_signal: str = "KILL") -> list[str]:
@@ -151,12 +161,47 @@ def shell(command: str, values: Mapping[str, str]) -> Iterator[subprocess.Popen[
     environment. What is left of it at the end of the block is ended."""
     log.debug("shell: %s", command)
     process = subprocess.Popen(
-        _dying_with_us(["/bin/sh", "-c", command], "TERM"), env={**os.environ, **values}
+        _dying_with_us(["/bin/sh", "-c", command], "TERM"), env={**_inherited(), **values}
     )
     try:
         yield process
     finally:
         stop(process)
+
+
+@contextmanager
+def connected(command: str) -> Iterator[socket.socket]:
+    """A socket to the user's own command line in sh, which reads and writes it; ended with it.
+
+    It dies with us, not with the calling thread: connections are made anew in threads that end.
+    """
+    ours, theirs = socket.socketpair()
+    started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
+
+    def hold() -> None:
+        argv = _dying_with_us(["/bin/sh", "-c", command], "TERM")
+        env = _inherited()
+        try:
+            process = subprocess.Popen(
+                argv, stdin=theirs.fileno(), stdout=theirs.fileno(), env=env, start_new_session=True
+            )
+        except OSError as exc:
+            started.put(exc)
+            return
+        started.put(process)
+        process.wait()
+
+    with ours:
+        with theirs:
+            threading.Thread(target=hold, daemon=True).start()
+            process = started.get()
+        if isinstance(process, OSError):
+            raise process
+        try:
+            yield ours
+        finally:
+            ours.close()
+            stop(process)
 
 
 def ended_server() -> str | None:

@@ -1,10 +1,21 @@
-"""The file that -ip names."""
+"""Passwords: from the file that -ip names, from V2V_PASSWORD, or from the user at the terminal."""
 
 from __future__ import annotations
 
+import getpass
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from v2v.errors import UsageError
+from v2v.process import PASSWORD_VARIABLE
+
+TERMINAL = Path("/dev/tty")
+
+_answers: dict[str, str] = {}  # what the user has been asked for
+_asking = threading.Lock()
 
 
 def read_password(file: Path) -> str:
@@ -17,3 +28,60 @@ def read_password(file: Path) -> str:
             id="password-file",
             hint="name a file whose first line is the password",
         ) from exc
+
+
+def given_password(file: Path | None, *, what: str) -> str | None:
+    """What is known without asking: from the file, from V2V_PASSWORD, or asked for before."""
+    if file is not None:
+        return read_password(file)
+    return _of_environment() or _answers.get(what)
+
+
+def find_password(file: Path | None, *, what: str) -> str | None:
+    """The same, or what the user types when asked; None where there is nobody to ask.
+
+    what: "root@esxi"; each is asked for once in a process, however many threads want it.
+    """
+    with _asking:
+        found = given_password(file, what=what)
+        if found is None and (found := _ask(what)) is not None:
+            _answers[what] = found
+        return found
+
+
+def forget_password(what: str) -> None:
+    """It was wrong: ask anew."""
+    _answers.pop(what, None)
+
+
+@contextmanager
+def password_as_file(text: str) -> Iterator[Path]:
+    """A file in memory, for programs that we start and that read a password from a file.
+
+    It is there within the block, for processes of the same user; without the end of a line, which
+    QEMU would take for a part of the password.
+    """
+    fd = os.memfd_create("v2v-password")
+    try:
+        os.write(fd, text.encode("utf-8", "surrogateescape"))
+        yield Path(f"/proc/{os.getpid()}/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+def _of_environment() -> str | None:
+    """It is taken out: libraries start programs, too, which would inherit it."""
+    word = os.environ.pop(PASSWORD_VARIABLE, None)
+    if word:
+        _answers[PASSWORD_VARIABLE] = word
+    return _answers.get(PASSWORD_VARIABLE)
+
+
+def _ask(what: str) -> str | None:
+    """At the terminal that we run in, whatever stdin is."""
+    try:
+        with TERMINAL.open("r+b", buffering=0):
+            pass  # there is one; else getpass would read stdin
+        return getpass.getpass(f"Password of {what}: ") or None
+    except (OSError, EOFError):
+        return None

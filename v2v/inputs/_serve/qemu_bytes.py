@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from v2v.address import Address
 from v2v.errors import UsageError
 from v2v.image.magic import SECTOR
 from v2v.inputs._details import shown, slice_of
-from v2v.inputs._password import read_password
+from v2v.inputs._password import password_as_file, read_password
 from v2v.inputs._serve.addresses import ISCSI, RBD, invalid, parse
 from v2v.run import Run
 from v2v.types import SourceDisk
@@ -34,7 +33,7 @@ def serve_by_qemu(
             yield socket
         return
     with (
-        _in_memory(read_password(password_file)) as secret,
+        password_as_file(read_password(password_file)) as secret,
         qemu_nbd.serve(options, run=run, name=name, secrets={SECRET: secret}) as socket,
     ):
         yield socket
@@ -112,14 +111,3 @@ def _slice_options(disk: SourceDisk) -> dict[str, str]:
             hint="copy the whole into a file first, and read that",
         )
     return {"offset": str(part.offset), "size": str(part.length)}
-
-
-@contextmanager
-def _in_memory(text: str) -> Iterator[Path]:
-    """A file of this process alone: QEMU would take the end of a line for a part of it."""
-    fd = os.memfd_create("v2v-password")
-    try:
-        os.write(fd, text.encode("utf-8", "surrogateescape"))
-        yield Path(f"/proc/{os.getpid()}/fd/{fd}")
-    finally:
-        os.close(fd)
