@@ -105,3 +105,57 @@ def test_help_tells_of_every_option() -> None:
 def test_did_you_mean() -> None:
     assert options.did_you_mean("locla", ["local", "null"]) == "did you mean local?"
     assert options.did_you_mean("xyz", ["local", "null"]) is None
+
+
+# Keys that the module does not know, and words that may be given several times -------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    transport: str | None = option("-it", "how", default=None)
+    snapshot: str | None = option("-io snapshot", "which", default=None)
+    files: tuple[str, ...] = option("-io file", "a file", default=(), metavar="FILE")
+    free: options.FREE = options.free_options(
+        "-io", "a parameter of the plugin", only_with=("-it", "nbdkit:")
+    )
+
+
+def test_free_keys_are_taken_with_the_option_that_they_belong_to() -> None:
+    words = {"-it": "nbdkit:nfc", "-io snapshot": "one", "-io server": "{server}", "-io a.b": ""}
+    got = options.parse(Open, words, module="-i open")
+    assert got.free == (("server", "{server}"), ("a.b", ""))
+    assert got.snapshot == "one"
+
+
+@pytest.mark.parametrize("transport", [{}, {"-it": "ssh"}])
+def test_without_it_they_are_typing_errors(transport: dict[str, str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        options.parse(Open, {**transport, "-io snapshoot": "x"}, module="-i open")
+    assert (caught.value.id, caught.value.hint) == ("option-unknown", "did you mean -io snapshot?")
+
+
+def test_free_keys_are_those_of_one_option_only() -> None:
+    with pytest.raises(UsageError, match="does not take -oo a"):
+        options.parse(Open, {"-it": "nbdkit:x", "-oo a": ""}, module="-i open")
+
+
+def test_help_tells_that_there_are_free_keys() -> None:
+    rows = options.describe(Open)
+    assert OptionHelp("-io KEY", "VALUE", "a parameter of the plugin", "") in rows
+
+
+def test_words_of_an_option_that_is_repeated() -> None:
+    assert options.repeatable(Open) == {"-io file"}
+    got = options.parse(
+        Open, {"-io file": options.SEPARATOR.join(["a:b", "c d"])}, module="-i open"
+    )
+    assert got.files == ("a:b", "c d")
+    assert options.parse(Open, {}, module="-i open").files == ()
+
+
+def test_files_with_secrets_do_not_depend_on_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir("/usr")
+    words = {"-io password": "+pw", "-io cookie": "+{password-file}", "-io a": "b", "-io c": "+/d"}
+    assert options.anchored(Open, words) == {**words, "-io password": "+/usr/pw"}

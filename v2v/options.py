@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,10 @@ T = TypeVar("T")
 
 MISSING: Any = dataclasses.MISSING
 PATHS = tuple[Path, ...]  # separated by colons on the command line
+REPEATED = tuple[str, ...]  # of an option that may be given several times
+SEPARATOR = "\0"  # between the words of such an option: no argument of a program holds it
+FREE = tuple[tuple[str, str], ...]  # keys and words, see `free_options`
+ANY = "*"  # the key of such options
 
 
 def option(flag: str, help: str, *, default: Any = MISSING, metavar: str | None = None) -> Any:
@@ -33,6 +38,15 @@ def option(flag: str, help: str, *, default: Any = MISSING, metavar: str | None 
     return dataclasses.field(
         default=default, metadata={"flag": flag, "help": help, "metavar": metavar}
     )
+
+
+def free_options(flag: str, help: str, *, only_with: tuple[str, str]) -> Any:
+    """A field for keys of -io that the module does not know: FREE.
+
+    only_with: an option, and how its word begins, without which there are none: ("-it", "nbdkit:").
+    """
+    metadata = {"flag": f"{flag} {ANY}", "help": help, "metavar": "VALUE", "only_with": only_with}
+    return dataclasses.field(default=(), metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +69,15 @@ def parse(cls: type[T], given: Mapping[str, str], *, module: str) -> T:
     """
     known = {field.metadata["flag"]: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
+    values, free = _take_free(known, given)
     for flag in given:
-        if flag not in known:
+        if flag not in known and flag not in free:
             alike = [one for one in known if one[:4] == flag[:4]]  # -io and -if are not alike
             raise UsageError(
                 f"{module} does not take {flag}",
                 id="option-unknown",
                 hint=did_you_mean(flag, alike) or f"it takes: {', '.join(known) or 'no options'}",
             )
-    values = {}
     for flag, field in known.items():
         if flag in given:
             values[field.name] = convert(given[flag], hints[field.name], flag)
@@ -76,11 +90,39 @@ def parse(cls: type[T], given: Mapping[str, str], *, module: str) -> T:
     return cls(**values)
 
 
+def _take_free(
+    known: dict[str, dataclasses.Field[Any]], given: Mapping[str, str]
+) -> tuple[dict[str, Any], set[str]]:
+    """Values of the fields for free keys, which are taken out of `known`; and their flags."""
+    values: dict[str, Any] = {}
+    taken: set[str] = set()
+    for flag in [flag for flag in known if flag.endswith(f" {ANY}")]:
+        field = known.pop(flag)
+        option, beginning = field.metadata["only_with"]
+        allowed = given.get(option, "").startswith(beginning)
+        start = flag.removesuffix(ANY)
+        found = [one for one in given if allowed and one.startswith(start) and one not in known]
+        values[field.name] = tuple((one.removeprefix(start), given[one]) for one in found)
+        taken.update(found)
+    return values, taken
+
+
+def repeatable(cls: type) -> set[str]:
+    """The options that may be given several times; their words are joined by SEPARATOR."""
+    hints = typing.get_type_hints(cls)
+    fields = dataclasses.fields(cls)
+    return {field.metadata["flag"] for field in fields if hints[field.name] == REPEATED}
+
+
 def anchored(cls: type, given: Mapping[str, str]) -> dict[str, str]:
     """The same words with relative paths made absolute, so that they last longer than the cwd."""
     hints = typing.get_type_hints(cls)
     kinds = {field.metadata["flag"]: hints[field.name] for field in dataclasses.fields(cls)}
-    return {flag: _anchored(word, kinds.get(flag), flag) for flag, word in given.items()}
+    free = any(flag.endswith(f" {ANY}") for flag in kinds)
+    return {
+        flag: _anchored(word, kinds.get(flag, FREE if free else None), flag)
+        for flag, word in given.items()
+    }
 
 
 def _anchored(word: str, kind: Any, flag: str) -> str:
@@ -88,6 +130,8 @@ def _anchored(word: str, kind: Any, flag: str) -> str:
         return str(convert(word, Path, flag))
     if kind == PATHS:
         return ":".join(str(path) for path in convert(word, PATHS, flag))
+    if kind == FREE and re.match(r"\+[^/{]", word):  # a secret in a file, for nbdkit
+        return f"+{convert(word[1:], Path, flag)}"
     return word
 
 
@@ -105,6 +149,8 @@ def convert(word: str, kind: Any, flag: str) -> Any:
         return Path(word).expanduser().absolute()
     if kind == PATHS:
         return tuple(convert(path, Path, flag) for path in word.split(":") if path)
+    if kind == REPEATED:
+        return tuple(word.split(SEPARATOR))
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         try:
             return kind(word)
@@ -124,7 +170,8 @@ def describe(cls: type) -> list[OptionHelp]:
         required = field.default is MISSING
         metavar = field.metadata["metavar"] or _metavar(hints[field.name])
         default = None if required else str(field.default or "")
-        rows.append(OptionHelp(field.metadata["flag"], metavar, field.metadata["help"], default))
+        flag = field.metadata["flag"].replace(f" {ANY}", " KEY")
+        rows.append(OptionHelp(flag, metavar, field.metadata["help"], default))
     return rows
 
 

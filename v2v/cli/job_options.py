@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,9 @@ def input_choice(args: argparse.Namespace) -> ModuleChoice:
     if mode == registry.LIBVIRT and given["-ic"]:  # virt-v2v reads VMware with -i libvirt, too
         mode = registry.input_at(given["-ic"])
     words = {flag: given[flag] for flag in INPUT_FLAGS if given[flag] is not None}
-    return ModuleChoice(mode, words | _module_words("-io", args.io))
+    cls = registry.inputs().get(mode)  # a mode that there is not is told of later
+    repeatable = options.repeatable(cls.Options) if cls else ()
+    return ModuleChoice(mode, words | _module_words("-io", args.io, repeatable))
 
 
 def _guessed_input(guests: list[str]) -> str:
@@ -248,11 +251,13 @@ def _mode_unsupported(mode: str, instead: str) -> UsageError:
     return UsageError(f"{mode} is not supported yet", id="mode-unsupported", hint=instead)
 
 
-def _module_words(flag: str, given: list[str]) -> dict[str, str]:
+def _module_words(flag: str, given: list[str], repeatable: Collection[str] = ()) -> dict[str, str]:
     """["compressed", "k=v"] as {"-oo compressed": "", "-oo k": "v"}."""
     words: dict[str, str] = {}
     for word in given:
         key, _, value = word.partition("=")
+        if f"{flag} {key}" in repeatable and f"{flag} {key}" in words:
+            value = options.SEPARATOR.join((words.pop(f"{flag} {key}"), value))
         if f"{flag} {key}" in words:
             raise UsageError(f"{flag} {key} is given more than once", id="option-repeated")
         words[f"{flag} {key}"] = value
