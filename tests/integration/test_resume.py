@@ -142,7 +142,7 @@ def test_killed_copy_goes_on_where_it_was(
 
 
 def of_ssh(host: Sshd) -> list[str]:
-    return ["-io", f"known-hosts={host.known_hosts}", "-io", f"identity={host.identity}"]
+    return ["-io", f"ssh-known-hosts={host.known_hosts}", "-io", f"ssh-identity={host.identity}"]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ def password_file(what: str) -> Any:
 
 def known_hosts(ssh: str) -> Any:
     return option(
-        "-io known-hosts",
+        "-io ssh-known-hosts",
         f"file with the keys of the hosts that {ssh} may connect to; without it ~/.ssh/known_hosts",
         default=None,
     )
@@ -31,7 +31,7 @@ def known_hosts(ssh: str) -> Any:
 
 def identity(ssh: str) -> Any:
     return option(
-        "-io identity",
+        "-io ssh-identity",
         f"file with the key that {ssh} logs in with; without it those of the agent and of ~/.ssh",
         default=None,
     )
