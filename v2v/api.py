@@ -86,6 +86,7 @@ class JobSummary:
     steps: tuple[str, ...]  # finished ones
     error: str | None = None
     source_changes: tuple[SourceChange, ...] = ()  # what `undo` would take back
+    input: ModuleChoice | None = None  # None: it was killed before it had begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ def undo(
         if "job" not in run.journal or not source_changes.pending(run):
             return ()
         job = run.journal.get("job", Job)
-        words = job.input.options | (input_options or {})
+        words = {**job.input.options, **(input_options or {})}
         input_ = registry.make_input(ModuleChoice(job.input.mode, words), job.guests)
         log_file = LogFile(run.folder / "log" / "v2v.log")
         (run.folder / "log").mkdir(exist_ok=True)
@@ -583,6 +584,7 @@ def _summary(path: Path) -> JobSummary:
         steps=tuple(key for key in values if _is_step(key)),
         error=state.error,
         source_changes=source_changes.pending_in(values),
+        input=msgspec.convert(job["input"], ModuleChoice) if job else None,
     )
 
 

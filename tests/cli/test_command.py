@@ -12,6 +12,7 @@ import pytest
 
 V2V = Path(sys.executable).with_name("v2v")
 COMMANDS = (
+    "list",
     "convert",
     "inspect",
     "open",
@@ -21,6 +22,7 @@ COMMANDS = (
     "modes",
     "jobs",
     "resume",
+    "undo",
     "completion",
 )
 

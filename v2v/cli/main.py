@@ -10,13 +10,39 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from v2v import __version__
-from v2v.cli import checksum, completion, convert, copy, doctor, inspect, jobs, modes, open, resume
+from v2v.cli import (
+    checksum,
+    completion,
+    convert,
+    copy,
+    doctor,
+    inspect,
+    jobs,
+    listing,
+    modes,
+    open,
+    resume,
+    undo,
+)
 from v2v.cli.parser import Parser
 from v2v.errors import UsageError, V2VError
 from v2v.options import did_you_mean
 from v2v.texts import clean
 
-COMMANDS = (convert, inspect, open, copy, checksum, doctor, modes, jobs, resume, completion)
+COMMANDS = (
+    listing,
+    convert,
+    inspect,
+    open,
+    copy,
+    checksum,
+    doctor,
+    modes,
+    jobs,
+    resume,
+    undo,
+    completion,
+)
 
 DESCRIPTION = """\
 Move virtual machines to KVM: read them where they are, repair them so that they boot on virtio
@@ -25,6 +51,7 @@ devices, copy them, and prove that they boot. The source is never written."""
 EPILOG = """\
 examples:
   v2v doctor                                   can this host do it?
+  v2v list -ic esx://root@esxi                 which VMs are there, and do they convert?
   v2v inspect -i disk vm.vmdk                  what is this guest, and would it convert?
   v2v convert -i disk vm.vmdk -o local -os /var/lib/libvirt/images --boot-check
   v2v open -i disk vm.vmdk --fuse /mnt/vm      look into it with other programs

@@ -18,10 +18,11 @@ from v2v.inputs._domain.sources import SshHost, source_disk
 from v2v.inputs._images import Access, serve_disks
 from v2v.inputs._libvirt.frozen import frozen_disks, snapshot_command
 from v2v.inputs._libvirt.host import CRASHED, PAUSED, SLEEPING, Vm, read_vm
+from v2v.inputs._libvirt.listing import read_vms, summary
 from v2v.inputs._libvirt.uri import ssh_files, ssh_host
 from v2v.options import option
 from v2v.run import Run
-from v2v.types import Source, SourceDisk
+from v2v.types import GuestSummary, Source, SourceDisk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,13 @@ class LibvirtInput(Input):
 
     def read_source(self, run: Run) -> Source:
         vm = read_vm(self.options.uri, self.only_guest(), self.options.password_file, run)
+        return self._read(vm, run)
+
+    def list_guests(self, run: Run) -> Sequence[GuestSummary]:
+        found = read_vms(self.options.uri, self.options.password_file, run)
+        return [summary(one, self._read, run) for one in found]
+
+    def _read(self, vm: Vm, run: Run) -> Source:
         self._check_still(vm)
         domain = read_domain(vm.xml, vm.name, run, mode=self.mode)
         host = ssh_host(vm.uri)

@@ -40,6 +40,7 @@ class Vm:
 
     uri: str  # as libvirt completed it
     name: str
+    uuid: str
     xml: bytes
     state: str | None  # None: shut off
     saved: bool  # its memory is kept in a file
@@ -58,18 +59,19 @@ def read_vm(uri: str | None, word: str, password_file: Path | None, run: Run) ->
 
     def answer(libvirt: Any, connection: Any) -> Vm:
         ssh_host(connection.getURI())
-        return _read(libvirt, connection, word)
+        return vm_of(libvirt, connection, _find(libvirt, connection, word))
 
     return ask(uri, password_file, answer, run)
 
 
-def _read(libvirt: Any, connection: Any, word: str) -> Vm:
-    domain = _find(libvirt, connection, word)
+def vm_of(libvirt: Any, connection: Any, domain: Any) -> Vm:
+    """All that is known of a domain of the binding's, as values."""
     active = bool(domain.isActive()) and connection.getType() != "TEST"  # its VMs always run
     xml = domain.XMLDesc(0 if active else libvirt.VIR_DOMAIN_XML_INACTIVE).encode()
     return Vm(
         uri=connection.getURI(),
         name=domain.name(),
+        uuid=domain.UUIDString(),
         xml=xml,
         state=STATES.get(domain.state()[0], "running") if active else None,
         saved=bool(_if_supported(libvirt, domain.hasManagedSaveImage)),

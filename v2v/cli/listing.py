@@ -1,0 +1,197 @@
+"""`v2v list`: the VMs of a host, and whether each could be converted."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from v2v import registry
+from v2v.cli import job_options, password, unsupported, work
+from v2v.cli.manifest import manifest_text
+from v2v.cli.parser import Parser
+from v2v.cli.summary import json_text
+from v2v.texts import clean, size_text
+from v2v.types import GuestSummary
+
+POWER = ("on", "off", "suspended")
+HEADINGS = ("VM", "POWER", "DISKS", "SIZE", "USED", "FIRMWARE", "CBT", "SNAPSHOTS", "CONVERTS")
+NARROWEST = 12  # columns that the names have, however narrow the terminal
+
+DESCRIPTION = """\
+List the VMs of a vCenter, an ESXi host or a libvirt: whether they run, their disks, what these hold
+at most and take at the source, firmware, changed block tracking, snapshots, and whether v2v could
+convert each. Only metadata is read, and nothing is changed."""
+
+EPILOG = """\
+examples:
+  v2v list                                       this host's libvirt
+  v2v list -ic esx://root@esxi -ip password
+  v2v list -ic vpx://admin@vcenter/DC 'web*' --power off --long
+  v2v list -ic vpx://admin@vcenter/DC -ip password --manifest > vms.yaml
+
+Quote patterns, or the shell takes them for files. docs/list.md tells of --json and --manifest."""
+
+
+def add(commands: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        "list",
+        help="list the VMs of a host, and whether they could be converted",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        usage="v2v list [-ic URI] [PATTERN...] [options]",
+        unsupported=unsupported.OPTIONS,
+    )
+    parser.add_argument(
+        "patterns",
+        nargs="*",
+        metavar="PATTERN",
+        help="names of VMs, with *, ? and [...] as in a shell; or the id of one",
+    )
+    job_options.add_input(parser)
+    group = parser.add_argument_group("list")
+    group.add_argument(
+        "--power", choices=POWER, metavar="STATE", help=f"only VMs that are {', '.join(POWER)}"
+    )
+    form = group.add_mutually_exclusive_group()
+    form.add_argument(
+        "-l", "--long", action="store_true", help="all that is known, and what stands in the way"
+    )
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument(
+        "--manifest", action="store_true", help="print YAML to edit: what to convert, and how"
+    )
+    job_options.add_messages(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from v2v import api
+
+    if args.__dict__["-i"] is None and args.__dict__["-ic"] is None:
+        args.__dict__["-i"] = registry.LIBVIRT
+    if "?" in args.io:
+        print(job_options.asked_help(args))
+        return 0
+    choice = job_options.input_choice(args)
+    with password.known(choice) as known:
+        found, _ = work.perform(
+            args,
+            lambda emit, cancel: api.list_guests(
+                *args.patterns,
+                input=known.mode,
+                input_options=known.options,
+                jobs=job_options.jobs_folder(args),
+                emit=emit,
+                cancel=cancel,
+            ),
+            stream=sys.stderr,  # stdout holds the list alone
+        )
+    guests = [one for one in found if args.power in (None, one.power)]
+    if args.manifest:
+        print(manifest_text(guests, choice), end="")
+    elif args.json:
+        print(json_text([_plain(one) for one in guests]))
+    else:
+        print(_long_text(guests) if args.long else _table_text(guests))
+    return 0
+
+
+def _plain(guest: GuestSummary) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(guest)
+    return plain | {"convertible": guest.convertible}
+
+
+# For people ---------------------------------------------------------------------------------------
+
+
+def _table_text(guests: Sequence[GuestSummary]) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    if not guests:
+        return "no VM"
+    names = Counter(one.name for one in guests)
+    rows = [HEADINGS, *(_row(one, unique=names[one.name] == 1) for one in guests)]
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    widths[0] = min(widths[0], _room_for_names(widths[1:]))
+    lines = [
+        "  ".join(
+            set_cell_size(_cut(cell, width, cell_len, set_cell_size), width)
+            for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, "", _verdict(guests)])
+
+
+def _row(guest: GuestSummary, *, unique: bool) -> tuple[str, ...]:
+    blockers = [one.id for one in guest.findings if one.severity == "blocker"]
+    warnings = sum(one.severity == "warning" for one in guest.findings)
+    notes = f", {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+    return (
+        clean(guest.name) if unique else f"{clean(guest.name)} ({clean(guest.id)})",
+        clean(guest.power),
+        str(guest.disks),
+        _size(guest.provisioned),
+        _size(guest.used),
+        guest.firmware or "-",
+        {True: "yes", False: "no", None: "-"}[guest.cbt],
+        str(len(guest.snapshots) or "-"),
+        f"no: {clean(', '.join(blockers))}" if blockers else f"yes{notes}",
+    )
+
+
+def _room_for_names(others: Sequence[int]) -> int:
+    """What the other columns leave of a terminal; in a file or a pipe there is room."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return sys.maxsize
+    return max(NARROWEST, shutil.get_terminal_size().columns - sum(others) - 2 * len(others))
+
+
+def _cut(text: str, width: int, cell_len: Any, set_cell_size: Any) -> str:
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
+
+
+def _verdict(guests: Sequence[GuestSummary]) -> str:
+    good = sum(one.convertible for one in guests)
+    text = f"{good} of {len(guests)} VM{'s' if len(guests) > 1 else ''} could be converted."
+    if any(one.findings for one in guests):
+        text += " --long tells what stands in the way, and what helps."
+    return text
+
+
+def _long_text(guests: Sequence[GuestSummary]) -> str:
+    return "\n\n".join("\n".join(_block(one)) for one in guests) or "no VM"
+
+
+def _block(guest: GuestSummary) -> list[str]:
+    used = f", {_size(guest.used)} used" if guest.used is not None else ""
+    facts = (
+        ("id", guest.id),
+        ("where", guest.where),
+        ("power", guest.power),
+        ("system", guest.os),
+        ("memory", None if guest.memory is None else size_text(guest.memory)),
+        ("vCPUs", guest.vcpus),
+        ("disks", f"{guest.disks}, {_size(guest.provisioned)}{used}"),
+        ("firmware", guest.firmware),
+        ("CBT", {True: "on", False: "off", None: None}[guest.cbt]),
+        ("snapshots", ", ".join(guest.snapshots)),
+        ("converts", "yes" if guest.convertible else "no"),
+    )
+    lines = [clean(guest.name)]
+    lines += [f"  {label:<10} {clean(str(value))}" for label, value in facts if value]
+    for one in guest.findings:
+        lines.append(f"  {one.severity}: {clean(one.text)} ({one.id})")
+        lines += [f"    hint: {clean(one.hint)}"] if one.hint else []
+    return lines
+
+
+def _size(size: int | None) -> str:
+    return "-" if size is None else size_text(size)
