@@ -101,7 +101,7 @@ def anchored(job: Job) -> Job:
     check_no_password([*job.guests, *job.input.options.values(), *job.output.options.values()])
     input_, output = find_input(job.input.mode), find_output(job.output.mode)
     guests = job.guests
-    if input_.guests_are_files:
+    if input_.guests_are_files and "-ic" not in job.input.options:  # there are names
         guests = tuple(word if "://" in word else str(Path(word).absolute()) for word in guests)
     agent = job.conversion.guest_agent
     if agent not in ("auto", "no"):

@@ -570,7 +570,7 @@ def test_a_vm_that_runs_and_writes_to_what_its_snapshot_would_read_is_refused(
     [("Consolidate Helper- 0", ""), ("old", 'snapshot.needConsolidate = "TRUE"\n')],
 )
 def test_snapshots_that_are_being_consolidated_keep_nothing(
-    tmp_path: Path, read: READ, name: str, line: str
+    tmp_path: Path, read: READ, warned, name: str, line: str
 ) -> None:
     write_chain(tmp_path, [CONTENT, disk_content(2)])
     entries = disk("scsi0:0", "web-000001.vmdk")
@@ -578,6 +578,9 @@ def test_snapshots_that_are_being_consolidated_keep_nothing(
     vmsd = path.with_suffix(".vmsd")
     vmsd.write_text(vmsd.read_text() + line)
     assert read(path, snapshot=name)
+    assert warned() == set()
+    assert read(path)
+    assert warned() == {"vmx-consolidation"}
     (tmp_path / "web-1a2b.vswp").touch()
     refused(read, path, "source-consolidating", snapshot=name)
 
@@ -673,8 +676,16 @@ def test_a_snapshot_of_a_file_elsewhere_is_refused(tmp_path: Path, read: READ) -
 @pytest.mark.parametrize(
     ("words", "options", "id"),
     [
-        (["ssh://root@esxi/vmfs/volumes/ds/web/web.vmx"], {}, "input-transport"),
+        (["https://esxi/vmfs/volumes/ds/web/web.vmx"], {}, "input-transport"),
+        (["ssh:///vmfs/volumes/ds/web/web.vmx"], {}, "uri-invalid"),
+        (["ssh://esxi/vmfs/a%0Ab.vmx"], {}, "uri-invalid"),
+        (["ssh://esxi/vmfs/a.vmx?x=y"], {}, "uri-invalid"),
+        (["web"], {"uri": "qemu:///system"}, "uri-invalid"),
         (["web.vmx"], {"transport": "ssh"}, "input-transport"),
+        (["ssh://esxi/web.vmx"], {"transport": "vddk"}, "input-transport"),
+        (["web.vmx"], {"host_key": "SHA256:x"}, "option-useless"),
+        (["web.vmx"], {"reader": "dd"}, "option-useless"),
+        (["web.vmx"], {"password_file": "x"}, "option-useless"),
         (["a.vmx", "b.vmx"], {}, "guests-too-many"),
     ],
 )

@@ -42,6 +42,12 @@ def check_shut_down(
         raise _running(folder, left)
     if left:
         _check_frozen(folder, listed, left, written, read)
+    if listed.consolidating and not frozen:
+        run.warn(
+            f"{folder.vmx}: files of deleted snapshots wait to be merged into the VM's disks",
+            id="vmx-consolidation",
+            hint="they are read as they are; should VMware merge them now, the copy is torn",
+        )
     if vmx.flag("cleanShutdown") is False and not frozen:
         run.warn(
             f"{folder.vmx}: the VM was not shut down cleanly, or ran when its folder was copied",
