@@ -37,7 +37,7 @@ class Disk:
         self._check(offset, len(buffer))
         found = self._pieces(offset, offset + len(buffer))
         while some := list(islice(found, PIECES)):
-            self._reads.run(_jobs(some, offset, buffer))
+            self._reads.run(_jobs(some, offset, buffer, self._reads.gap))
 
     def extents(self, offset: int, length: int) -> Iterator[Extent]:
         """What is known to be zero without reading it, as VDDK's "query allocated blocks" tells;
@@ -73,7 +73,7 @@ def open_disk(store: Store, path: str, *, roots: Sequence[str] = ()) -> Disk:
     return Disk(open_chain(Names(store, roots), path, Cache(reads)), reads)
 
 
-def _jobs(found: Sequence[Piece], offset: int, buffer: memoryview) -> list[Job]:
+def _jobs(found: Sequence[Piece], offset: int, buffer: memoryview, gap: int) -> list[Job]:
     """The reads that fill the pieces' share of the buffer, which begins at `offset`. What needs no
     reading is filled at once."""
     wanted: list[Piece] = []
@@ -86,7 +86,7 @@ def _jobs(found: Sequence[Piece], offset: int, buffer: memoryview) -> list[Job]:
     return [
         partial(_read, together, offset, buffer)
         for ranges in by_file(wanted)
-        for together in gather(ranges)
+        for together in gather(ranges, gap)
     ]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 
+from v2v.vmdk.pieces import GAP, LOCAL_GAP
+
 Job = Callable[[], None]
 
 MAX_THREADS = 16
@@ -20,6 +22,7 @@ class Reads:
 
     def __init__(self, parallel: int) -> None:
         self._threads = min(parallel, MAX_THREADS)
+        self.gap = GAP if parallel > 1 else LOCAL_GAP  # see v2v.vmdk.pieces
         self._pool: ThreadPoolExecutor | None = None
         self._lock = Lock()
 

@@ -152,7 +152,10 @@ class Cache:
     def _load(self, part: Tables, claims: dict[int, Future[Runs]]) -> None:
         layout = part.layout
         places = ((layout.directory[n], layout.directory[n] + layout.table, n) for n in claims)
-        jobs = [partial(self._read, part, claims, numbers) for numbers in gather(places)]
+        jobs = [
+            partial(self._read, part, claims, numbers)
+            for numbers in gather(places, self._reads.gap)
+        ]
         try:
             self._reads.run(jobs)
         except BaseException as exc:
