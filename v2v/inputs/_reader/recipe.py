@@ -10,7 +10,7 @@ from v2v.inputs._vsphere.place import VspherePlace
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One disk. One of `ssh` and `folder` says where its files are."""
+    """One disk. `ssh` or `folder` says where its files are; neither of them: on this host."""
 
     path: str  # in the store: of the descriptor, or of an image that holds its own
     roots: tuple[str, ...]  # folders in the store that it may refer to files of; its own always

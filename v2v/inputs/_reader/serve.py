@@ -20,6 +20,7 @@ from v2v.inputs._reader.order import Failed, Order, Ready, Told
 from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.stores import open_store
 from v2v.run import Run
+from v2v.vmdk import open_disk
 
 PLUGIN = Path(__file__).with_name("plugin.py")
 START_SECONDS = 180.0  # for logging in, and for reading the headers of a chain of disks
@@ -55,11 +56,9 @@ def read_vmdk(recipe: Recipe, run: Run) -> Facts:
     def tell(text: str) -> None:
         """Serving it tells the same."""
 
-    from v2v.vmdk import open_disk
-
     with open_store(recipe, cancel=run.cancel, tell=tell) as store:
         disk = open_disk(store, recipe.path, roots=recipe.roots)
-        return Facts(disk.size, disk.version, tuple(disk.files))
+        return Facts(disk.size, disk.version, disk.files)
 
 
 @contextmanager

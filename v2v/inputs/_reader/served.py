@@ -17,6 +17,7 @@ from v2v.inputs._reader import order as files
 from v2v.inputs._reader.order import Failed, Order, Ready, Told
 from v2v.inputs._reader.stores import open_store
 from v2v.types import GiB
+from v2v.vmdk import open_disk
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,6 @@ class Served:
             raise
 
     def _open(self, order: Order) -> None:
-        from v2v.vmdk import open_disk
-
         recipe = order.recipe
         store = open_store(recipe, cancel=self._cancel, tell=self._tell)
         self._store = self._stack.enter_context(store)
