@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from itertools import islice
 
 from v2v.errors import SourceError
 from v2v.extents import Extent
 from v2v.types import MiB
+from v2v.vmdk.store import MAX_ENTRIES, Entry, Kind
+
+BLOCK = 512  # bytes that st_blocks counts
+KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.LINK}
 
 
 class LocalFile:
@@ -101,11 +106,33 @@ class LocalStore:
     def real_path(self, path: str) -> str:
         return os.path.realpath(path)
 
+    def entries(self, path: str) -> Sequence[Entry]:
+        try:
+            with os.scandir(path) as found:
+                return [_entry(one) for one in islice(found, MAX_ENTRIES)]
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise missing(path) from exc
+        except OSError as exc:
+            raise SourceError(
+                f"{path}: cannot be looked into: {exc.strerror}",
+                id="source-unreadable",
+                hint="run v2v as a user that may",
+            ) from exc
+
     def __enter__(self) -> LocalStore:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._files.close()
+
+
+def _entry(found: os.DirEntry[str]) -> Entry:
+    try:
+        status = found.stat(follow_symlinks=False)
+    except FileNotFoundError:  # removed meanwhile
+        return Entry(found.name, Kind.OTHER)
+    kind = KINDS.get(stat.S_IFMT(status.st_mode), Kind.OTHER)
+    return Entry(found.name, kind, status.st_size, status.st_blocks * BLOCK)
 
 
 def missing(path: str) -> SourceError:
