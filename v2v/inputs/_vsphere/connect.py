@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from v2v.cancel import Cancel
-from v2v.errors import HostError, V2VError
-from v2v.inputs._password import read_password
+from v2v.errors import HostError, SourceError, V2VError
+from v2v.inputs._password import find_password, forget_password, password_as_file
 from v2v.inputs._patience import in_thread
 from v2v.inputs._vsphere import errors
 from v2v.inputs._vsphere.place import VspherePlace
@@ -34,6 +35,7 @@ class Session:
     def __init__(self, place: VspherePlace, *, cancel: Cancel | None) -> None:
         self.place = place
         self._cancel = cancel
+        self._password = ""
         self._stub: Any = None
         self.content: Any = None  # vim.ServiceContent
 
@@ -54,7 +56,14 @@ class Session:
         return self._wait(asked, seconds)
 
     def log_in(self) -> None:
-        self._wait(self._connect, ANSWER_SECONDS)
+        what = who(self.place)
+        self._password = find_password(self.place.password_file, what=what) or ""
+        try:
+            self._wait(self._connect, ANSWER_SECONDS)
+        except SourceError as exc:
+            if exc.id == "vsphere-auth":
+                forget_password(what)  # who typed it may try again
+            raise
 
     def log_out(self) -> None:
         """As far as that goes: a session that is left ends by itself."""
@@ -83,9 +92,7 @@ class Session:
         self._log_in()
 
     def _log_in(self) -> None:
-        file = self.place.password_file
-        password = "" if file is None else read_password(file)
-        self.content.sessionManager.Login(self.place.user, password, None)
+        self.content.sessionManager.Login(self.place.user, self._password, None)
 
     def _wait(self, action: Callable[[], T], seconds: float) -> T:
         try:
@@ -95,6 +102,24 @@ class Session:
             if clear is exc:
                 raise
             raise clear from exc
+
+
+def who(place: VspherePlace) -> str:
+    """For whom a password is asked for."""
+    return f"{place.user} on {place.server}"
+
+
+@contextmanager
+def password_in_file(place: VspherePlace) -> Iterator[VspherePlace]:
+    """The same place for another process of ours, which can ask nobody for a password."""
+    password = None
+    if place.password_file is None:
+        password = find_password(None, what=who(place))
+    if password is None:
+        yield place
+        return
+    with password_as_file(password) as file:
+        yield replace(place, password_file=file)
 
 
 @contextmanager

@@ -22,11 +22,11 @@ def wrapped(exc: BaseException, place: VspherePlace) -> BaseException:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return untrusted(place, exc.verify_message)
     if isinstance(exc, vim.fault.InvalidLogin):
-        return _auth(place, "the user or the password is wrong")
+        return auth(place, "the user or the password is wrong")
     if isinstance(exc, vmodl.fault.SecurityError | vim.fault.NoPermission):
         return _denied(place, exc)
     if isinstance(exc, TimeoutError | OSError | http.client.HTTPException):
-        return unreachable(place, str(exc) or type(exc).__name__)
+        return unreachable(place, str(exc) or "it does not answer")
     if isinstance(exc, vmodl.MethodFault):
         return _failed(place, exc)
     return exc
@@ -49,7 +49,7 @@ def unreachable(place: VspherePlace, why: str) -> SourceError:
     )
 
 
-def _auth(place: VspherePlace, why: str) -> SourceError:
+def auth(place: VspherePlace, why: str) -> SourceError:
     return SourceError(
         f"{place.shown} does not let {place.user} in: {why}",
         id="vsphere-auth",
@@ -62,7 +62,7 @@ def _denied(place: VspherePlace, exc: Any) -> V2VError:
     """NoPermission names the privilege that is missing; NotAuthenticated none at all."""
     privilege = getattr(exc, "privilegeId", None)
     if not privilege:
-        return _auth(place, "it ended the session")
+        return auth(place, "it ended the session")
     thing = getattr(exc, "object", None)
     what = f" on {type(thing).__name__.rpartition('.')[2]} {thing._moId}" if thing else ""
     return SourceError(

@@ -10,6 +10,7 @@ from v2v.errors import SourceError
 
 VOLUMES = "/vmfs/volumes"  # where an ESXi host has its datastores
 _ENCODED = re.compile(r"%(25|2f|5c)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CHARACTERS = {"25": "%", "2f": "/", "5c": "\\"}
 SHOWN = 200  # characters of a name in a message
 
@@ -35,7 +36,7 @@ def store_path(text: str, datastores: Iterable[str] = ()) -> str:
     else:
         found = posixpath.normpath(f"{VOLUMES}/{name}/{path}")
         fine = found.startswith(f"{VOLUMES}/{name}/")
-    if not fine or not path or "\0" in found or name in (".", "..") or "/" in name:
+    if not fine or not path or _CONTROL.search(found) or name in (".", "..") or "/" in name:
         raise SourceError(
             f"{text[:SHOWN]!r} is no path on a datastore",
             id="vsphere-path",

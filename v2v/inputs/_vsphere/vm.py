@@ -12,7 +12,7 @@ from v2v.inputs._vmware import SOUND_CARDS, genid_of
 from v2v.inputs._vmx.text import parse_number
 from v2v.inputs._vsphere import findings
 from v2v.inputs._vsphere.drives import read_removables
-from v2v.inputs._vsphere.inventory import Located
+from v2v.inputs._vsphere.inventory import IDENTITY, Located
 from v2v.inputs._vsphere.names import store_path
 from v2v.inputs._vsphere.nics import read_nics
 from v2v.inputs._vsphere.retrieve import Found
@@ -34,6 +34,8 @@ PATHS = (
     "recentTask",
     "snapshot",
 )
+
+ALL_PATHS = (*IDENTITY, *PATHS)
 
 SOUND_DEVICES = {
     "VirtualEnsoniq1371": "es1371",

@@ -1,0 +1,167 @@
+"""Reading a VM through the API: which one, whether it stands still, and what its disks are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from v2v.errors import SourceError
+from v2v.inputs._vsphere import findings
+from v2v.inputs._vsphere import vm as vms
+from v2v.inputs._vsphere.connect import Session
+from v2v.inputs._vsphere.described import DescribedVm, VmDisk
+from v2v.inputs._vsphere.drives import Drive, boot_orders, read_drives
+from v2v.inputs._vsphere.inventory import VM, Inventory, Located, find_vm, read_inventory
+from v2v.inputs._vsphere.names import folder_of, store_path
+from v2v.inputs._vsphere.retrieve import Found, reference, retrieve_these
+from v2v.inputs._vsphere.snapshots import Snapshot, find_snapshot, read_snapshots
+from v2v.run import Run
+from v2v.texts import clean
+from v2v.types import Finding
+
+SNAPSHOT = "vm.Snapshot"
+UNDER_WAY = ("queued", "running")  # of TaskInfo.state
+# Parts of the names of tasks that move or merge a VM's disks, whatever the release calls them.
+DISK_TASKS = ("snapshot", "consolidate", "relocate", "migrate", "revert")
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """All that is asked for at once."""
+
+    vm: Located  # with its properties
+    tasks: tuple[Found, ...]
+    inventory: Inventory
+
+
+def locate(session: Session, word: str) -> tuple[Located, Inventory]:
+    """The VM that the user means."""
+    inventory = session.call(lambda: read_inventory(session.content))
+    return find_vm(inventory, word, session.place), inventory
+
+
+def read_vm(
+    session: Session, word: str, snapshot: str | None, run: Run, *, mode: str, vddk: bool = False
+) -> DescribedVm:
+    """Without `snapshot` it must be shut down. `vddk`: our own reader will not read its disks.
+
+    SourceError or UsageError where the VM, the snapshot, or a disk cannot be read.
+    """
+    looked = _look(session, word)
+    vm, found = looked.vm, looked.vm.found
+    check_still(looked, snapshot)
+    known = read_snapshots(found.get("snapshot"))
+    chosen = find_snapshot(known, snapshot, clean(vm.name)) if snapshot is not None else None
+    drives = read_drives(found.get("config.hardware.device") or ())
+    if chosen:
+        drives = _drives_then(session, chosen, drives, found, run)
+    _judge(vm, findings.blockers(found, drives, vddk=vddk))
+    for finding in findings.warnings(found, drives, looked.inventory.datastores):
+        run.warn(f"{clean(vm.name)}: {finding.text}", id=finding.id, hint=finding.hint)
+    source = vms.read_vm(vm, looked.inventory.networks, run, mode=mode)
+    return DescribedVm(
+        source=replace(source, snapshots=tuple(one.name for one in known)),
+        disks=_disks(found, drives, looked.inventory),
+        id=vm.id,
+        datacenter=vm.datacenter,
+        host=vm.host,
+        snapshot=chosen.id if chosen else "",
+        vcenter=session.content.about.apiType == "VirtualCenter",
+    )
+
+
+def _look(session: Session, word: str) -> Looked:
+    located, inventory = locate(session, word)
+    content = session.content
+
+    def ask() -> tuple[Found, tuple[Found, ...]]:
+        (found,) = retrieve_these(content, [reference(content, VM, located.id)], vms.ALL_PATHS)
+        tasks = retrieve_these(content, found.get("recentTask") or (), ["info"])
+        return found, tuple(tasks)
+
+    found, tasks = session.call(ask)
+    return Looked(replace(located, found=found), tasks, inventory)
+
+
+def check_still(looked: Looked, snapshot: str | None) -> None:
+    """Refuse a VM whose disks change while they are read."""
+    name, power = clean(looked.vm.name), findings.power_of(looked.vm.found)
+    for task in looked.tasks:
+        _check_task(task.get("info"), name)
+    if snapshot is not None or power in ("off", "unknown"):
+        return
+    if power == "suspended":
+        raise SourceError(
+            f"{name} is suspended: part of its state is in its memory",
+            id="source-suspended",
+            hint="resume it and shut it down; what is in its memory is not on the disks",
+        )
+    raise SourceError(
+        f"{name} is running: its disks change while they are read",
+        id="source-running",
+        hint="shut it down; or read one of its snapshots with -io snapshot=NAME; or have v2v do "
+        "either: -io running=shutdown, -io running=snapshot",
+    )
+
+
+def _check_task(info: Any, name: str) -> None:
+    kind = str(getattr(info, "descriptionId", None) or "")
+    moves_disks = any(part in kind.lower() for part in DISK_TASKS)
+    if info is None or not moves_disks or str(info.state) not in UNDER_WAY:
+        return
+    percent = f", {info.progress} % done" if info.progress is not None else ""
+    raise SourceError(
+        f"{name}: vSphere is changing its disks ({clean(kind)}{percent})",
+        id="source-consolidating",
+        hint="wait until the task is done; the vSphere Client shows it under Recent Tasks",
+    )
+
+
+def _drives_then(
+    session: Session, chosen: Snapshot, now: Sequence[Drive], vm: Found, run: Run
+) -> tuple[Drive, ...]:
+    """The disks as of the snapshot. Those that are in no snapshot stay as they are."""
+    content = session.content
+    object = reference(content, SNAPSHOT, chosen.id)
+    path = "config.hardware.device"
+    (found,) = session.call(lambda: retrieve_these(content, [object], [path]))
+    then = read_drives(found.get(path) or ())
+    if findings.power_of(vm) != "off":
+        for finding in findings.independent(then):
+            raise SourceError(f"the VM runs, and {finding.text}", id=finding.id, hint=finding.hint)
+    keys = {drive.key for drive in then}
+    if later := [drive.label for drive in now if drive.key not in keys]:
+        run.warn(
+            f"the disks at {', '.join(later)} were not there when the snapshot {chosen.name!r} "
+            "was made: left out",
+            id="snapshot-without-disk",
+            hint="without -io snapshot the VM is read with all its disks, as it is now",
+        )
+    return then
+
+
+def _judge(vm: Located, blockers: Iterable[Finding]) -> None:
+    for finding in blockers:
+        raise SourceError(f"{clean(vm.name)}: {finding.text}", id=finding.id, hint=finding.hint)
+
+
+def _disks(vm: Found, drives: Sequence[Drive], inventory: Inventory) -> tuple[VmDisk, ...]:
+    names = {*vms.datastore_names(vm), *(one.name for one in inventory.datastores.values())}
+    hdd_order = vms.extra_config(vm).get("bios.hddorder", "")
+    orders = boot_orders(drives, vm.get("config.bootOptions"), hdd_order)
+    return tuple(
+        _disk(drive, order, sorted(names)) for drive, order in zip(drives, orders, strict=True)
+    )
+
+
+def _disk(drive: Drive, order: int | None, datastores: Sequence[str]) -> VmDisk:
+    paths = [store_path(file, datastores) for file in drive.files]
+    return VmDisk(
+        label=drive.label,
+        path=paths[0],
+        roots=tuple(dict.fromkeys(map(folder_of, paths))),
+        size=drive.size,
+        controller=drive.controller,
+        boot_order=order,
+    )

@@ -1,0 +1,80 @@
+"""Disks of a vSphere VM as source disks, and how our reader gets at them again later."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import replace
+
+from v2v.address import Address, parse
+from v2v.inputs._details import MODIFIED
+from v2v.inputs._reader.recipe import Recipe
+from v2v.inputs._reader.serve import Facts
+from v2v.inputs._ssh.place import SshPlace
+from v2v.inputs._vsphere.described import DescribedVm, VmDisk
+from v2v.inputs._vsphere.names import VOLUMES
+from v2v.inputs._vsphere.place import HTTPS_PORT, VspherePlace
+from v2v.types import DiskFormat, SourceDisk
+
+# In SourceDisk.details.
+PATH = "path"  # in the store, /vmfs/volumes/DS/DIR/FILE
+ROOTS = "roots"  # folders that its parents are in, a line each
+VM = "vm"  # the VM's reference: vm-42
+SNAPSHOT = "snapshot"  # the reference of the snapshot that is read
+DATACENTER = "datacenter"  # FOLDER/DATACENTER
+HOST = "host"  # the ESXi host that has the VM
+VCENTER = "vcenter"  # "yes", or absent: files come through a vCenter
+
+
+def source_disk(disk: VmDisk, vm: DescribedVm, location: str, facts: Facts | None) -> SourceDisk:
+    """`facts`: what its headers tell, where our own reader reads it."""
+    details = {
+        PATH: disk.path,
+        ROOTS: "\n".join(disk.roots),
+        VM: vm.id,
+        SNAPSHOT: vm.snapshot,
+        DATACENTER: vm.datacenter,
+        HOST: vm.host,
+        VCENTER: "yes" if vm.vcenter else "",
+        MODIFIED: facts.version if facts else "",
+    }
+    return SourceDisk(
+        location,
+        DiskFormat.VMDK,
+        facts.size if facts else disk.size,
+        controller=disk.controller,
+        details={key: text for key, text in details.items() if text},
+        boot_order=disk.boot_order,
+    )
+
+
+def folder_recipe(disk: SourceDisk, place: VspherePlace) -> Recipe:
+    """Through HTTPS. The place names the datacenter, which an address need not."""
+    return replace(
+        _recipe(disk),
+        folder=replace(place, path=disk.details.get(DATACENTER, "")),
+        through_vcenter=VCENTER in disk.details,
+    )
+
+
+def ssh_recipe(disk: SourceDisk, place: SshPlace) -> Recipe:
+    return replace(_recipe(disk), ssh=place)
+
+
+def _recipe(disk: SourceDisk) -> Recipe:
+    return Recipe(disk.details[PATH], tuple(disk.details[ROOTS].split("\n")))
+
+
+def folder_address(path: str, datacenter: str, place: VspherePlace) -> str:
+    """https://VCENTER/folder/DIR/FILE?dcPath=DATACENTER&dsName=DATASTORE, for people."""
+    datastore, _, file = posixpath.relpath(path, VOLUMES).partition("/")
+    query = {"dcPath": datacenter, "dsName": datastore} if datacenter else {"dsName": datastore}
+    port = None if place.port == HTTPS_PORT else place.port
+    return Address("https", place.server, port, path=f"/folder/{file}", query=query).write()
+
+
+def ssh_place(word: str | None, host: str, options: SshPlace) -> SshPlace:
+    """`word`: [USER@]HOST[:PORT] of -io ssh-host; without it the ESXi host that has the VM."""
+    if word is None:
+        return replace(options, host=host)
+    address = parse(f"ssh://{word}")
+    return replace(options, host=address.host, port=address.port, user=address.user or options.user)
