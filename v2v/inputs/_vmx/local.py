@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 
 from v2v.errors import SourceError
 from v2v.image.names import is_of_another_host, last_part, moved_file, named_file
-from v2v.image.reader import unreadable
 from v2v.inputs._images import Access, read_disk
 from v2v.inputs._metadata_file import read_metadata_file
 from v2v.inputs._vmx.drives import Drive
@@ -17,7 +14,8 @@ from v2v.inputs._vmx.folder import only_vmx
 from v2v.inputs._vmx.text import MAX_BYTES
 from v2v.run import Run
 from v2v.types import SourceDisk
-from v2v.vmdk.store import MAX_ENTRIES, Kind
+from v2v.vmdk import LocalStore
+from v2v.vmdk.store import Kind
 
 COWD = b"COWD"
 SHOWN = 200  # characters of a name in a message
@@ -43,12 +41,9 @@ class LocalFolder:
         return _read_text(named_file(self._path, name, ()))
 
     def entries(self, folder: str = "") -> Mapping[str, Kind]:
-        place = self._path.parent / folder
-        try:
-            with os.scandir(place) as found:
-                return {one.name: _kind(one) for one in islice(found, MAX_ENTRIES)}
-        except OSError as exc:
-            raise unreadable(place, exc) from exc
+        with LocalStore() as store:
+            found = store.entries(str(self._path.parent / folder))
+        return {one.name: one.kind for one in found}
 
     def shown(self, name: str) -> str:
         return str(self._path.parent / name)
@@ -144,14 +139,6 @@ def _resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):
         return path  # reading it tells what is wrong
-
-
-def _kind(entry: os.DirEntry[str]) -> Kind:
-    if entry.is_symlink():
-        return Kind.LINK
-    if entry.is_dir():
-        return Kind.FOLDER
-    return Kind.FILE if entry.is_file() else Kind.OTHER
 
 
 def _tell_if_slow(disk: SourceDisk, run: Run) -> None:
