@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 
 # What a job keeps when it is undone.
 IDENTITY = ("job", "created")
+LOGIN = "-ip"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 NO_JOURNAL_SECONDS = 60.0  # a folder without a journal is older than this if its v2v was killed
@@ -86,7 +87,6 @@ class JobSummary:
     steps: tuple[str, ...]  # finished ones
     error: str | None = None
     source_changes: tuple[SourceChange, ...] = ()  # what `undo` would take back
-    input: ModuleChoice | None = None  # None: it was killed before it had begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +189,8 @@ def undo(
         if "job" not in run.journal or not source_changes.pending(run):
             return ()
         job = run.journal.get("job", Job)
-        words = {**job.input.options, **(input_options or {})}
-        input_ = registry.make_input(ModuleChoice(job.input.mode, words), job.guests)
+        choice = ModuleChoice(job.input.mode, _words_here(job.input) | (input_options or {}))
+        input_ = registry.make_input(choice, job.guests)
         log_file = LogFile(run.folder / "log" / "v2v.log")
         (run.folder / "log").mkdir(exist_ok=True)
         with logged_to(log_file, LOG_FORMAT):
@@ -256,6 +256,14 @@ def open_guest(
         opening.opened(job, input_, how, run) as opened,
     ):
         yield opened
+
+
+def _words_here(choice: ModuleChoice) -> dict[str, str]:
+    """Without a password file that is not on this host: the input finds another way."""
+    words = dict(choice.options)
+    if LOGIN in words and not Path(words[LOGIN]).exists():
+        del words[LOGIN]
+    return words
 
 
 def list_guests(
@@ -584,7 +592,6 @@ def _summary(path: Path) -> JobSummary:
         steps=tuple(key for key in values if _is_step(key)),
         error=state.error,
         source_changes=source_changes.pending_in(values),
-        input=msgspec.convert(job["input"], ModuleChoice) if job else None,
     )
 
 

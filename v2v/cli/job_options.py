@@ -104,8 +104,9 @@ def add_image(parser: Parser) -> None:
 
 
 def image_words(args: argparse.Namespace) -> dict[str, str]:
-    """The words of `add_image`, as the disk input takes them."""
-    words = {flag: vars(args)[flag] for flag in ("-if", "-ip") if vars(args)[flag] is not None}
+    """The words of `add_image`, or of `v2v undo`, as the input takes them."""
+    given = vars(args)
+    words = {flag: given[flag] for flag in ("-if", "-ip") if given.get(flag) is not None}
     return words | _module_words("-io", args.io)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from v2v import registry
-from v2v.cli import job_options, password, unsupported, work
+from v2v.cli import job_options, unsupported, work
 from v2v.cli.manifest import manifest_text
 from v2v.cli.parser import Parser
 from v2v.cli.summary import json_text
@@ -80,19 +80,18 @@ def run(args: argparse.Namespace) -> int:
         print(job_options.asked_help(args))
         return 0
     choice = job_options.input_choice(args)
-    with password.known(choice) as known:
-        found, _ = work.perform(
-            args,
-            lambda emit, cancel: api.list_guests(
-                *args.patterns,
-                input=known.mode,
-                input_options=known.options,
-                jobs=job_options.jobs_folder(args),
-                emit=emit,
-                cancel=cancel,
-            ),
-            stream=sys.stderr,  # stdout holds the list alone
-        )
+    found, _ = work.perform(
+        args,
+        lambda emit, cancel: api.list_guests(
+            *args.patterns,
+            input=choice.mode,
+            input_options=choice.options,
+            jobs=job_options.jobs_folder(args),
+            emit=emit,
+            cancel=cancel,
+        ),
+        stream=sys.stderr,  # stdout holds the list alone
+    )
     guests = [one for one in found if args.power in (None, one.power)]
     if args.manifest:
         print(manifest_text(guests, choice), end="")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2v.cli import job_options, password, work
+from v2v.cli import job_options, work
 from v2v.cli.parser import Parser
 from v2v.errors import UsageError
-from v2v.job import ModuleChoice
 from v2v.run import default_jobs_folder, unknown_job
 from v2v.texts import clean
 
@@ -77,19 +75,17 @@ def _undo(args: argparse.Namespace) -> int:
     from v2v import api
 
     (job,) = _jobs(args)
-    words = job_options.image_words(args)
-    with password.known(_input(job, words)) as known:
-        undone, _ = work.perform(
-            args,
-            lambda emit, cancel: api.undo(
-                job.job_id,
-                input_options=known.options,
-                jobs=job_options.jobs_folder(args),
-                emit=emit,
-                cancel=cancel,
-            ),
-            stream=sys.stderr,
-        )
+    undone, _ = work.perform(
+        args,
+        lambda emit, cancel: api.undo(
+            job.job_id,
+            input_options=job_options.image_words(args),
+            jobs=job_options.jobs_folder(args),
+            emit=emit,
+            cancel=cancel,
+        ),
+        stream=sys.stderr,
+    )
     for one in undone:
         print(f"undone: {clean(one.what)}")
     if not undone:
@@ -109,14 +105,3 @@ def _jobs(args: argparse.Namespace) -> list[JobSummary]:
     if not found:
         raise unknown_job(folder / args.job)
     return found
-
-
-def _input(job: JobSummary, words: dict[str, str]) -> ModuleChoice:
-    """The job's input with other options. Its password file may be on another host, or was only
-    of the process that asked for the password."""
-    if not job.source_changes or job.input is None:
-        return ModuleChoice("")
-    options = job.input.options | words
-    if password.FLAG not in words and not Path(options.get(password.FLAG, "/")).exists():
-        del options[password.FLAG]
-    return ModuleChoice(job.input.mode, options)

@@ -1,0 +1,99 @@
+"""Tasks of vSphere: what is done at the server, while whoever asked for it only waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from v2v.cancel import Cancel
+from v2v.errors import SourceError
+from v2v.inputs._vsphere.connect import Session
+
+TASK_SECONDS = 24 * 3600.0  # merging a snapshot of a busy VM takes hours; the server says it works
+BUSY_SECONDS = 300.0  # for another task of the same VM to end, such as a backup's snapshot
+FIRST_LOOK, LOOKS = 0.05, 2.0  # seconds from one look to the next, which grow
+RUNNING = ("queued", "running")
+
+# What a task that changes a VM is called (TaskInfo.descriptionId).
+CHANGES = ("createSnapshot", "removeSnapshot", "powerOn", "powerOff", "removeAllSnapshots")
+
+
+def run_task(session: Session, begin: Callable[[], Any], cancel: Cancel) -> None:
+    """Let `begin` start a task, and wait for its end. Raises its fault, a vmodl.MethodFault; begins
+    again while another task of the VM is in the way.
+
+    Cancelled leaves the task to the server: `settle` waits for it, before it is undone.
+    """
+    from pyVmomi import vim
+
+    def begun() -> Any:
+        try:
+            return begin()
+        except vim.fault.TaskInProgress as exc:
+            return exc
+
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        fault = _fault_of(session, session.call(begun), cancel)
+        if fault is None:
+            return
+        if not isinstance(fault, vim.fault.TaskInProgress) or time.monotonic() > until:
+            raise fault
+        cancel.wait(LOOKS)
+
+
+def _fault_of(session: Session, task: Any, cancel: Cancel) -> Any:
+    """What the task failed of; None if it did not. A fault instead of a task is given as it is."""
+    if isinstance(task, Exception):
+        return task
+    info: Any = None
+
+    def ended() -> bool:
+        nonlocal info
+        info = session.call(lambda: task.info)
+        return str(info.state) not in RUNNING
+
+    if not wait_until(ended, TASK_SECONDS, cancel):
+        raise SourceError(
+            f"{session.place.shown}: {info.name or 'a task'} has not ended within a day",
+            id="vsphere-task-timeout",
+            hint="the task list of the vSphere Client tells more",
+        )
+    return info.error if str(info.state) == "error" else None
+
+
+def settle(session: Session, vm: Any, cancel: Cancel) -> None:
+    """Wait for what is being done to the VM: maybe a job that was killed asked for it."""
+
+    def settled() -> bool:
+        return session.call(lambda: not any(map(_changes, vm.recentTask or ())))
+
+    if not wait_until(settled, TASK_SECONDS, cancel):
+        raise SourceError(
+            f"{session.place.shown}: the tasks of {vm._moId} have not ended within a day",
+            id="vsphere-task-timeout",
+            hint="the task list of the vSphere Client tells more",
+        )
+
+
+def _changes(task: Any) -> bool:
+    from pyVmomi import vmodl
+
+    try:
+        info = task.info
+    except vmodl.fault.ManagedObjectNotFound:  # forgotten, some time after it ended
+        return False
+    name = str(info.descriptionId or "").rpartition(".")[2]
+    return str(info.state) in RUNNING and name in CHANGES
+
+
+def wait_until(done: Callable[[], bool], seconds: float, cancel: Cancel) -> bool:
+    """Look again and again; False if it is not so within `seconds`."""
+    until, pause = time.monotonic() + seconds, FIRST_LOOK
+    while not done():
+        if time.monotonic() > until:
+            return False
+        cancel.wait(pause)
+        pause = min(2 * pause, LOOKS)
+    return True
