@@ -26,11 +26,11 @@ class LocalFile:
         except FileNotFoundError as exc:
             raise missing(path) from exc
         except OSError as exc:
-            raise self._unreadable(exc.strerror or str(exc)) from exc
+            raise unreadable(path, exc.strerror or str(exc)) from exc
         try:
             found = os.fstat(self._fd)
             if not (stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)):
-                raise self._unreadable("it is not a regular file")
+                raise unreadable(path, "it is not a regular file")
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
         except BaseException:
             self.close()
@@ -81,13 +81,6 @@ class LocalFile:
     def _failed(self, offset: int, why: str) -> SourceError:
         return SourceError(f"{self.name}: reading at byte {offset} failed: {why}", id="source-read")
 
-    def _unreadable(self, why: str) -> SourceError:
-        return SourceError(
-            f"{self.name}: cannot be read: {why}",
-            id="source-unreadable",
-            hint="run v2v as a user that may read it",
-        )
-
 
 class LocalStore:
     """Closes its files when it is left."""
@@ -113,11 +106,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError) as exc:
             raise missing(path) from exc
         except OSError as exc:
-            raise SourceError(
-                f"{path}: cannot be looked into: {exc.strerror}",
-                id="source-unreadable",
-                hint="run v2v as a user that may",
-            ) from exc
+            raise unreadable(path, exc.strerror or str(exc)) from exc
 
     def __enter__(self) -> LocalStore:
         return self
@@ -133,6 +122,14 @@ def _entry(found: os.DirEntry[str]) -> Entry:
         return Entry(found.name, Kind.OTHER)
     kind = KINDS.get(stat.S_IFMT(status.st_mode), Kind.OTHER)
     return Entry(found.name, kind, status.st_size, status.st_blocks * BLOCK)
+
+
+def unreadable(path: str, why: str) -> SourceError:
+    return SourceError(
+        f"{path}: cannot be read: {why}",
+        id="source-unreadable",
+        hint="run v2v as a user that may read it",
+    )
 
 
 def missing(path: str) -> SourceError:
