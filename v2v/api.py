@@ -221,7 +221,7 @@ def print_source(
 ) -> Source:
     """The source as its input describes it; nothing is started or kept."""
     with _scratch_run(jobs, emit, cancel) as run:
-        return coordinator.read_source(job, registry.make_input(job.input, job.guests), run)
+        return coordinator.preview_source(job, registry.make_input(job.input, job.guests), run)
 
 
 def inspect_guest(

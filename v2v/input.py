@@ -58,12 +58,13 @@ class Input(ABC):
 
     def prepare(self, run: Run) -> None:
         """Make the changes at the source that the options ask for, each through
-        v2v.source_changes, which journals it first. Does again what is not there any more.
-
-        Before it, read_source tells of the VM as it is, even if it runs: what can be refused is
-        refused before anything is changed.
-        """
+        v2v.source_changes, which journals it first. Does again what is not there any more."""
         return
+
+    def preview_source(self, run: Run) -> Source:
+        """What read_source will tell, before `prepare`: of a VM that may still run. What can be
+        refused is refused by this, before anything is changed."""
+        return self.read_source(run)
 
     def undo(self, change: SourceChange, run: Run) -> None:
         """Take back one change of `prepare`. What is not there any more is no error, nor what was

@@ -93,10 +93,7 @@ def read_source(job: Job, input_: Input, run: Run, *, source_unchanged: bool = F
     """
 
     def read() -> Source:
-        source = input_.read_source(run)
-        if source.nics is not None:
-            _warn_of_unused_maps(source, job, run)
-        return as_asked(source, job)
+        return _as_asked(input_.read_source(run), job, run)
 
     resumed = "source" in run.journal
     source = run.once("source", "Reading the source", Source, read)
@@ -111,8 +108,15 @@ def read_source(job: Job, input_: Input, run: Run, *, source_unchanged: bool = F
     return current
 
 
-def as_asked(source: Source, job: Job) -> Source:
+def preview_source(job: Job, input_: Input, run: Run) -> Source:
+    """The same of a VM that may run, and that nothing was changed of yet."""
+    return _as_asked(input_.preview_source(run), job, run)
+
+
+def _as_asked(source: Source, job: Job, run: Run) -> Source:
     """The VM by its new name, and with its NICs where they go."""
+    if source.nics is not None:
+        _warn_of_unused_maps(source, job, run)
     named = replace(source, name=job.name or source.name)
     return replace(named, nics=network.target_nics(named, job.nic_maps))
 
@@ -124,7 +128,7 @@ def prepare_source(job: Job, input_: Input, output: Output, run: Run) -> None:
         return
     if "source" not in run.journal:
         quiet = run.part(emit=events.ignore)
-        check_before(job, as_asked(input_.read_source(quiet), job), output, quiet)
+        check_before(job, preview_source(job, input_, quiet), output, quiet)
     input_.prepare(run)
 
 

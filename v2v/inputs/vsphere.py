@@ -17,14 +17,16 @@ from v2v.inputs._ssh import options as ssh
 from v2v.inputs._ssh.place import SshPlace, SshReader
 from v2v.inputs._vsphere.described import DescribedVm, VmDisk
 from v2v.inputs._vsphere.place import VspherePlace
+from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.uri import read_place
 from v2v.options import option
 from v2v.run import Run
-from v2v.types import GuestSummary, Source, SourceDisk
+from v2v.types import GuestSummary, Source, SourceChange, SourceDisk
 
 HTTPS, SSH = "https", "ssh"
 TRANSPORTS = (HTTPS, SSH)
 SSH_USER = "root"
+SHUTDOWN_SECONDS = 300
 
 
 class Api(StrEnum):
@@ -56,6 +58,17 @@ class VsphereOptions:
         "read the disks as they were when this snapshot was made; the VM may run",
         default=None,
         metavar="NAME",
+    )
+    running: Running = option(
+        "-io running",
+        "what becomes of a VM that runs; `v2v undo` takes it back",
+        default=Running.REFUSE,
+    )
+    shutdown_timeout: int = option(
+        "-io shutdown-timeout",
+        "with running=shutdown: how long the VM may take",
+        default=SHUTDOWN_SECONDS,
+        metavar="SECONDS",
     )
     cafile: Path | None = option(
         "-io cafile",
@@ -94,10 +107,36 @@ class VsphereInput(Input):
 
     options: VsphereOptions
 
+    @property
+    def changes_source(self) -> bool:
+        """A snapshot that is there already stands still while the VM runs."""
+        return self.options.running is not Running.REFUSE and self.options.snapshot is None
+
+    def prepare(self, run: Run) -> None:
+        from v2v.inputs._vsphere import changes, connect, read
+
+        options = self.options
+        with connect.connect(self._asked(), cancel=run.cancel) as session:
+            vm, _ = read.locate(session, self.only_guest())
+            seconds = options.shutdown_timeout
+            changes.prepare(session, vm.id, vm.name, options.running, run, shutdown_seconds=seconds)
+
+    def undo(self, change: SourceChange, run: Run) -> None:
+        from v2v.inputs._vsphere import changes, connect
+
+        with connect.connect(self._asked(), cancel=run.cancel) as session:
+            changes.undo(session, change, run)
+
+    def preview_source(self, run: Run) -> Source:
+        return self._read(run, may_run=self.changes_source)
+
     def read_source(self, run: Run) -> Source:
+        return self._read(run, may_run=False)
+
+    def _read(self, run: Run, *, may_run: bool) -> Source:
         self._check_transport()
         with self._place() as place:
-            vm = self._describe(place, run)
+            vm = self._describe(place, run, may_run=may_run)
             disks = tuple(self._disk(disk, vm, place, run) for disk in vm.disks)
         return replace(vm.source, disks=disks)
 
@@ -146,12 +185,17 @@ class VsphereInput(Input):
         with password_in_file(self._asked()) as place:
             yield place
 
-    def _describe(self, place: VspherePlace, run: Run) -> DescribedVm:
-        from v2v.inputs._vsphere import connect, read
+    def _describe(self, place: VspherePlace, run: Run, *, may_run: bool) -> DescribedVm:
+        from v2v.inputs._vsphere import changes, connect, read
 
         with connect.connect(place, cancel=run.cancel) as session:
             return read.read_vm(
-                session, self.only_guest(), self.options.snapshot, run, mode=self.mode
+                session,
+                self.only_guest(),
+                self.options.snapshot or changes.frozen(run),
+                run,
+                mode=self.mode,
+                may_run=may_run,
             )
 
     def _disk(self, disk: VmDisk, vm: DescribedVm, place: VspherePlace, run: Run) -> SourceDisk:

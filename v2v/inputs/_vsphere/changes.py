@@ -7,7 +7,6 @@ disks are to be read. Both look at what there is before they do anything: see v2
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any
 
 from v2v import source_changes
@@ -15,6 +14,7 @@ from v2v.errors import SourceError
 from v2v.inputs._vsphere import errors
 from v2v.inputs._vsphere.connect import Session
 from v2v.inputs._vsphere.retrieve import reference
+from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.tasks import run_task, settle, wait_until
 from v2v.run import Run
 from v2v.texts import clean, clean_name
@@ -28,24 +28,10 @@ TOLD = "made by v2v to read the disks; `v2v undo` deletes it"  # a snapshot's de
 SNAPSHOT, SHUT_DOWN, POWER_OFF = "snapshot", "shut-down", "power-off"  # SourceChange.kind
 
 
-class Running(StrEnum):
-    """What becomes of a VM that runs."""
-
-    REFUSE = "refuse"
-    SNAPSHOT = "snapshot"  # it goes on, and what a new snapshot keeps is read
-    SHUTDOWN = "shutdown"  # by its own system, through VMware Tools
-    POWER_OFF = "power-off"
-
-
 def frozen(run: Run) -> str | None:
     """The name of the snapshot that this job made for itself, while there is one."""
     made = [one.name for one in source_changes.pending(run) if one.kind == SNAPSHOT]
     return made[0] if made else None
-
-
-def was_stopped(run: Run) -> bool:
-    """Whether this job shut the VM down, or was about to: now it must not run any more."""
-    return any(one.kind in (SHUT_DOWN, POWER_OFF) for one in source_changes.pending(run))
 
 
 def prepare(

@@ -42,15 +42,23 @@ def locate(session: Session, word: str) -> tuple[Located, Inventory]:
 
 
 def read_vm(
-    session: Session, word: str, snapshot: str | None, run: Run, *, mode: str, vddk: bool = False
+    session: Session,
+    word: str,
+    snapshot: str | None,
+    run: Run,
+    *,
+    mode: str,
+    vddk: bool = False,
+    may_run: bool = False,
 ) -> DescribedVm:
-    """Without `snapshot` it must be shut down. `vddk`: our own reader will not read its disks.
+    """Without `snapshot` it must be shut down, unless it is only looked at (`may_run`). `vddk`: our
+    own reader will not read its disks.
 
     SourceError or UsageError where the VM, the snapshot, or a disk cannot be read.
     """
     looked = _look(session, word)
     vm, found = looked.vm, looked.vm.found
-    check_still(looked, snapshot)
+    check_still(looked, snapshot, may_run=may_run)
     known = read_snapshots(found.get("snapshot"))
     chosen = find_snapshot(known, snapshot, clean(vm.name)) if snapshot is not None else None
     drives = read_drives(found.get("config.hardware.device") or ())
@@ -84,7 +92,7 @@ def _look(session: Session, word: str) -> Looked:
     return Looked(replace(located, found=found), tasks, inventory)
 
 
-def check_still(looked: Looked, snapshot: str | None) -> None:
+def check_still(looked: Looked, snapshot: str | None, *, may_run: bool = False) -> None:
     """Refuse a VM whose disks change while they are read."""
     name, power = clean(looked.vm.name), findings.power_of(looked.vm.found)
     for task in looked.tasks:
@@ -97,6 +105,8 @@ def check_still(looked: Looked, snapshot: str | None) -> None:
             id="source-suspended",
             hint="resume it and shut it down; what is in its memory is not on the disks",
         )
+    if may_run:
+        return
     raise SourceError(
         f"{name} is running: its disks change while they are read",
         id="source-running",

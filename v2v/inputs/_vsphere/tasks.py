@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from v2v.cancel import Cancel
 from v2v.errors import SourceError
 from v2v.inputs._vsphere.connect import Session
+from v2v.inputs._vsphere.retrieve import retrieve_these
 
 TASK_SECONDS = 24 * 3600.0  # merging a snapshot of a busy VM takes hours; the server says it works
 BUSY_SECONDS = 300.0  # for another task of the same VM to end, such as a backup's snapshot
 FIRST_LOOK, LOOKS = 0.05, 2.0  # seconds from one look to the next, which grow
 RUNNING = ("queued", "running")
+INFO = ("info.state", "info.error", "info.descriptionId")
 
 # What a task that changes a VM is called (TaskInfo.descriptionId).
 CHANGES = ("createSnapshot", "removeSnapshot", "powerOn", "powerOff", "removeAllSnapshots")
@@ -47,45 +49,53 @@ def _fault_of(session: Session, task: Any, cancel: Cancel) -> Any:
     """What the task failed of; None if it did not. A fault instead of a task is given as it is."""
     if isinstance(task, Exception):
         return task
-    info: Any = None
+    info: Mapping[str, Any] = {}
 
     def ended() -> bool:
         nonlocal info
-        info = session.call(lambda: task.info)
-        return str(info.state) not in RUNNING
+        info = session.call(lambda: _info(session, task))
+        return str(info.get("info.state")) not in RUNNING
 
     if not wait_until(ended, TASK_SECONDS, cancel):
-        raise SourceError(
-            f"{session.place.shown}: {info.name or 'a task'} has not ended within a day",
-            id="vsphere-task-timeout",
-            hint="the task list of the vSphere Client tells more",
-        )
-    return info.error if str(info.state) == "error" else None
+        raise _endless(session, str(info.get("info.descriptionId") or task._moId))
+    return info.get("info.error") if str(info.get("info.state")) == "error" else None
+
+
+def _info(session: Session, task: Any) -> Mapping[str, Any]:
+    """Of TaskInfo what is needed: all of it may name objects that pyVmomi does not expect there."""
+    (found,) = retrieve_these(session.content, [task], INFO)
+    return found.properties
 
 
 def settle(session: Session, vm: Any, cancel: Cancel) -> None:
     """Wait for what is being done to the VM: maybe a job that was killed asked for it."""
 
     def settled() -> bool:
-        return session.call(lambda: not any(map(_changes, vm.recentTask or ())))
-
-    if not wait_until(settled, TASK_SECONDS, cancel):
-        raise SourceError(
-            f"{session.place.shown}: the tasks of {vm._moId} have not ended within a day",
-            id="vsphere-task-timeout",
-            hint="the task list of the vSphere Client tells more",
+        return session.call(
+            lambda: not any(_is_changing(session, task) for task in vm.recentTask or ())
         )
 
+    if not wait_until(settled, TASK_SECONDS, cancel):
+        raise _endless(session, f"a task of {vm._moId}")
 
-def _changes(task: Any) -> bool:
+
+def _is_changing(session: Session, task: Any) -> bool:
     from pyVmomi import vmodl
 
     try:
-        info = task.info
+        info = _info(session, task)
     except vmodl.fault.ManagedObjectNotFound:  # forgotten, some time after it ended
         return False
-    name = str(info.descriptionId or "").rpartition(".")[2]
-    return str(info.state) in RUNNING and name in CHANGES
+    name = str(info.get("info.descriptionId") or "").rpartition(".")[2]
+    return str(info.get("info.state")) in RUNNING and name in CHANGES
+
+
+def _endless(session: Session, what: str) -> SourceError:
+    return SourceError(
+        f"{session.place.shown}: {what} has not ended within a day",
+        id="vsphere-task-timeout",
+        hint="the task list of the vSphere Client tells more",
+    )
 
 
 def wait_until(done: Callable[[], bool], seconds: float, cancel: Cancel) -> bool:

@@ -1,0 +1,239 @@
+"""-io running=: snapshots and power, made and taken back at a simulated vCenter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.vcsim import Vcsim, Vm, vcsim
+from v2v import source_changes
+from v2v.errors import Cancelled, SourceError
+from v2v.events import Event, Warned
+from v2v.inputs._vsphere.changes import frozen, prepare, undo
+from v2v.inputs._vsphere.connect import Session, connect
+from v2v.inputs._vsphere.retrieve import reference
+from v2v.inputs._vsphere.running import Running
+from v2v.inputs._vsphere.uri import read_place
+from v2v.run import Run
+
+
+@pytest.fixture(scope="module")
+def vc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vcsim]:
+    with vcsim(tmp_path_factory.mktemp("vc") / "sim") as vc:
+        yield vc
+
+
+@pytest.fixture
+def vm(vc: Vcsim, request: pytest.FixtureRequest) -> Iterator[Vm]:
+    """A VM that runs."""
+    vm = vc.create_vm(f"vm-{abs(hash(request.node.name)) % 10**8}")
+    vm.power(on=True)
+    yield vm
+    if power(vm) != "poweredOff":
+        vm.power(on=False)
+    vm.api.Destroy()
+
+
+@contextmanager
+def session(vc: Vcsim, run: Run) -> Iterator[Session]:
+    place = read_place(vc.uri(), password_file=vc.password_file, cafile=vc.cafile)
+    with connect(place, cancel=run.cancel) as session:
+        yield session
+
+
+def change(vc: Vcsim, vm: Vm, running: Running, run: Run) -> None:
+    with session(vc, run) as one:
+        prepare(one, vm.api._moId, vm.name, running, run, shutdown_seconds=5)
+
+
+def undo_all(vc: Vcsim, run: Run) -> list[str]:
+    with session(vc, run) as one:
+        undone = source_changes.undo_all(run, lambda change, run: undo(one, change, run))
+    return [change.kind for change in undone]
+
+
+def power(vm: Vm) -> str:
+    return str(vm.api.runtime.powerState)
+
+
+def snapshots(vm: Vm) -> list[str]:
+    info, names = vm.api.snapshot, []
+    trees = list(info.rootSnapshotList) if info else []
+    while trees:
+        tree = trees.pop()
+        names.append(tree.name)
+        trees += tree.childSnapshotList
+    return sorted(names)
+
+
+def warnings(seen: list[Event]) -> list[str]:
+    return [event.id for event in seen if isinstance(event, Warned)]
+
+
+def test_snapshot_is_made_once_and_deleted_alone(vc: Vcsim, vm: Vm, run: Run) -> None:
+    vm.snapshot("mine")
+    change(vc, vm, Running.SNAPSHOT, run)
+    name = f"v2v-{run.job_id}"
+    assert frozen(run) == name
+    assert snapshots(vm) == ["mine", name]
+    change(vc, vm, Running.SNAPSHOT, run)  # as when the job is resumed
+    vm.snapshot("later")
+    assert snapshots(vm) == ["later", "mine", name]
+    assert undo_all(vc, run) == ["snapshot"]
+    assert snapshots(vm) == ["later", "mine"]
+    assert frozen(run) is None
+    assert undo_all(vc, run) == []
+    assert power(vm) == "poweredOn"
+
+
+def test_a_snapshot_that_somebody_deleted_is_made_again_or_is_undone(
+    vc: Vcsim, vm: Vm, run: Run
+) -> None:
+    change(vc, vm, Running.SNAPSHOT, run)
+    vm.api.RemoveAllSnapshots()
+    change(vc, vm, Running.SNAPSHOT, run)
+    assert snapshots(vm) == [frozen(run)]
+    vm.api.RemoveAllSnapshots()
+    assert undo_all(vc, run) == ["snapshot"]
+
+
+def test_job_that_is_resumed_keeps_its_snapshot_although_the_vm_is_off_now(
+    vc: Vcsim, vm: Vm, run: Run
+) -> None:
+    change(vc, vm, Running.SNAPSHOT, run)
+    vm.power(on=False)
+    change(vc, vm, Running.SNAPSHOT, run)
+    assert snapshots(vm) == [frozen(run)]
+    undo_all(vc, run)
+    assert power(vm) == "poweredOff"
+
+
+def test_snapshot_without_tools_is_told_to_be_as_after_a_power_cut(
+    vc: Vcsim, vm: Vm, run: Run, events_seen: list[Event]
+) -> None:
+    change(vc, vm, Running.SNAPSHOT, run)
+    assert warnings(events_seen) == ["snapshot-not-quiesced"]
+    (tree,) = vm.api.snapshot.rootSnapshotList
+    assert not tree.quiesced
+    undo_all(vc, run)
+
+
+def test_snapshot_with_tools_is_quiesced(
+    vc: Vcsim, vm: Vm, run: Run, events_seen: list[Event]
+) -> None:
+    vm.set("guest.toolsRunningStatus", "guestToolsRunning")
+    change(vc, vm, Running.SNAPSHOT, run)
+    assert warnings(events_seen) == []
+    (tree,) = vm.api.snapshot.rootSnapshotList
+    assert tree.quiesced
+    undo_all(vc, run)
+
+
+@pytest.mark.parametrize("how", [Running.SHUTDOWN, Running.POWER_OFF])
+def test_vm_that_was_stopped_is_started_again(vc: Vcsim, vm: Vm, run: Run, how: Running) -> None:
+    change(vc, vm, how, run)
+    assert power(vm) == "poweredOff"
+    assert not source_changes.pending(run)[0].temporary
+    change(vc, vm, how, run)
+    assert len(source_changes.keys(run)) == 1
+    undo_all(vc, run)
+    assert power(vm) == "poweredOn"
+    assert undo_all(vc, run) == []
+
+
+def test_vm_that_somebody_started_already_is_left_running(vc: Vcsim, vm: Vm, run: Run) -> None:
+    change(vc, vm, Running.SHUTDOWN, run)
+    vm.power(on=True)
+    assert undo_all(vc, run) == ["shut-down"]
+    assert power(vm) == "poweredOn"
+
+
+@pytest.mark.parametrize("how", [Running.SNAPSHOT, Running.SHUTDOWN, Running.POWER_OFF])
+def test_nothing_is_changed_at_a_vm_that_is_off(vc: Vcsim, vm: Vm, run: Run, how: Running) -> None:
+    vm.power(on=False)
+    change(vc, vm, how, run)
+    assert source_changes.pending(run) == ()
+    assert snapshots(vm) == []
+
+
+def test_a_suspended_vm_is_left_alone(vc: Vcsim, vm: Vm, run: Run) -> None:
+    vm.set("runtime.powerState", "suspended")
+    for how in (Running.SNAPSHOT, Running.SHUTDOWN, Running.POWER_OFF):
+        with pytest.raises(SourceError) as caught:
+            change(vc, vm, how, run)
+        assert caught.value.id == "source-suspended"
+    assert source_changes.pending(run) == ()
+    vm.set("runtime.powerState", "poweredOn")
+
+
+def test_a_vm_that_is_gone_is_told_and_no_error(
+    vc: Vcsim, run: Run, events_seen: list[Event]
+) -> None:
+    vm = vc.create_vm("short-lived")
+    vm.power(on=True)
+    change(vc, vm, Running.POWER_OFF, run)
+    vm.api.Destroy()
+    events_seen.clear()
+    assert undo_all(vc, run) == ["power-off"]
+    assert warnings(events_seen) == ["source-vm-gone"]
+
+
+def test_a_server_that_does_not_answer_leaves_the_change_for_later(
+    tmp_path: Path, run: Run
+) -> None:
+    with vcsim(tmp_path / "short") as vc:
+        vm = vc.create_vm("web")
+        vm.power(on=True)
+        change(vc, vm, Running.SNAPSHOT, run)
+    with pytest.raises(SourceError) as caught:
+        undo_all(vc, run)
+    assert caught.value.id == "vsphere-unreachable"
+    assert frozen(run)
+
+
+def test_cancelled_before_a_change_makes_none(vc: Vcsim, vm: Vm, run: Run) -> None:
+    with session(vc, run) as one:
+        run.cancel.cancel()
+        with pytest.raises(Cancelled):
+            prepare(one, vm.api._moId, "web", Running.SNAPSHOT, run, shutdown_seconds=5)
+    assert snapshots(vm) == []
+
+
+def test_a_guest_that_is_shutting_down_is_waited_for_before_it_is_started(
+    vc: Vcsim, vm: Vm, run: Run
+) -> None:
+    """A job was killed between telling the guest and seeing it off."""
+    change(vc, vm, Running.SHUTDOWN, run)
+    vm.power(on=True)
+    vm.set("guest.guestState", "shuttingDown")
+    with session(vc, run) as one:
+        asked = 0
+        ask = one.call
+
+        def call(action, **options):
+            nonlocal asked
+            asked += 1
+            if asked == 6:
+                vm.power(on=False)
+            return ask(action, **options)
+
+        one.call = call  # type: ignore[method-assign]
+        source_changes.undo_all(run, lambda change, run: undo(one, change, run))
+    assert asked > 6
+    assert power(vm) == "poweredOn"
+
+
+def test_the_fault_of_a_task_is_an_error_with_its_cause(vc: Vcsim, vm: Vm, run: Run) -> None:
+    from pyVmomi import vim
+
+    from v2v.inputs._vsphere.changes import _do
+
+    with session(vc, run) as one:
+        theirs = one.call(lambda: reference(one.content, "VirtualMachine", vm.api._moId))
+        with pytest.raises(SourceError) as caught:
+            _do(one, theirs.PowerOnVM_Task, run)  # it runs
+    assert caught.value.id == "vsphere-failed"
+    assert isinstance(caught.value.__cause__, vim.fault.InvalidPowerState)
