@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from v2v.inputs._ssh.place import SshPlace
 from v2v.inputs._vsphere.place import VspherePlace
@@ -17,3 +17,4 @@ class Recipe:
     ssh: SshPlace | None = None
     folder: VspherePlace | None = None  # through HTTPS, https://SERVER/folder/...
     through_vcenter: bool = False  # `folder`: requests are to be small
+    datastores: dict[str, str] = field(default_factory=dict)  # `folder`: names, by UUIDs in paths

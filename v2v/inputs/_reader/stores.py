@@ -24,6 +24,9 @@ def open_store(recipe: Recipe, *, cancel: Cancel, tell: Tell) -> AbstractContext
         from v2v.inputs._vsphere import folder
 
         return folder.open_folder(
-            recipe.folder, through_vcenter=recipe.through_vcenter, cancel=cancel, tell=tell
+            recipe.folder,
+            through_vcenter=recipe.through_vcenter,
+            datastores=recipe.datastores,
+            cancel=cancel,
         )
     return LocalStore()

@@ -8,6 +8,7 @@ from typing import Any
 
 from v2v.errors import SourceError, V2VError
 from v2v.inputs._vsphere.place import VspherePlace
+from v2v.inputs._vsphere.tls import seen_thumbprint
 from v2v.texts import clean
 
 SHOWN = 300  # characters of a message
@@ -33,11 +34,13 @@ def wrapped(exc: BaseException, place: VspherePlace) -> BaseException:
 
 
 def untrusted(place: VspherePlace, why: str) -> SourceError:
+    seen = "" if place.thumbprint else seen_thumbprint(place)
+    own = f"the server's own fingerprint with -io thumbprint={seen or '...'}"
     return SourceError(
         f"{place.shown}: its certificate is not trusted: {clean(why[:SHOWN])}",
         id="tls-untrusted",
-        hint="give the CA's certificate with -io cafile=FILE, or the server's own fingerprint, as "
-        "its console shows it, with -io thumbprint=...; ?no_verify=1 in -ic trusts anybody",
+        hint=f"give the CA's certificate with -io cafile=FILE, or {own} once you have compared "
+        "that with what its console shows; ?no_verify=1 in -ic trusts anybody",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import socket
 import ssl
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from v2v.errors import SourceError, UsageError
 from v2v.inputs._vsphere.place import VspherePlace
 
 ALGORITHMS = {64: "sha256", 40: "sha1"}  # by the number of digits
+LOOK_SECONDS = 10.0
 
 
 class _Context(ssl.SSLContext):
@@ -63,10 +65,33 @@ def parse_thumbprint(text: str) -> str:
     return digits
 
 
+def seen_thumbprint(place: VspherePlace) -> str:
+    """SHA-256 of the certificate that whoever answers there shows, for people to compare.
+
+    Nothing is sent to them. Empty if nobody answers.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    address = place.server, place.port
+    try:
+        with (
+            socket.create_connection(address, LOOK_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=place.server) as connection,
+        ):
+            certificate = connection.getpeercert(binary_form=True) or b""
+    except OSError:
+        return ""
+    return _shown(hashlib.sha256(certificate).hexdigest())
+
+
+def _shown(digest: str) -> str:
+    return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2)).upper()
+
+
 def _check(certificate: bytes, wanted: str) -> None:
     digest = hashlib.new(ALGORITHMS[len(wanted)], certificate).hexdigest()
     if not hmac.compare_digest(digest, wanted):
-        shown = ":".join(digest[at : at + 2] for at in range(0, len(digest), 2)).upper()
+        shown = _shown(digest)
         error = ssl.SSLCertVerificationError(1, f"its thumbprint is {shown}, not the one given")
         error.verify_message = f"its thumbprint is {shown}, not the one given"
         raise error
