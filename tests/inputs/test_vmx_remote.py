@@ -132,10 +132,11 @@ def test_a_disk_on_another_datastore_is_read_and_told(
         ("a|00b", "image-names-other-file"),
         ("gone.vmdk", "vmx-disk-missing"),
         ("", "vmx-disk-missing"),
-        ("/vmfs/volumes/1234/x/gone.vmdk", "vmx-disk-missing"),
+        ("{volumes}/1234/x/gone.vmdk", "vmx-disk-missing"),
+        ("/vmfs/volumes/1234/x/gone.vmdk", "image-names-other-file"),
         ("C:\\VMs\\gone.vmdk", "vmx-disk-missing"),
         ("web-flat.vmdk", "image-format-wrong"),
-        ("a" * 5000, "vmx-disk-missing"),
+        ("a" * 5000, "image-names-other-file"),
     ],
 )
 def test_disks_that_are_refused(
@@ -144,7 +145,8 @@ def test_disks_that_are_refused(
     outside = write_vmdk(tmp_path, "secret", CONTENT)
     path = vm(datastore / "web")
     (path.parent / "link.vmdk").symlink_to(outside)
-    text = f'scsi0:1.present = "TRUE"\nscsi0:1.fileName = "{name.format(outside=outside)}"\n'
+    name = name.format(outside=outside, volumes=datastore.parent)
+    text = f'scsi0:1.present = "TRUE"\nscsi0:1.fileName = "{name}"\n'
     path.write_text(path.read_text() + text)
     refused(read, path, id)
 

@@ -30,6 +30,7 @@ LOCKED_HINT = (
     "a VM that runs, or a backup of it, has the disk: shut the VM down; or make a snapshot of it, "
     "and read that while it runs: -io snapshot=NAME"
 )
+MAX_NAME = 1024  # bytes; a file's name has 255 at most
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -90,7 +91,8 @@ class RemoteFolder:
 
     def read(self, name: str) -> bytes:
         path = posixpath.join(self._folder, name)
-        self._check_place(path, self._store.real_path(path), (self.real,))
+        if not self._is_plain(name):
+            self._check_place(path, self._store.real_path(path), (self.real,))
         return self._store.open(path).read(0, MAX_BYTES + 1)
 
     def entries(self, folder: str = "") -> Mapping[str, Kind]:
@@ -137,48 +139,42 @@ class RemoteFolder:
         )
 
     def nvram(self, name: str) -> str | None:
-        there = self.entries().get(name) == Kind.FILE
-        return self._place.location(posixpath.join(self._folder, name)) if there else None
+        if not self._is_plain(name):
+            return None
+        return self._place.location(posixpath.join(self._folder, name))
 
     def find(self, name: str, run: Run) -> str:
         """The file of a disk. A path that is not there means the file beside the .vmx."""
         if not name:
             raise unnamed(self.vmx)
-        if _CONTROL.search(name):
-            raise refused(self.vmx, name, "it is not a plain file name")
-        if name.startswith("/") and self._is_there(name):
-            return self._checked(name, name, run)
-        if name.startswith("/") or _WINDOWS.match(name):
-            return self._beside(name, run)
+        if _CONTROL.search(name) or len(name.encode(errors="replace")) > MAX_NAME:
+            raise refused(self.vmx, name[:SHOWN], "it is not a plain file name")
         path = posixpath.join(self._folder, name)
-        if not self._is_there(path):
-            raise self._missing(name)
-        return self._checked(name, path, run)
-
-    def _beside(self, name: str, run: Run) -> str:
-        last = last_part(name)
-        if self.entries().get(last) != Kind.FILE:
-            raise self._missing(name)
-        path = posixpath.join(self._folder, last)
-        tell_moved(self.vmx, name, self._place.shown(path), run)
-        return path
-
-    def _is_there(self, path: str) -> bool:
-        folder, _, name = path.rpartition("/")
-        if folder == self._folder:
-            return name in self.files
+        if self._is_plain(name):
+            return path
+        of_another_host = name.startswith("/") or _WINDOWS.match(name)
+        beside = posixpath.join(self._folder, last_part(name))
         try:
-            self._store.open(path)
+            return self._checked(name, path, run)
         except SourceError as exc:
-            if exc.id != "image-file-missing":
+            if exc.id not in ("image-file-missing", "image-names-other-file"):
                 raise
-            return False
-        return True
+            if of_another_host and self._is_plain(last_part(name)):
+                tell_moved(self.vmx, name, self._place.shown(beside), run)
+                return beside
+            if exc.id == "image-file-missing":
+                raise self._missing(name) from exc
+            raise
+
+    def _is_plain(self, name: str) -> bool:
+        """It is a file beside the .vmx, and no link: where it is need not be asked."""
+        return name in self.files and self.files[name].kind == Kind.FILE
 
     def _checked(self, name: str, path: str, run: Run) -> str:
-        """It lies where it may."""
+        """It is there, and lies where it may. What lies elsewhere is not even opened."""
         real = self._store.real_path(path)
         self._check_place(name, real, (self.real, *self.roots))
+        self._store.open(path)
         if not _is_below(real, self.real):
             run.warn(
                 f"{self.vmx} has a disk in another folder: {self._place.shown(path)}",
