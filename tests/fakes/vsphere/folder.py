@@ -61,6 +61,7 @@ class Folder:
     locked: set[str] = field(default_factory=set)  # DIR/FILE that is answered with locked_status
     locked_status: int = 500
     asked: list[Asked] = field(default_factory=list)
+    hanging: threading.Event = field(default_factory=threading.Event)  # Fault.hang is met
     ended: threading.Event = field(default_factory=threading.Event)
 
     def expire_sessions(self) -> None:
@@ -84,6 +85,7 @@ class Folder:
         file = self._file(handler)
         fault = self._fault() if handler.command == "GET" else Fault()
         if fault.hang:
+            self.hanging.set()
             self.ended.wait()
             handler.close_connection = True
         elif _asked_path(handler) in self.locked:

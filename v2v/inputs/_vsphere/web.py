@@ -44,7 +44,7 @@ class Limits:
 
     silence: float = 60.0  # seconds without a byte, after which a connection counts as lost
     patience: float = 300.0  # seconds over which the same is asked for again
-    locked: float = 10.0  # the same, where it fails with what is said of files in use
+    locked: float = 3.0  # the same, where it fails with what is said of files in use
     first_wait: float = 0.5  # seconds between two tries; then twice that, and so on
     longest_wait: float = 15.0
 
