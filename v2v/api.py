@@ -166,7 +166,7 @@ def _undo_before_discard(job: Job, run: Run) -> None:
             f"{run.job_id} is kept, for it changed its source, which cannot be undone now: "
             f"{exc.message}",
             id="source-changes-kept",
-            hint=f"`v2v undo {run.job_id}` once the source can be reached, then discard the job; "
+            hint="`v2v undo` it once the source can be reached, then discard it; "
             f"if the source is gone for good, remove {run.folder}",
         ) from exc
 

@@ -7,6 +7,7 @@ source, for the name that the change's own thing has, and what is there already 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,7 +19,7 @@ import msgspec
 from v2v import events
 from v2v.cancel import Cancel
 from v2v.errors import V2VError
-from v2v.run import Run
+from v2v.run import Run, default_jobs_folder
 from v2v.types import SourceChange
 
 KEY = "source-change:"  # and a number: the journal's keys
@@ -117,7 +118,7 @@ def undo_or_warn(
         run.warn(
             f"{_listed(left)} could not be undone at the source: {exc.message}",
             id="source-change-left",
-            hint=f"`v2v undo {run.job_id}` does it later",
+            hint=f"`{_command('undo', run)}` does it later",
         )
 
 
@@ -132,15 +133,21 @@ def warn_of_kept(run: Run) -> None:
         run.warn(
             f"{_listed(left)}: kept at the source, so that the job can be resumed",
             id="source-change-kept",
-            hint=f"`v2v resume {run.job_id}` goes on; `v2v undo {run.job_id}` takes it back",
+            hint=f"`{_command('resume', run)}` goes on; `{_command('undo', run)}` takes it back",
         )
 
 
 def tell_of_lasting(run: Run) -> None:
     """A job is finished: what it was asked to leave changed."""
     if left := [one for one in pending(run) if not one.temporary]:
-        text = f"at the source stays: {_listed(left)}; `v2v undo {run.job_id}` takes it back"
+        text = f"Left at the source: {_listed(left)}; `{_command('undo', run)}` takes it back"
         run.emit(events.Message, text=text)
+
+
+def _command(verb: str, run: Run) -> str:
+    jobs = run.folder.parent
+    where = "" if jobs == default_jobs_folder() else f" --jobs-dir {shlex.quote(str(jobs))}"
+    return f"v2v {verb} {run.job_id}{where}"
 
 
 def _listed(changes: list[SourceChange] | tuple[SourceChange, ...]) -> str:

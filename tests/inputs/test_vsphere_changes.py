@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vcsim import Vcsim, Vm, vcsim
+from tests.vcsim import Disk, Vcsim, Vm, vcsim
 from v2v import source_changes
 from v2v.errors import Cancelled, SourceError
 from v2v.events import Event, Warned
@@ -167,6 +167,15 @@ def test_a_suspended_vm_is_left_alone(vc: Vcsim, vm: Vm, run: Run) -> None:
         assert caught.value.id == "source-suspended"
     assert source_changes.pending(run) == ()
     vm.set("runtime.powerState", "poweredOn")
+
+
+def test_no_snapshot_of_a_vm_with_a_disk_that_snapshots_leave_out(vc: Vcsim, run: Run) -> None:
+    vm = vc.create_vm("partly", disks=[Disk(), Disk(mode="independent_persistent")])
+    vm.power(on=True)
+    with pytest.raises(SourceError) as caught:
+        change(vc, vm, Running.SNAPSHOT, run)
+    assert caught.value.id == "vsphere-independent"
+    assert source_changes.pending(run) == () and snapshots(vm) == []
 
 
 def test_a_vm_that_is_gone_is_told_and_no_error(

@@ -11,8 +11,9 @@ from typing import Any
 
 from v2v import source_changes
 from v2v.errors import SourceError
-from v2v.inputs._vsphere import errors
+from v2v.inputs._vsphere import errors, findings
 from v2v.inputs._vsphere.connect import Session
+from v2v.inputs._vsphere.drives import read_drives
 from v2v.inputs._vsphere.retrieve import reference
 from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.tasks import run_task, settle, wait_until
@@ -79,6 +80,7 @@ def undo(session: Session, change: SourceChange, run: Run) -> None:
 
 
 def _take_snapshot(session: Session, vm: Any, name: str, run: Run) -> None:
+    _check_all_frozen(session, vm, name)
     label = frozen(run) or f"v2v-{run.job_id}"
     change = SourceChange(
         kind=SNAPSHOT, what=f"snapshot {label} of {name}", target=vm._moId, name=label
@@ -89,6 +91,12 @@ def _take_snapshot(session: Session, vm: Any, name: str, run: Run) -> None:
             _create(session, vm, name, label, run)
 
     source_changes.make(run, change, action)
+
+
+def _check_all_frozen(session: Session, vm: Any, name: str) -> None:
+    drives = read_drives(session.call(lambda: vm.config.hardware.device))
+    for finding in findings.independent(drives):
+        raise SourceError(f"{name} runs, and {finding.text}", id=finding.id, hint=finding.hint)
 
 
 def _create(session: Session, vm: Any, name: str, label: str, run: Run) -> None:
