@@ -159,3 +159,14 @@ def test_files_with_secrets_do_not_depend_on_the_current_folder(
     monkeypatch.chdir("/usr")
     words = {"-io password": "+pw", "-io cookie": "+{password-file}", "-io a": "b", "-io c": "+/d"}
     assert options.anchored(Open, words) == {**words, "-io password": "+/usr/pw"}
+
+
+@pytest.mark.parametrize("key", ["password", "ssh-Passphrase", "vddk-cookie", "session.token"])
+def test_no_secret_is_taken_to_be_kept(key: str) -> None:
+    words = {"-it": "nbdkit:x", f"-io {key}": "hunter2"}
+    for take in (options.anchored, lambda cls, words: options.parse(cls, words, module="-i open")):
+        with pytest.raises(UsageError) as caught:
+            take(Open, words)
+        assert caught.value.id == "option-secret"
+        assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+        take(Open, {**words, f"-io {key}": "+/root/secret"})

@@ -28,6 +28,8 @@ SEPARATOR = "\0"  # between the words of such an option: no argument of a progra
 FREE = tuple[tuple[str, str], ...]  # keys and words, see `free_options`
 ANY = "*"  # the key of such options
 
+_SECRET = re.compile(r"pass(word|wd|phrase)|secret|cookie|token|credential", re.IGNORECASE)
+
 
 def option(flag: str, help: str, *, default: Any = MISSING, metavar: str | None = None) -> Any:
     """A field of an Options dataclass.
@@ -69,6 +71,7 @@ def parse(cls: type[T], given: Mapping[str, str], *, module: str) -> T:
     """
     known = {field.metadata["flag"]: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
+    _check_no_secret(given, {flag: hints[field.name] for flag, field in known.items()})
     values, free = _take_free(known, given)
     for flag in given:
         if flag not in known and flag not in free:
@@ -107,6 +110,19 @@ def _take_free(
     return values, taken
 
 
+def _check_no_secret(given: Mapping[str, str], kinds: Mapping[str, Any]) -> None:
+    """Secrets are in files: words are journaled, and those for a plugin can be seen by all."""
+    for flag, word in given.items():
+        named = kinds.get(flag) in (Path, Path | None) or word.startswith("+")
+        key = flag.partition(" ")[2]
+        if word and not named and _SECRET.search(key):
+            raise UsageError(
+                f"{flag}=... holds a secret, which others could see",
+                id="option-secret",
+                hint=f"put it into a file, and give {flag}=+FILE",
+            )
+
+
 def repeatable(cls: type) -> set[str]:
     """The options that may be given several times; their words are joined by SEPARATOR."""
     hints = typing.get_type_hints(cls)
@@ -118,6 +134,7 @@ def anchored(cls: type, given: Mapping[str, str]) -> dict[str, str]:
     """The same words with relative paths made absolute, so that they last longer than the cwd."""
     hints = typing.get_type_hints(cls)
     kinds = {field.metadata["flag"]: hints[field.name] for field in dataclasses.fields(cls)}
+    _check_no_secret(given, kinds)
     free = any(flag.endswith(f" {ANY}") for flag in kinds)
     return {
         flag: _anchored(word, kinds.get(flag, FREE if free else None), flag)
