@@ -15,6 +15,7 @@ import v2v
 from v2v import events, nbd_client, nbdkit
 from v2v.endpoint import Endpoint
 from v2v.errors import GuestError, V2VError
+from v2v.inputs._password import given_password, password_as_file
 from v2v.inputs._reader import order as files
 from v2v.inputs._reader.order import Failed, Order, Ready, Told
 from v2v.inputs._reader.recipe import Recipe
@@ -71,7 +72,11 @@ def serve_recipe(recipe: Recipe, run: Run, name: str) -> Iterator[Endpoint]:
     nbdkit.check_python()
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-order-", dir=run.tmp))
     try:
-        with _explaining(folder), _process(recipe, folder, run, name) as socket:
+        with (
+            _explaining(folder),
+            _with_password(recipe) as known,
+            _process(known, folder, run, name) as socket,
+        ):
             ready = files.read(folder / files.READY, Ready)
             assert ready is not None  # noqa: S101  it is written before nbdkit listens
             heard = _tell(folder, run)
@@ -82,6 +87,24 @@ def serve_recipe(recipe: Recipe, run: Run, name: str) -> Iterator[Endpoint]:
                 _tell(folder, run, after=heard)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _with_password(recipe: Recipe) -> Iterator[Recipe]:
+    """The other process has no terminal to ask for one at, and does not get our environment's."""
+    place = recipe.ssh
+    if place is None or place.password_file is not None:
+        yield recipe
+        return
+    from v2v.inputs._ssh.config import settings_of
+
+    settings = settings_of(place)
+    known = given_password(None, what=f"{settings.user}@{settings.host}")
+    if known is None:
+        yield recipe
+        return
+    with password_as_file(known) as file:
+        yield replace(recipe, ssh=replace(place, password_file=file))
 
 
 @contextmanager
