@@ -12,21 +12,27 @@ from v2v.endpoint import Endpoint
 from v2v.errors import UsageError
 from v2v.input import Input
 from v2v.inputs import _options as common
+from v2v.inputs import _plugins as plugins
 from v2v.inputs._reader.recipe import Recipe
+from v2v.inputs._reader.serve import read_vmdk, serve_recipe
 from v2v.inputs._ssh import options as ssh
 from v2v.inputs._ssh.place import SshPlace, SshReader
+from v2v.inputs._vsphere import changes, connect, libvirt_driver, read, serving, summary
 from v2v.inputs._vsphere.described import DescribedVm, VmDisk
 from v2v.inputs._vsphere.place import VspherePlace
 from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.uri import read_place
-from v2v.options import option
+from v2v.inputs._vsphere.vddk import VddkOptions, serve_vddk
+from v2v.options import FREE, option
 from v2v.run import Run
 from v2v.types import GuestSummary, Source, SourceChange, SourceDisk
 
-HTTPS, SSH = "https", "ssh"
-TRANSPORTS = (HTTPS, SSH)
+HTTPS, SSH, VDDK = "https", "ssh", "vddk"
+OURS = (None, HTTPS, SSH)  # -it: what our own reader reads
 SSH_USER = "root"
-SHUTDOWN_SECONDS = 300
+SHUTDOWN_SECONDS = 300  # a server with much to end takes minutes
+# What a word of a plugin may have in braces.
+KNOWN = ("server", "user", "moref", "vm", "file", "path", "password-file")
 
 
 class Api(StrEnum):
@@ -38,7 +44,7 @@ class Api(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VsphereOptions:
+class VsphereOptions(VddkOptions):
     uri: str = option(
         "-ic",
         "the server: vpx://USER@VCENTER[/DATACENTER/[CLUSTER/]ESXI], or esx://root@ESXI",
@@ -48,10 +54,10 @@ class VsphereOptions:
     api: Api = option("--vsphere-api", "how the server is asked", default=Api.AUTO)
     transport: str | None = option(
         "-it",
-        "how the disks are read: https (default, from where the metadata are), or ssh, from the "
-        "ESXi host",
+        "how the disks are read: https (default), ssh from the ESXi host, vddk, or any plugin of "
+        "nbdkit",
         default=None,
-        metavar="|".join(TRANSPORTS),
+        metavar="https|ssh|vddk|nbdkit:NAME",
     )
     snapshot: str | None = option(
         "-io snapshot",
@@ -71,9 +77,7 @@ class VsphereOptions:
         metavar="SECONDS",
     )
     cafile: Path | None = option(
-        "-io cafile",
-        "file with the certificates (PEM) that the server's is checked by",
-        default=None,
+        "-io cafile", "file with the CA (PEM) that signed the server's certificate", default=None
     )
     thumbprint: str | None = option(
         "-io thumbprint",
@@ -93,6 +97,7 @@ class VsphereOptions:
     known_hosts: Path | None = ssh.known_hosts()
     host_key: str | None = ssh.host_key()
     identity: Path | None = ssh.identity()
+    parameters: FREE = plugins.parameters_option()
 
 
 class VsphereInput(Input):
@@ -112,21 +117,6 @@ class VsphereInput(Input):
         """A snapshot that is there already stands still while the VM runs."""
         return self.options.running is not Running.REFUSE and self.options.snapshot is None
 
-    def prepare(self, run: Run) -> None:
-        from v2v.inputs._vsphere import changes, connect, read
-
-        options = self.options
-        with connect.connect(self._asked(), cancel=run.cancel) as session:
-            vm, _ = read.locate(session, self.only_guest())
-            seconds = options.shutdown_timeout
-            changes.prepare(session, vm.id, vm.name, options.running, run, shutdown_seconds=seconds)
-
-    def undo(self, change: SourceChange, run: Run) -> None:
-        from v2v.inputs._vsphere import changes, connect
-
-        with connect.connect(self._asked(), cancel=run.cancel) as session:
-            changes.undo(session, change, run)
-
     def preview_source(self, run: Run) -> Source:
         return self._read(run, may_run=self.changes_source)
 
@@ -135,38 +125,41 @@ class VsphereInput(Input):
 
     def _read(self, run: Run, *, may_run: bool) -> Source:
         self._check_transport()
-        with self._place() as place:
+        with connect.password_in_file(self._asked()) as place:
             vm = self._describe(place, run, may_run=may_run)
             disks = tuple(self._disk(disk, vm, place, run) for disk in vm.disks)
         return replace(vm.source, disks=disks)
 
     def list_guests(self, run: Run) -> Sequence[GuestSummary]:
-        from v2v.inputs._vsphere import connect, summary
-
+        if not self._has_api():
+            raise libvirt_driver.only_api("a list of VMs")
         with connect.connect(self._asked(), cancel=run.cancel) as session:
             return summary.list_vms(session)
 
+    def prepare(self, run: Run) -> None:
+        options = self.options
+        with connect.connect(self._asked(), cancel=run.cancel) as session:
+            vm, _ = read.locate(session, self.only_guest())
+            seconds = options.shutdown_timeout
+            changes.prepare(session, vm.id, vm.name, options.running, run, shutdown_seconds=seconds)
+
+    def undo(self, change: SourceChange, run: Run) -> None:
+        with connect.connect(self._asked(), cancel=run.cancel) as session:
+            changes.undo(session, change, run)
+
     @contextmanager
     def serve(self, source: Source, run: Run) -> Iterator[Sequence[Endpoint]]:
-        from v2v.inputs._reader.serve import serve_recipe
-
         with ExitStack() as stack:
-            place = stack.enter_context(self._place())
-            yield [
-                stack.enter_context(
-                    serve_recipe(self._recipe(disk, place), run, f"source-{number}")
-                )
-                for number, disk in enumerate(source.disks)
-            ]
-
-    def _check_transport(self) -> None:
-        word = self.options.transport
-        if word is not None and word not in TRANSPORTS:
-            raise UsageError(
-                f"-i vsphere does not know -it {word}",
-                id="input-transport",
-                hint=f"it knows {', '.join(TRANSPORTS)}",
-            )
+            place = stack.enter_context(connect.password_in_file(self._asked()))
+            if self.options.transport in OURS:
+                yield [
+                    stack.enter_context(serve_recipe(self._recipe(disk, place), run, f"source-{n}"))
+                    for n, disk in enumerate(source.disks)
+                ]
+            elif self.options.transport == VDDK:
+                yield stack.enter_context(self._serve_vddk(source, place, run))
+            else:
+                yield stack.enter_context(self._serve_plugin(source, place, run))
 
     def _asked(self) -> VspherePlace:
         options = self.options
@@ -177,51 +170,105 @@ class VsphereInput(Input):
             thumbprint=options.thumbprint,
         )
 
-    @contextmanager
-    def _place(self) -> Iterator[VspherePlace]:
-        """With a file for the password, wherever that is from."""
-        from v2v.inputs._vsphere.connect import password_in_file
+    def _check_transport(self) -> None:
+        word = self.options.transport
+        if word is None or word in (HTTPS, SSH, VDDK):
+            return
+        if not word.startswith(plugins.TRANSPORT):
+            raise UsageError(
+                f"-i vsphere does not know -it {word}",
+                id="input-transport",
+                hint="it knows https, ssh, vddk, and nbdkit:NAME for any plugin of nbdkit",
+            )
+        plugins.check_parameters(plugins.plugin_name(word), self.options.parameters, KNOWN)
 
-        with password_in_file(self._asked()) as place:
-            yield place
+    def _has_api(self) -> bool:
+        """Rather than libvirt."""
+        return self.options.api is Api.PYVMOMI or (
+            self.options.api is Api.AUTO and connect.has_pyvmomi()
+        )
+
+    # Reading --------------------------------------------------------------------------------------
 
     def _describe(self, place: VspherePlace, run: Run, *, may_run: bool) -> DescribedVm:
-        from v2v.inputs._vsphere import changes, connect, read
-
+        if not self._has_api():
+            return self._describe_by_libvirt(place, run)
+        wish = read.Wish(
+            word=self.only_guest(),
+            mode=self.mode,
+            snapshot=self.options.snapshot or changes.frozen(run),
+            may_run=may_run,
+            vddk=self.options.transport not in OURS,
+        )
         with connect.connect(place, cancel=run.cancel) as session:
-            return read.read_vm(
-                session,
-                self.only_guest(),
-                self.options.snapshot or changes.frozen(run),
-                run,
-                mode=self.mode,
-                may_run=may_run,
-            )
+            return read.read_vm(session, wish, run)
+
+    def _describe_by_libvirt(self, place: VspherePlace, run: Run) -> DescribedVm:
+        if self.options.snapshot is not None:
+            raise libvirt_driver.only_api("-io snapshot")
+        if self.changes_source:
+            raise libvirt_driver.only_api("-io running")
+        at = libvirt_driver.LibvirtPlace(place, self.options.uri)
+        return libvirt_driver.read_vm(at, self.only_guest(), run, mode=self.mode)
 
     def _disk(self, disk: VmDisk, vm: DescribedVm, place: VspherePlace, run: Run) -> SourceDisk:
-        from v2v.inputs._reader.serve import read_vmdk
-        from v2v.inputs._vsphere.serving import folder_address, source_disk
+        bare = serving.source_disk(disk, vm, self._location(disk, vm, place), None)
+        if vm.running or self.options.transport not in OURS:
+            return bare
+        facts = read_vmdk(self._recipe(bare, place), run)
+        return serving.source_disk(disk, vm, bare.location, facts)
 
-        location = folder_address(disk.path, vm.datacenter, place)
+    def _location(self, disk: VmDisk, vm: DescribedVm, place: VspherePlace) -> str:
         if self.options.transport == SSH:
-            location = self._ssh_place(vm.host, place).shown + disk.path
-        found = source_disk(disk, vm, location, None)
-        return source_disk(disk, vm, location, read_vmdk(self._recipe(found, place), run))
+            return self._ssh_place(vm.host, place).shown + disk.path
+        if self.options.transport in OURS:
+            return serving.folder_address(disk.path, vm.datacenter, place)
+        return serving.vmware_path(disk.path)
+
+    # Serving --------------------------------------------------------------------------------------
 
     def _recipe(self, disk: SourceDisk, place: VspherePlace) -> Recipe:
-        from v2v.inputs._vsphere.serving import HOST, folder_recipe, ssh_recipe
-
         if self.options.transport == SSH:
-            return ssh_recipe(disk, self._ssh_place(disk.details.get(HOST, ""), place))
-        return folder_recipe(disk, place)
+            host = disk.details.get(serving.HOST, "")
+            return serving.ssh_recipe(disk, self._ssh_place(host, place))
+        return serving.folder_recipe(disk, place)
 
     def _ssh_place(self, host: str, place: VspherePlace) -> SshPlace:
         """An ESXi host that is asked itself has the same users as its SSH server."""
-        from v2v.inputs._vsphere.serving import ssh_place
-
         esx = place.scheme == "esx"
+        host, user = (place.server, place.user) if esx else (host, SSH_USER)
         password = self.options.ssh_password_file or (place.password_file if esx else None)
-        told = ssh.place_of(
-            self.options, host=place.server if esx else host, user=place.user if esx else SSH_USER
-        )
-        return ssh_place(self.options.ssh_host, told.host, replace(told, password_file=password))
+        told = replace(ssh.place_of(self.options, host=host, user=user), password_file=password)
+        return serving.ssh_place(self.options.ssh_host, host, told)
+
+    @contextmanager
+    def _serve_vddk(
+        self, source: Source, place: VspherePlace, run: Run
+    ) -> Iterator[Sequence[Endpoint]]:
+        paths = [serving.datastore_path(disk) for disk in source.disks]
+        details = source.disks[0].details
+        snapshot = details.get(serving.SNAPSHOT)
+        with serve_vddk(
+            paths, details[serving.VM], place, self.options, run, snapshot=snapshot
+        ) as endpoints:
+            yield endpoints
+
+    @contextmanager
+    def _serve_plugin(
+        self, source: Source, place: VspherePlace, run: Run
+    ) -> Iterator[Sequence[Endpoint]]:
+        name = plugins.plugin_name(self.options.transport or "")
+        values = [
+            {
+                "server": place.server,
+                "user": place.user,
+                "moref": disk.details[serving.VM],
+                "vm": source.name,
+                "file": serving.datastore_path(disk),
+                "path": disk.details[serving.PATH],
+                "password-file": str(place.password_file or ""),
+            }
+            for disk in source.disks
+        ]
+        with plugins.serve_plugin(name, self.options.parameters, values, run) as endpoints:
+            yield endpoints
