@@ -1,6 +1,6 @@
 # `make` lists the targets.
 PYTHON := .venv/bin/python
-.PHONY: help setup demo test test-fast check bench-convert bench-copy bench-copy-overlap clean
+.PHONY: help setup demo test test-fast check bench-convert bench-copy bench-copy-overlap bench-folder clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -33,6 +33,10 @@ bench-copy: ## time, CPU and memory of the copy, as ratios to nbdcopy, qemu-img 
 bench-copy-overlap: ## a migration from a slow source, copied during conversion and after it
 	@scripts/setup
 	$(PYTHON) -m tests.bench.overlap
+
+bench-folder: ## reading a disk over HTTPS /folder, as ratios to nbdkit's curl plugin (4 minutes)
+	@scripts/setup
+	$(PYTHON) -m tests.bench.folder
 
 clean: ## remove what was built: the environment, caches, guests, the demo's result
 	rm -rf .venv .cache demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +17,18 @@ from tests.fakes.tcp_proxy import tcp_proxy
 from tests.fakes.vsphere.certificates import certificate
 from tests.fakes.vsphere.folder import Fault, Folder
 from tests.fakes.vsphere.proxy import Front, serve_front
+from tests.vcsim import DESCRIPTOR, Disk, vcsim
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, SourceError
 from v2v.extents import Extent
+from v2v.inputs._reader.recipe import Recipe
+from v2v.inputs._reader.serve import serve_recipe
 from v2v.inputs._vsphere.folder import FolderStore, open_folder
 from v2v.inputs._vsphere.place import VspherePlace
 from v2v.inputs._vsphere.web import Limits
+from v2v.run import Run
 from v2v.types import KiB, MiB
+from v2v.vmdk import open_disk
 
 USER, PASSWORD = "root@é", "s3cret & 100% ü"
 SIZE = 3 * MiB + 512
@@ -354,3 +360,47 @@ def test_proxies_of_the_environment_are_ignored(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     assert read(opened(place)) == CONTENT
+
+
+def test_a_vm_with_a_snapshot_is_read_from_a_vcenter_and_served(
+    tmp_path: Path, opened, run: Run, need_tool
+) -> None:
+    content = CONTENT[: 2 * MiB]
+    with vcsim(tmp_path / "vc", folders=1) as vc:
+        vm = vc.create_vm("web [1] 5% ü", disks=[Disk(content=content)])
+        vm.snapshot()
+        place = VspherePlace(
+            scheme="vpx",
+            server=vc.host,
+            port=vc.port,
+            user=vc.user,
+            path=vc.datacenter,
+            password_file=vc.password_file,
+            thumbprint=vc.thumbprint(),
+        )
+        path = f"/vmfs/volumes/datastore1/{vm.name}/{vm.name}-000001.vmdk"
+        disk = open_disk(opened(place), path)
+        found = bytearray(disk.size)
+        disk.read_into(0, memoryview(found))
+        assert vc.datacenter == "F0/DC0"
+        assert len(disk.files) == 4
+        assert found == content
+        recipe = Recipe(path, (), folder=place, through_vcenter=True)
+        target = tmp_path / "copy"
+        with serve_recipe(recipe, run, "disk0") as endpoint:
+            assert endpoint.request_size == 2 * MiB
+            argv = [need_tool("nbdcopy"), str(endpoint.uri), str(target)]
+            subprocess.run(argv, check=True, timeout=60)
+        assert target.read_bytes() == content
+
+
+def test_who_reads_a_served_disk_hears_why_it_cannot_be_read(
+    host: Host, place: VspherePlace, run: Run
+) -> None:
+    descriptor = DESCRIPTOR.format(sectors=SIZE // 512, flat="VM-flat.vmdk")
+    host.put("VM/VM.vmdk", descriptor.encode())
+    host.files.locked.add("VM/VM-flat.vmdk")
+    recipe = Recipe(DISK.replace("-flat", ""), (), folder=place)
+    with pytest.raises(SourceError) as caught, serve_recipe(recipe, run, "disk0"):
+        pass
+    assert caught.value.id == "source-locked"
