@@ -26,6 +26,7 @@ UsePAM no
 PasswordAuthentication {password}
 PermitRootLogin yes
 MaxStartups 100
+SetEnv HOME={folder}
 Subsystem sftp internal-sftp
 """
 START_SECONDS = 20.0

@@ -109,6 +109,10 @@ class Connection:
             program.close()
             self._cancel.check()
 
+    def check(self) -> None:
+        """Raise Cancelled if the job was asked to stop."""
+        self._cancel.check()
+
     def _spoken(self, program: Program, input: bytes, limit: int) -> bytes:
         if input:
             program.send(input)

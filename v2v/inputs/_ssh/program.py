@@ -65,6 +65,11 @@ class Program:
             raise ConnectionError("the connection was lost")
         return count
 
+    def timeout(self, seconds: float | None) -> None:
+        """From now on, sending or receiving that waits so long is a ConnectionError. Without it
+        only the connection is watched: a program may have nothing to say for a long time."""
+        self._channel.settimeout(seconds)
+
     def errors(self) -> str:
         self._take_errors()
         return clean_lines(self._stderr.decode(errors="replace"))
