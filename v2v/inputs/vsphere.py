@@ -196,7 +196,7 @@ class VsphereInput(Input):
         wish = read.Wish(
             word=self.only_guest(),
             mode=self.mode,
-            snapshot=self.options.snapshot or changes.frozen(run),
+            snapshot=self.options.snapshot or (None if may_run else changes.frozen(run)),
             may_run=may_run,
             vddk=self.options.transport not in OURS,
         )

@@ -59,7 +59,7 @@ def read_vm(uri: str | None, word: str, password_file: Path | None, run: Run) ->
 
     def answer(libvirt: Any, connection: Any) -> Vm:
         ssh_host(connection.getURI())
-        return vm_of(libvirt, connection, _find(libvirt, connection, word))
+        return vm_of(libvirt, connection, find_domain(libvirt, connection, word))
 
     return ask(uri, password_file, answer, run)
 
@@ -80,7 +80,7 @@ def vm_of(libvirt: Any, connection: Any, domain: Any) -> Vm:
     )
 
 
-def _find(libvirt: Any, connection: Any, word: str) -> Any:
+def find_domain(libvirt: Any, connection: Any, word: str) -> Any:
     """By name or, where none has that, by UUID."""
     lookups = [connection.lookupByName]
     if UUID.fullmatch(word):

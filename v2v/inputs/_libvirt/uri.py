@@ -65,9 +65,10 @@ def _invalid(uri: str) -> UsageError:
 
 def _vmware(uri: str) -> UsageError:
     return UsageError(
-        f"-ic {uri}: v2v does not read from VMware through libvirt yet",
+        f"-ic {uri}: -i libvirt does not read from VMware",
         id="libvirt-vmware",
-        hint="export the VM as an OVA and use -i ova, or copy its folder and use -i vmx",
+        hint="use -i vsphere for vpx:// and esx://; else export the VM as an OVA and use -i ova, "
+        "or copy its folder and use -i vmx",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from v2v.types import Source
 
@@ -26,3 +26,5 @@ class DescribedVm:
     host: str = ""  # the ESXi host that runs it, or where it is registered
     snapshot: str = ""  # the reference of the one that is read
     vcenter: bool = False  # rather than an ESXi host itself
+    running: bool = False  # so that its disks cannot be opened
+    datastores: dict[str, str] = field(default_factory=dict)  # names, by UUIDs in paths

@@ -41,33 +41,31 @@ def locate(session: Session, word: str) -> tuple[Located, Inventory]:
     return find_vm(inventory, word, session.place), inventory
 
 
-def read_vm(
-    session: Session,
-    word: str,
-    snapshot: str | None,
-    run: Run,
-    *,
-    mode: str,
-    vddk: bool = False,
-    may_run: bool = False,
-) -> DescribedVm:
-    """Without `snapshot` it must be shut down, unless it is only looked at (`may_run`). `vddk`: our
-    own reader will not read its disks.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How the VM is to be read."""
 
-    SourceError or UsageError where the VM, the snapshot, or a disk cannot be read.
-    """
-    looked = _look(session, word)
-    vm, found = looked.vm, looked.vm.found
-    check_still(looked, snapshot, may_run=may_run)
+    word: str  # see `find_vm`
+    mode: str  # of the input
+    snapshot: str | None = None  # see `find_snapshot`; without it the VM must be shut down
+    may_run: bool = False  # it is only looked at
+    vddk: bool = False  # its disks are not for our own reader
+
+
+def read_vm(session: Session, wish: Wish, run: Run) -> DescribedVm:
+    """SourceError or UsageError where the VM, the snapshot, or a disk cannot be read."""
+    looked = _look(session, wish.word)
+    vm, found, snapshot = looked.vm, looked.vm.found, wish.snapshot
+    check_still(looked, snapshot, may_run=wish.may_run)
     known = read_snapshots(found.get("snapshot"))
     chosen = find_snapshot(known, snapshot, clean(vm.name)) if snapshot is not None else None
     drives = read_drives(found.get("config.hardware.device") or ())
     if chosen:
         drives = _drives_then(session, chosen, drives, found, run)
-    _judge(vm, findings.blockers(found, drives, vddk=vddk))
+    _judge(vm, findings.blockers(found, drives, vddk=wish.vddk))
     for finding in findings.warnings(found, drives, looked.inventory.datastores):
         run.warn(f"{clean(vm.name)}: {finding.text}", id=finding.id, hint=finding.hint)
-    source = vms.read_vm(vm, looked.inventory.networks, run, mode=mode)
+    source = vms.read_vm(vm, looked.inventory.networks, run, mode=wish.mode)
     return DescribedVm(
         source=replace(source, snapshots=tuple(one.name for one in known)),
         disks=_disks(found, drives, looked.inventory),
@@ -76,6 +74,8 @@ def read_vm(
         host=vm.host,
         snapshot=chosen.id if chosen else "",
         vcenter=session.content.about.apiType == "VirtualCenter",
+        running=not snapshot and findings.power_of(found) != "off",
+        datastores=vms.datastores(found),
     )
 
 
@@ -157,7 +157,7 @@ def _judge(vm: Located, blockers: Iterable[Finding]) -> None:
 
 
 def _disks(vm: Found, drives: Sequence[Drive], inventory: Inventory) -> tuple[VmDisk, ...]:
-    names = {*vms.datastore_names(vm), *(one.name for one in inventory.datastores.values())}
+    names = {*vms.datastores(vm).values(), *(one.name for one in inventory.datastores.values())}
     hdd_order = vms.extra_config(vm).get("bios.hddorder", "")
     orders = boot_orders(drives, vm.get("config.bootOptions"), hdd_order)
     return tuple(

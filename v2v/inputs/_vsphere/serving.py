@@ -23,6 +23,7 @@ SNAPSHOT = "snapshot"  # the reference of the snapshot that is read
 DATACENTER = "datacenter"  # FOLDER/DATACENTER
 HOST = "host"  # the ESXi host that has the VM
 VCENTER = "vcenter"  # "yes", or absent: files come through a vCenter
+DATASTORES = "datastores"  # lines: a UUID that stands in paths, a tab, the name
 
 
 def source_disk(disk: VmDisk, vm: DescribedVm, location: str, facts: Facts | None) -> SourceDisk:
@@ -35,7 +36,9 @@ def source_disk(disk: VmDisk, vm: DescribedVm, location: str, facts: Facts | Non
         DATACENTER: vm.datacenter,
         HOST: vm.host,
         VCENTER: "yes" if vm.vcenter else "",
-        MODIFIED: facts.version if facts else "",
+        DATASTORES: "\n".join(f"{id}\t{name}" for id, name in sorted(vm.datastores.items())),
+        # What a snapshot keeps does not change.
+        MODIFIED: facts.version if facts else vm.snapshot,
     }
     return SourceDisk(
         location,
@@ -53,7 +56,13 @@ def folder_recipe(disk: SourceDisk, place: VspherePlace) -> Recipe:
         _recipe(disk),
         folder=replace(place, path=disk.details.get(DATACENTER, "")),
         through_vcenter=VCENTER in disk.details,
+        datastores=_datastores(disk),
     )
+
+
+def _datastores(disk: SourceDisk) -> dict[str, str]:
+    lines = [line.partition("\t") for line in disk.details.get(DATASTORES, "").split("\n")]
+    return {id: name for id, _, name in lines if name}
 
 
 def ssh_recipe(disk: SourceDisk, place: SshPlace) -> Recipe:
@@ -70,6 +79,16 @@ def folder_address(path: str, datacenter: str, place: VspherePlace) -> str:
     query = {"dcPath": datacenter, "dsName": datastore} if datacenter else {"dsName": datastore}
     port = None if place.port == HTTPS_PORT else place.port
     return Address("https", place.server, port, path=f"/folder/{file}", query=query).write()
+
+
+def datastore_path(disk: SourceDisk) -> str:
+    """[DATASTORE] DIR/FILE, as VMware writes it."""
+    return vmware_path(disk.details[PATH])
+
+
+def vmware_path(path: str) -> str:
+    datastore, _, file = posixpath.relpath(path, VOLUMES).partition("/")
+    return f"[{datastore}] {file}"
 
 
 def ssh_place(word: str | None, host: str, options: SshPlace) -> SshPlace:

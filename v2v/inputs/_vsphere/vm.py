@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from v2v.inputs._vmx.text import parse_number
 from v2v.inputs._vsphere import findings
 from v2v.inputs._vsphere.drives import read_removables
 from v2v.inputs._vsphere.inventory import IDENTITY, Located
-from v2v.inputs._vsphere.names import store_path
+from v2v.inputs._vsphere.names import plain_name, store_path
 from v2v.inputs._vsphere.nics import read_nics
 from v2v.inputs._vsphere.retrieve import Found
 from v2v.inputs._vsphere.summary import firmware_of
@@ -83,8 +84,14 @@ def extra_config(vm: Found) -> dict[str, str]:
     return {one.key.lower(): str(one.value) for one in options if one.key}
 
 
-def datastore_names(vm: Found) -> tuple[str, ...]:
-    return tuple(one.name for one in vm.get("config.datastoreUrl") or () if one.name)
+def datastores(vm: Found) -> dict[str, str]:
+    """Names of those that the VM has files on, by what stands for them in paths: mostly UUIDs."""
+    urls = vm.get("config.datastoreUrl") or ()
+    return {
+        posixpath.basename((one.url or "").rstrip("/")): plain_name(one.name)
+        for one in urls
+        if one.name
+    }
 
 
 def _has(devices: Sequence[Any], kind: str) -> bool:
@@ -155,7 +162,7 @@ def _nvram(vm: Found, extra: Mapping[str, str]) -> str | None:
     if not name or "/" in name or not vmx:
         return None
     try:
-        folder = store_path(vmx, datastore_names(vm)).rpartition("/")[0]
+        folder = store_path(vmx, datastores(vm).values()).rpartition("/")[0]
     except SourceError:
         return None
     return f"{folder}/{clean_name(name)}"
