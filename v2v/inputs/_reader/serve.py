@@ -24,7 +24,9 @@ from v2v.run import Run
 from v2v.vmdk import open_disk
 
 PLUGIN = Path(__file__).with_name("plugin.py")
-START_SECONDS = 180.0  # for logging in, and for reading the headers of a chain of disks
+# For logging in, and for reading the headers of a chain of disks: more than the patience of any
+# store, which says better what is wrong.
+START_SECONDS = 600.0
 
 # Errors that may only mean that the disk could not be read. Whoever looks into a guest whose disk
 # cannot be read may not even notice: to find no operating system is one of them.
