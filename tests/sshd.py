@@ -50,8 +50,11 @@ class Sshd:
 
 
 @contextmanager
-def sshd(folder: Path, *, password: str | None = None) -> Iterator[Sshd]:
-    """Serve until the block ends. `password`: the user may log in with it; needs root.
+def sshd(
+    folder: Path, *, password: str | None = None, user: str = "", extra: str = ""
+) -> Iterator[Sshd]:
+    """Serve until the block ends. `password`: the user may log in with it; needs root. So does
+    another `user` of this host, who gets a shell there. `extra`: lines of the configuration.
 
     Skips where there is no sshd.
     """
@@ -64,7 +67,7 @@ def sshd(folder: Path, *, password: str | None = None) -> Iterator[Sshd]:
         subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     port = _free_port()
     allow = "no" if password is None else "yes"
-    (folder / "config").write_text(CONFIG.format(port=port, folder=folder, password=allow))
+    (folder / "config").write_text(CONFIG.format(port=port, folder=folder, password=allow) + extra)
     known = folder / "known_hosts"
     kind, key, *_ = (folder / "host-key.pub").read_text().split()
     known.write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
@@ -73,8 +76,10 @@ def sshd(folder: Path, *, password: str | None = None) -> Iterator[Sshd]:
         Path("/run/sshd").mkdir(exist_ok=True)
     if password is not None:
         argv = _with_password(folder, password, argv)
+    if user:
+        argv = _with_shell(folder, user, argv)
     subprocess.run(argv, check=True)  # it goes on by itself
-    server = Sshd(port, known, folder / "client-key", _pid(folder), getuser())
+    server = Sshd(port, known, folder / "client-key", _pid(folder), user or getuser())
     try:
         yield server
     finally:
@@ -84,9 +89,6 @@ def sshd(folder: Path, *, password: str | None = None) -> Iterator[Sshd]:
 
 
 def _with_password(folder: Path, password: str, argv: list[str]) -> list[str]:
-    """The command with another /etc/shadow in its own mount namespace, not in this host's."""
-    if os.geteuid() != 0:
-        pytest.skip("another /etc/shadow needs root")
     made = subprocess.run(
         ["openssl", "passwd", "-6", "-stdin"],
         input=password,
@@ -97,8 +99,23 @@ def _with_password(folder: Path, password: str, argv: list[str]) -> list[str]:
     shadow = folder / "shadow"
     shadow.write_text(f"{getuser()}:{made.stdout.strip()}:19000:0:99999:7:::\nsshd:!:19000::::::\n")
     shadow.chmod(0o600)
-    script = 'mount --bind "$0" /etc/shadow && exec "$@"'
-    return ["unshare", "--mount", "sh", "-c", script, str(shadow), *argv]
+    return _with_file(shadow, Path("/etc/shadow"), argv)
+
+
+def _with_shell(folder: Path, user: str, argv: list[str]) -> list[str]:
+    lines = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
+    passwd = folder / "passwd"
+    given = [[*line[:5], "/", "/bin/sh"] if line[0] == user else line for line in lines]
+    passwd.write_text("".join(":".join(line) + "\n" for line in given))
+    return _with_file(passwd, Path("/etc/passwd"), argv)
+
+
+def _with_file(file: Path, instead: Path, argv: list[str]) -> list[str]:
+    """The command with another file in place of one of this host, in its own mount namespace."""
+    if os.geteuid() != 0:
+        pytest.skip(f"another {instead} needs root")
+    script = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, str(file), str(instead), *argv]
 
 
 def runs(pid: int) -> bool:

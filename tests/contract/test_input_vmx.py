@@ -1,15 +1,21 @@
-"""The input vmx against the contract."""
+"""The input vmx against the contract, in a folder of this host and of one reached over SSH."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from fixtures.vmdk import write_vmdk
-from fixtures.vmx import disk, nic, write_chain, write_vm
+from fixtures.vmfs import add_datastore, make_volumes
+from fixtures.vmx import disk, nic, vmx_text, write_chain, write_vm
 from tests.contract.input_suite import ContentSuite, InputCase, InputSuite
 from tests.fakes.disks import disk_content
+from tests.sshd import Sshd, sshd
+from v2v.inputs._ssh.place import SshReader
 from v2v.inputs.vmx import VmxInput, VmxOptions
 from v2v.types import Firmware, GiB, Nic
 
@@ -84,3 +90,42 @@ class TestVmxSnapshot(InputSuite):
                 "nics": (Nic(mac=MAC, kind="bridge", network="bridged"),),
             },
         )
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with sshd(tmp_path_factory.mktemp("ssh")) as server:
+        yield server
+
+
+def ssh_case(folder: Path, host: Sshd, kind: str, reader: str) -> InputCase:
+    """The VM of vmx_case on a datastore, with a second disk."""
+    datastore = add_datastore(make_volumes(folder), "my [1] ds%")
+    case = vmx_case(datastore, kind)
+    path = next((datastore / "vm").glob("*.vmx"))
+    write_vmdk(path.parent, "data", disk_content(7))
+    path.write_text(path.read_text() + vmx_text(disk("scsi0:1", "data.vmdk")))
+    options = VmxOptions(
+        known_hosts=host.known_hosts, identity=host.identity, reader=SshReader(reader)
+    )
+    return replace(
+        case,
+        input=VmxInput(options, [host.uri(quote(str(path)))]),
+        contents=[*case.contents, disk_content(7)],
+    )
+
+
+class TestVmxOverSsh(InputSuite):
+    @pytest.fixture(params=["helper"])
+    def case(
+        self, request: pytest.FixtureRequest, tmp_path: Path, tools: None, host: Sshd
+    ) -> InputCase:
+        return ssh_case(tmp_path, host, "vmfs+vmfsSparse", request.param)
+
+
+class TestVmxOverSshDisks(ContentSuite):
+    @pytest.fixture(params=[("vmfs", "sftp"), ("vmfs+seSparse", "dd")])
+    def case(
+        self, request: pytest.FixtureRequest, tmp_path: Path, tools: None, host: Sshd
+    ) -> InputCase:
+        return ssh_case(tmp_path, host, *request.param)

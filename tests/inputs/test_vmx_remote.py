@@ -5,7 +5,6 @@ What a store of another host adds is in test_vmx_ssh; here it is one of this hos
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -365,11 +364,3 @@ def test_a_listing_tells_what_is_in_the_way(datastore: Path, listed, warned) -> 
 
 def _ids(guest: GuestSummary) -> list[str]:
     return [one.id for one in guest.findings]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into any folder")
-def test_folders_that_may_not_be_looked_into_are_told(datastore: Path, found, warned) -> None:
-    vm(datastore / "web")
-    (datastore / "secret").mkdir(mode=0)
-    assert found() == ["datastore1/web/web.vmx"]
-    assert warned() == {"datastore-unseen"}

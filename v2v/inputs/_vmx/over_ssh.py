@@ -16,7 +16,7 @@ from v2v.inputs._ssh.place import SshPlace
 from v2v.inputs._vmx.datastores import VOLUMES, Found, find_vms
 from v2v.inputs._vmx.listing import find_by_name, path_of, summaries
 from v2v.inputs._vmx.places import RemotePlace
-from v2v.inputs._vmx.remote import ROOTS, RemoteFolder
+from v2v.inputs._vmx.remote import ROOTS, RemoteFolder, as_written
 from v2v.inputs._vmx.vm import read_folder
 from v2v.run import Run
 from v2v.types import GuestSummary, Source, SourceDisk
@@ -60,14 +60,17 @@ def serve_host(
     """The disks of a VM, read-only, in their order."""
     with ExitStack() as stack:
         yield tuple(
-            stack.enter_context(serve_recipe(_recipe(ssh, disk), run, f"vmdk-{index}"))
+            stack.enter_context(_served(ssh, disk, run, f"source-{index}"))
             for index, disk in enumerate(disks)
         )
 
 
-def _recipe(ssh: SshPlace, disk: SourceDisk) -> Recipe:
-    roots = tuple(filter(None, disk.details[ROOTS].split("\n")))
-    return Recipe(parse(disk.location).path, roots, ssh=ssh)
+@contextmanager
+def _served(ssh: SshPlace, disk: SourceDisk, run: Run, name: str) -> Iterator[Endpoint]:
+    path = parse(disk.location).path
+    recipe = Recipe(path, tuple(disk.details[ROOTS].split("\n")), ssh=ssh)
+    with as_written(disk.details, path), serve_recipe(recipe, run, name) as endpoint:
+        yield endpoint
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from v2v.errors import SourceError
+from v2v.errors import SourceError, V2VError
 from v2v.image.names import last_part, refused
 from v2v.input import MODIFIED
 from v2v.inputs._vmx.drives import Drive
@@ -25,6 +26,7 @@ from v2v.vmdk import open_disk
 from v2v.vmdk.store import Entry, Kind, Store
 
 ROOTS = "roots"  # in SourceDisk.details: folders that it may refer to files of, a line each
+REAL = "real"  # the real path of its descriptor
 VOLUMES = "/vmfs/volumes"
 LOCKED_HINT = (
     "a VM that runs, or a backup of it, has the disk: shut the VM down; or make a snapshot of it, "
@@ -124,8 +126,10 @@ class RemoteFolder:
 
     def disk(self, drive: Drive, run: Run) -> SourceDisk:
         path = self.find(drive.file, run)
+        real = self._store.real_path(path)
         try:
-            disk = open_disk(self._store, path, roots=self.roots)
+            with as_written({REAL: real}, path):
+                disk = open_disk(self._store, path, roots=self.roots)
         except SourceError as exc:
             if exc.id != "source-locked":
                 raise
@@ -135,7 +139,7 @@ class RemoteFolder:
             self._place.location(path),
             DiskFormat.VMDK,
             disk.size,
-            details={ROOTS: "\n".join(self.roots), **told},
+            details={ROOTS: "\n".join(self.roots), REAL: real, **told},
         )
 
     def nvram(self, name: str) -> str | None:
@@ -194,6 +198,19 @@ class RemoteFolder:
             hint = f"{clean(there[:SHOWN])} is only the data: the small text file that names it is "
             hint += "gone; make it anew (VMware's KB 1002511)"
         return missing(self.vmx, clean(name), hint)
+
+
+@contextmanager
+def as_written(details: Mapping[str, str], path: str) -> Iterator[None]:
+    """Errors that name files by real paths name them as the user wrote the `path` of the disk."""
+    real, folder = posixpath.dirname(details[REAL]) + "/", posixpath.dirname(path) + "/"
+    try:
+        yield
+    except V2VError as exc:
+        message, hint = exc.message.replace(real, folder), (exc.hint or "").replace(real, folder)
+        if (message, hint) == (exc.message, exc.hint or ""):
+            raise
+        raise type(exc)(message, id=exc.id, hint=hint or None) from exc
 
 
 def _is_below(path: str, folder: str) -> bool:
