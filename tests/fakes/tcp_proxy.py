@@ -44,6 +44,10 @@ class Wire:
         """End `stall`."""
         self._tell("flow")
 
+    def received(self) -> int:
+        """Bytes that have come from the server so far."""
+        return int(self._tell("received"))
+
     def connections(self) -> int:
         """How many have been made so far."""
         return int(self._tell("connections"))
@@ -101,7 +105,7 @@ class Proxy:
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
         while line := (await commands.readline()).decode().split():
             self.do(*line)
-            print(self.made, flush=True)
+            print(self.back.count if line == ["received"] else self.made, flush=True)
 
     def do(self, command: str, count: str = "") -> None:
         for direction in (self.there, self.back):
