@@ -1,0 +1,125 @@
+"""The demo guest from VMware, by each way of reading it, to a login on virtio."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import v2v
+from fixtures.vmx import disk, nic, write_vm
+from tests.fakes.vddk.host import THUMBPRINT, vddk_host
+from tests.integration.test_demo_guest import BOOT_SECONDS
+from tests.integration.test_inputs import (
+    MAC,
+    contents,
+    test_it_boots_on_virtio_with_its_network,
+)
+from tests.sshd import sshd
+from tests.vcsim import Disk, Nic, Vcsim, vcsim
+from v2v.api import Result
+
+__all__ = ["test_it_boots_on_virtio_with_its_network"]  # what is tested of each
+
+pytestmark = [pytest.mark.appliance, pytest.mark.boots, pytest.mark.timeout(1800)]
+
+Words = tuple[str, str, dict[str, str], Path]  # input, guest, its options, the VM's folder
+
+
+def over_ssh(reader: str, image: Path, folder: Path, stack: ExitStack) -> Words:
+    vm = folder / "vmfs" / "volumes" / "Datastore [1] 100%" / "guest"
+    put_flat(vm, image)
+    card = nic(0, MAC, virtualDev="vmxnet3", pciSlotNumber="192")
+    path = write_vm(
+        vm, {"displayName": "guest", **disk("scsi0:0", "guest.vmdk"), **card}, name="guest"
+    )
+    server = stack.enter_context(sshd(folder / "sshd"))
+    options = {
+        "-it": "ssh",
+        "-io ssh-known-hosts": str(server.known_hosts),
+        "-io ssh-identity": str(server.identity),
+        "-io ssh-reader": reader,
+    }
+    return "vmx", server.uri(path), options, vm
+
+
+def put_flat(vm: Path, image: Path) -> None:
+    """A disk as an ESXi host has it."""
+    vm.mkdir(parents=True)
+    shutil.copyfile(image, vm / "guest-flat.vmdk")
+    sectors = image.stat().st_size // 512
+    (vm / "guest.vmdk").write_text(
+        '# Disk DescriptorFile\nversion=1\nencoding="UTF-8"\nCID=fffffffe\nparentCID=ffffffff\n'
+        f'createType="vmfs"\n\nRW {sectors} VMFS "guest-flat.vmdk"\n'
+    )
+
+
+def of_vsphere(image: Path, folder: Path, stack: ExitStack) -> tuple[Vcsim, dict[str, str], Path]:
+    server = stack.enter_context(vcsim(folder / "vc"))
+    made = server.create_vm("guest", disks=[Disk(content=image)], nics=[Nic(mac=MAC)])
+    options = {
+        "-ic": server.uri("vpx"),
+        "-ip": str(server.password_file),
+        "-io cafile": str(server.cafile),
+    }
+    return server, options, made.folder
+
+
+def https(image: Path, folder: Path, stack: ExitStack) -> Words:
+    _, options, vm = of_vsphere(image, folder, stack)
+    return "vsphere", "guest", options, vm
+
+
+def vddk(image: Path, folder: Path, stack: ExitStack) -> Words:
+    server, options, vm = of_vsphere(image, folder, stack)
+    flat = vm / "guest-flat.vmdk"
+    disks = {"[datastore1] guest/guest.vmdk": flat}
+    host = vddk_host(folder / "host", disks, password=server.password)
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setenv("PATH", str(host.folder), prepend=":")
+    patch.setenv("VDDK_FAKE", str(host.world))
+    options |= {"-it": "vddk", "-io vddk-thumbprint": THUMBPRINT}
+    return "vsphere", "guest", options, vm
+
+
+def by_plugin(image: Path, folder: Path, stack: ExitStack) -> Words:
+    """Described by libvirt's driver, and read by a plugin that the user chose."""
+    _, options, vm = of_vsphere(image, folder, stack)
+    options |= {"-it": "nbdkit:file", "-io file": str(vm / "guest-flat.vmdk")}
+    return "vsphere", "guest", options | {"--vsphere-api": "libvirt"}, vm
+
+
+MAKERS: dict[str, Callable[[Path, Path, ExitStack], Words]] = {
+    **{
+        f"ssh-{reader}": lambda *given, reader=reader: over_ssh(reader, *given)
+        for reader in ("helper", "sftp", "dd")
+    },
+    "https": https,
+    "vddk": vddk,
+    "nbdkit": by_plugin,
+}
+
+
+@pytest.fixture(params=MAKERS)
+def converted(
+    request: pytest.FixtureRequest, guest_image: Callable[[str], Path], tmp_path: Path
+) -> Iterator[Result]:
+    """A finished conversion, after which the VM's files are as they were."""
+    target = tmp_path / "target"
+    target.mkdir()
+    with ExitStack() as stack:
+        mode, guest, options, vm = MAKERS[request.param](guest_image("debian-12"), tmp_path, stack)
+        before = contents(vm)
+        yield v2v.convert(
+            guest,
+            input=mode,
+            input_options=options,
+            storage=target,
+            name="moved",
+            boot_check=BOOT_SECONDS,
+            jobs=tmp_path / "jobs",
+        )
+        assert contents(vm) == before
