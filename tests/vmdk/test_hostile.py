@@ -183,7 +183,9 @@ def refused(path: Path, id: str, *, opens: bool = True) -> SourceError:
         ("vmfsSparse", 5 * 512, "<I", 0xFFFFFFFF, "image-truncated"),  # a grain
         ("vmfsSparse", 5 * 512, "<I", 1, "image-corrupt"),
         ("seSparse", 8, "<Q", 1, "image-unsupported"),
+        ("seSparse", 128, "<Q", 0, "image-corrupt"),  # the directory
         ("seSparse", 144, "<Q", 0, "image-corrupt"),  # the tables
+        ("seSparse", 192, "<Q", 0, "image-corrupt"),  # the grains
         ("seSparse", 512 + 24, "<Q", 1, "image-unsupported"),  # a journal
         ("seSparse", 8 * 512, "<Q", 1, "image-corrupt"),
         ("seSparse", 8 * 512, "<Q", 0x10000000FFFFFFFF, "image-truncated"),
@@ -231,6 +233,14 @@ def test_two_directories_that_differ(tmp_path: Path) -> None:
     (table,) = struct.unpack_from("<I", path.read_bytes(), second * 512)
     patched(path, table * 512, "<I", 0)
     refused(path, "image-corrupt")
+
+
+def test_a_directory_may_be_longer_than_the_disk(tmp_path: Path) -> None:
+    """What is behind the disk's end does not count, whatever it is."""
+    path, tables = make(tmp_path, "vmfsSparse")
+    patched(tables, 24, "<I", 100)
+    check_file(path, TOP)
+    assert by_qemu(path) == TOP
 
 
 def test_a_damaged_table_hurts_only_who_needs_it(tmp_path: Path, store: LocalStore) -> None:

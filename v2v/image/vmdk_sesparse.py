@@ -97,6 +97,8 @@ def _check_places(reader: Reader, head: SeSparse) -> None:
         raise corrupt(reader, f"an SEsparse extent of {capacity} sectors")
     if length > MAX_TABLE or length // 8 * ENTRIES * GRAIN < capacity:
         raise corrupt(reader, f"an SEsparse directory of {length} bytes for {capacity} sectors")
+    if not (head.directory and head.tables and head.grains):
+        raise corrupt(reader, "a part of the SEsparse extent is where its header is")
     sectors = reader.size // SECTOR
     if max(head.directory, head.tables, head.grains) > sectors:
         raise truncated(reader, "the SEsparse header's parts", (sectors + 1) * SECTOR)
@@ -109,8 +111,6 @@ def read_directory(reader: Reader, head: SeSparse) -> array[int]:
     entries = array("Q", [entry for (entry,) in struct.iter_unpack("<Q", raw)])
     if any(entry and entry >> 32 != TABLE_USED for entry in entries):
         raise corrupt(reader, "an odd entry in the SEsparse directory")
-    if not head.tables and any(entries):
-        raise corrupt(reader, "its SEsparse tables begin where the file does")
     first = head.tables * SECTOR
     places = array("Q", [e and first + (e & 0xFFFFFFFF) * TABLE_BYTES for e in entries])
     if max(places) + TABLE_BYTES > reader.size and any(places):

@@ -43,6 +43,7 @@ class Tables(Part):
         self.layout = layout
         self._cache = cache
         self._span = layout.entries * layout.grain  # bytes of disk of one table
+        self.tables = -(-layout.capacity // self._span)  # the directory may have more
 
     def pieces(self, start: int, end: int) -> Iterator[Piece]:
         last = (end - 1 - self.start) // self._span
@@ -139,7 +140,7 @@ class Cache:
         directory, length = part.layout.directory, part.layout.table
         claims: dict[int, Future[Runs]] = {}
         behind = 0  # where the last table ends
-        for at in range(number, len(directory)):
+        for at in range(number, part.tables):
             place, claimed = directory[at], len(claims) * length
             if claimed >= AT_ONCE or (at > last and (place != behind or claimed >= AHEAD)):
                 break
