@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from getpass import getuser
@@ -18,17 +18,17 @@ import pytest
 CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
-HostKey {folder}/host-key
 PidFile {folder}/pid
 AuthorizedKeysFile {folder}/client-key.pub
 StrictModes no
-UsePAM no
+UsePAM {questions}
+KbdInteractiveAuthentication {questions}
 PasswordAuthentication {password}
 PermitRootLogin yes
 MaxStartups 100
-SetEnv HOME={folder}
-Subsystem sftp internal-sftp
 """
+SFTP = "Subsystem sftp internal-sftp"
+PAM = "auth required pam_unix.so\naccount required pam_permit.so\nsession required pam_permit.so\n"
 START_SECONDS = 20.0
 
 
@@ -51,23 +51,42 @@ class Sshd:
 
 @contextmanager
 def sshd(
-    folder: Path, *, password: str | None = None, user: str = "", extra: str = ""
+    folder: Path,
+    *,
+    password: str | None = None,
+    questions: bool = False,
+    user: str = "",
+    keys: Sequence[str] = ("ed25519",),
+    sftp: bool = True,
+    path: Path | None = None,
+    extra: str = "",
 ) -> Iterator[Sshd]:
     """Serve until the block ends. `password`: the user may log in with it; needs root. So does
     another `user` of this host, who gets a shell there. `extra`: lines of the configuration.
 
+    questions: the password is taken as the answer to a question only, which is ESXi's way.
+    keys: kinds of its host keys; the first is known. path: the folder where programs are found.
     Skips where there is no sshd.
     """
     program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
     if program is None:
         pytest.skip("sshd is not installed (make setup installs it)")
     folder.mkdir(exist_ok=True)
-    for name in ("host-key", "client-key"):
-        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+    hosts = {f"host-key{number or ''}": kind for number, kind in enumerate(keys)}
+    for name, kind in {**hosts, "client-key": "ed25519"}.items():
+        argv = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(folder / name)]
         subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     port = _free_port()
-    allow = "no" if password is None else "yes"
-    (folder / "config").write_text(CONFIG.format(port=port, folder=folder, password=allow) + extra)
+    settings = CONFIG.format(
+        port=port,
+        folder=folder,
+        password="no" if password is None or questions else "yes",
+        questions="yes" if questions else "no",
+    )
+    # A home of its own: what this host's user has there for shells takes time at each program.
+    env = " ".join([f"HOME={folder}", *([f"PATH={path}"] if path else [])])
+    lines = [*(f"HostKey {folder / name}" for name in hosts), f"SetEnv {env}", SFTP * sftp, extra]
+    (folder / "config").write_text(settings + "\n".join(lines) + "\n")
     known = folder / "known_hosts"
     kind, key, *_ = (folder / "host-key.pub").read_text().split()
     known.write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
@@ -76,6 +95,9 @@ def sshd(
         Path("/run/sshd").mkdir(exist_ok=True)
     if password is not None:
         argv = _with_password(folder, password, argv)
+    if questions:
+        (folder / "pam").write_text(PAM)
+        argv = _with_file(folder / "pam", Path("/etc/pam.d/sshd"), argv)
     if user:
         argv = _with_shell(folder, user, argv)
     subprocess.run(argv, check=True)  # it goes on by itself
