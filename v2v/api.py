@@ -114,7 +114,6 @@ def start(
         try:
             return _execute(job, parts, run, resumed=False)
         except UsageError:  # it was asked for wrongly: there is nothing to go on with
-            source_changes.undo_or_warn(run, parts[0].undo)
             if not source_changes.pending(run):
                 _remove(parts[1], run)
             raise
@@ -159,7 +158,8 @@ def _undo_before_discard(job: Job, run: Run) -> None:
     if not source_changes.pending(run):
         return
     try:
-        input_ = registry.make_input(job.input, job.guests)
+        choice = ModuleChoice(job.input.mode, _words_here(job.input))
+        input_ = registry.make_input(choice, job.guests)
         source_changes.undo_all(run, input_.undo, temporary_only=finished)
     except V2VError as exc:
         raise JobError(
@@ -434,16 +434,15 @@ def _execute(
             )
         except (Cancelled, KeyboardInterrupt):
             if "finalize" not in run.journal:
-                _undo(output, run)
-                source_changes.undo_of_stopped(run, input_.undo)
+                try:
+                    _undo(output, run)
+                finally:
+                    source_changes.undo_of_stopped(run, input_.undo)
             _end(run, job, began, _State("cancelled", "cancelled", "cancelled"))
             raise Cancelled from None
         except V2VError as exc:
             state = _State("failed", exc.id, exc.message, exc.hint)
-            kept = resumed or not isinstance(exc, UsageError)
-            if kept:
-                source_changes.warn_of_kept(run)
-            _end(run, job, began, state, kept=kept)
+            _end(run, job, began, state, kept=_kept(exc, input_, run, resumed=resumed))
             raise
         except Exception as exc:
             log.exception("a bug, or a failure nobody thought of")
@@ -460,6 +459,15 @@ def _execute(
         outcome.boot,
         outcome.copies,
     )
+
+
+def _kept(exc: V2VError, input_: Any, run: Run, *, resumed: bool) -> bool:
+    """Whether a job that failed can be resumed; its changes at the source stay for that."""
+    if isinstance(exc, UsageError) and not resumed:
+        source_changes.undo_of_stopped(run, input_.undo)
+        return bool(source_changes.pending(run))
+    source_changes.warn_of_kept(run)
+    return True
 
 
 def _end(run: Run, job: Job, began: float, state: _State, *, kept: bool = True) -> Path:

@@ -18,6 +18,7 @@ from v2v.inputs._vsphere.retrieve import reference
 from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.uri import read_place
 from v2v.run import Run
+from v2v.types import SourceChange
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +247,100 @@ def test_the_fault_of_a_task_is_an_error_with_its_cause(vc: Vcsim, vm: Vm, run: 
             _do(one, theirs.PowerOnVM_Task, run)  # it runs
     assert caught.value.id == "vsphere-failed"
     assert isinstance(caught.value.__cause__, vim.fault.InvalidPowerState)
+
+
+# What tasks of the simulator never are: slow, or without success
+
+
+@pytest.fixture
+def rewriting(vc: Vcsim) -> Iterator[None]:
+    before = vc.front.rewrite
+    yield
+    vc.front.rewrite = before
+
+
+def test_undo_waits_for_a_snapshot_that_is_still_being_made(
+    vc: Vcsim, vm: Vm, run: Run, rewriting: None
+) -> None:
+    """A job was killed after it had asked for the snapshot, and before it was there."""
+    name = f"v2v-{run.job_id}"
+    change = SourceChange(kind="snapshot", what="a snapshot", target=vm.api._moId, name=name)
+
+    def killed() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        source_changes.make(run, change, killed)
+    other = vm.api.CreateSnapshot("other", "", memory=False, quiesce=False)._moId.encode()
+    asked = 0
+
+    def rewrite(request: bytes, answer: bytes) -> bytes:
+        nonlocal asked
+        if b">recentTask</prop>" in request:
+            task = b'<ManagedObjectReference type="Task">' + other + b"</ManagedObjectReference>"
+            return answer.replace(b"</returnval>", task + b"</returnval>")
+        if b">" + other + b"<" in request:
+            asked += 1
+            if asked == 3:
+                vm.snapshot(name)
+            return answer if asked > 3 else answer.replace(b">success<", b">running<")
+        return answer
+
+    vc.front.rewrite = rewrite
+    assert undo_all(vc, run) == ["snapshot"]
+    assert asked > 3
+    assert snapshots(vm) == ["other"]
+
+
+FAULT = b"""<propSet><name>info.error</name>
+<val xmlns:x="http://www.w3.org/2001/XMLSchema-instance" x:type="LocalizedMethodFault">
+<fault x:type="%s"></fault><localizedMessage>it could not</localizedMessage></val></propSet>"""
+
+
+def failing_first(vc: Vcsim, vm: Vm, fault: bytes) -> list[int]:
+    """The first task that makes a snapshot ends with a fault, and leaves none."""
+    failed: list[int] = []
+
+    def rewrite(request: bytes, answer: bytes) -> bytes:
+        if b">info.error<" not in request or failed:
+            return answer
+        failed.append(1)
+        vm.api.RemoveAllSnapshots()
+        error = answer.replace(b">success<", b">error<")
+        return error.replace(b"</objects>", FAULT % fault + b"</objects>")
+
+    vc.front.rewrite = rewrite
+    return failed
+
+
+def test_filesystems_that_cannot_be_quiesced_are_kept_as_after_a_power_cut(
+    vc: Vcsim, vm: Vm, run: Run, events_seen: list[Event], rewriting: None
+) -> None:
+    vm.set("guest.toolsRunningStatus", "guestToolsRunning")
+    failed = failing_first(vc, vm, b"FilesystemQuiesceFault")
+    change(vc, vm, Running.SNAPSHOT, run)
+    assert failed and warnings(events_seen) == ["snapshot-not-quiesced"]
+    (tree,) = vm.api.snapshot.rootSnapshotList
+    assert tree.name == frozen(run) and not tree.quiesced
+    undo_all(vc, run)
+
+
+def test_a_snapshot_waits_for_another_task_of_the_vm(
+    vc: Vcsim, vm: Vm, run: Run, rewriting: None
+) -> None:
+    failed = failing_first(vc, vm, b"TaskInProgress")
+    change(vc, vm, Running.SNAPSHOT, run)
+    assert failed and snapshots(vm) == [frozen(run)]
+    undo_all(vc, run)
+
+
+def test_a_snapshot_that_cannot_be_made_is_one_error(
+    vc: Vcsim, vm: Vm, run: Run, rewriting: None
+) -> None:
+    failing_first(vc, vm, b"TooManySnapshotLevels")
+    with pytest.raises(SourceError, match="it could not") as caught:
+        change(vc, vm, Running.SNAPSHOT, run)
+    assert caught.value.id == "vsphere-failed"
+    assert len(source_changes.pending(run)) == 1  # it may be there, for all that is known
+    undo_all(vc, run)
+    assert snapshots(vm) == []

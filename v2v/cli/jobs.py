@@ -69,6 +69,8 @@ def _list(args: argparse.Namespace) -> int:
         print(json_text([_plain(job) for job in found]))
         return 0
     print("\n".join(_table(found)) if found else "no jobs")
+    if any(one.temporary for job in found for one in job.source_changes if job.state != "running"):
+        print("there are changes that jobs left at their sources: `v2v undo --list`")
     if copies := copy_state.unfinished(jobs):
         print("unfinished copies; --force instead of --resume begins again:")
         for copy in copies:
@@ -94,6 +96,7 @@ def _plain(job: Any) -> dict[str, Any]:
         "error": job.error,
         "started": job.started,
         "steps": list(job.steps),
+        "source_changes": [one.what for one in job.source_changes],
         "folder": str(job.folder),
     }
 

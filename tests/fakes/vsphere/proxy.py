@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -31,6 +31,8 @@ class Front(QuietServer):
         self.folder = folder
         self.upstream = upstream  # the port of the simulator
         self.certificate = certificate  # a test may put another in its place
+        # What the simulator cannot say: (request, its answer) to the answer that is given.
+        self.rewrite: Callable[[bytes, bytes], bytes] = lambda request, answer: answer
         self._connections: set[socket.socket] = set()
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -86,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         upstream.request(self.command, self.path, content, headers)
         answer = upstream.getresponse()
-        self._send(answer, with_types(answer.read()))
+        self._send(answer, self.server.rewrite(content, with_types(answer.read())))
         upstream.close()
 
     def _is_known(self) -> bool:

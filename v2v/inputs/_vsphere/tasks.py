@@ -17,8 +17,9 @@ FIRST_LOOK, LOOKS = 0.05, 2.0  # seconds from one look to the next, which grow
 RUNNING = ("queued", "running")
 INFO = ("info.state", "info.error", "info.descriptionId")
 
-# What a task that changes a VM is called (TaskInfo.descriptionId).
-CHANGES = ("createSnapshot", "removeSnapshot", "powerOn", "powerOff", "removeAllSnapshots")
+# Parts of what tasks are called (TaskInfo.descriptionId) that change what `undo` looks at:
+# VirtualMachine.createSnapshot, vm.Snapshot.remove, VirtualMachine.powerOn.
+CHANGES = ("snapshot", "power")
 
 
 def run_task(session: Session, begin: Callable[[], Any], cancel: Cancel) -> None:
@@ -86,8 +87,8 @@ def _is_changing(session: Session, task: Any) -> bool:
         info = _info(session, task)
     except vmodl.fault.ManagedObjectNotFound:  # forgotten, some time after it ended
         return False
-    name = str(info.get("info.descriptionId") or "").rpartition(".")[2]
-    return str(info.get("info.state")) in RUNNING and name in CHANGES
+    name = str(info.get("info.descriptionId") or "").lower()
+    return str(info.get("info.state")) in RUNNING and any(part in name for part in CHANGES)
 
 
 def _endless(session: Session, what: str) -> SourceError:
