@@ -1,0 +1,312 @@
+"""-i vsphere against a simulated vCenter and ESXi host: what it tells of VMs, what it refuses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.disks import disk_content
+from tests.vcsim import Disk, Vcsim, Vm, vcsim
+from v2v.cancel import Cancel
+from v2v.errors import Cancelled, UsageError, V2VError
+from v2v.events import Event, Warned
+from v2v.inputs._vsphere.connect import connect
+from v2v.inputs._vsphere.uri import read_place
+from v2v.inputs.vsphere import Api, VsphereInput, VsphereOptions
+from v2v.process import PASSWORD_VARIABLE
+from v2v.run import Run
+from v2v.types import Firmware, Source
+
+VMX = """\
+.encoding = "UTF-8"
+config.version = "8"
+virtualHW.version = "19"
+displayName = "plain"
+firmware = "efi"
+memSize = "1024"
+numvcpus = "2"
+guestOS = "debian10-64"
+uuid.bios = "56 4d 36 d7 33 af 02 3c-6b 8a 6f 0c 68 eb 49 3b"
+scsi0.present = "TRUE"
+scsi0.virtualDev = "pvscsi"
+scsi0:0.present = "TRUE"
+scsi0:0.deviceType = "scsi-hardDisk"
+scsi0:0.fileName = "plain.vmdk"
+ethernet0.present = "TRUE"
+ethernet0.virtualDev = "vmxnet3"
+ethernet0.networkName = "VM Network"
+ethernet0.addressType = "static"
+ethernet0.address = "00:50:56:01:02:03"
+"""
+VMX_FILE = "plain.vmx"  # in the folder of the VM
+
+
+@pytest.fixture(scope="module")
+def vc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vcsim]:
+    with vcsim(tmp_path_factory.mktemp("vc"), folders=1) as vc:
+        yield vc
+
+
+@pytest.fixture(scope="module")
+def plain(vc: Vcsim) -> Vm:
+    vm = vc.create_vm("plain", disks=[Disk(content=disk_content(1))])
+    (vm.folder / VMX_FILE).write_text(VMX)
+    return vm
+
+
+def made(vc: Vcsim, guest: str, **options: Any) -> VsphereInput:
+    told = {"password_file": vc.password_file, "cafile": vc.cafile} | options
+    told.setdefault("uri", f"vpx://{vc.user.replace('@', '%40')}@{vc.host}:{vc.port}")
+    return VsphereInput(VsphereOptions(**told), [guest])
+
+
+def refused(input: VsphereInput, run: Run, id: str) -> V2VError:
+    with pytest.raises(V2VError) as caught:
+        input.read_source(run)
+    assert caught.value.id == id, caught.value
+    assert caught.value.hint
+    return caught.value
+
+
+# Who is asked -------------------------------------------------------------------------------------
+
+
+def test_a_wrong_password(vc: Vcsim, run: Run, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("s3cret-word\n")
+    error = refused(made(vc, "plain", password_file=wrong), run, "vsphere-auth")
+    assert vc.user in error.message
+    assert "s3cret-word" not in error.message + str(error.hint)
+
+
+def test_a_certificate_that_nobody_vouches_for(vc: Vcsim, run: Run) -> None:
+    error = refused(made(vc, "plain", cafile=None), run, "tls-untrusted")
+    assert "-io thumbprint" in str(error.hint)
+
+
+def test_another_certificate_than_the_one_of_the_thumbprint(vc: Vcsim, run: Run) -> None:
+    options = {"cafile": None, "thumbprint": "ab" * 32}
+    error = refused(made(vc, "plain", **options), run, "tls-untrusted")
+    assert vc.thumbprint().replace(":", "").upper() in error.message.replace(":", "")
+
+
+def test_a_cafile_that_is_none(vc: Vcsim, run: Run) -> None:
+    refused(made(vc, "plain", cafile=vc.password_file), run, "tls-cafile")
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha1"])
+def test_a_thumbprint_vouches(algorithm: str, vc: Vcsim, plain: Vm, run: Run) -> None:
+    input = made(vc, "plain", cafile=None, thumbprint=vc.thumbprint(algorithm))
+    assert input.read_source(run).name == "plain"
+
+
+def test_no_verify_trusts_anybody(vc: Vcsim, plain: Vm, run: Run) -> None:
+    uri = made(vc, "").options.uri + "?no_verify=1"
+    assert made(vc, "plain", uri=uri, cafile=None).read_source(run).name == "plain"
+
+
+def test_nobody_answers(vc: Vcsim, run: Run) -> None:
+    uri = made(vc, "").options.uri.replace(str(vc.port), "1")
+    refused(made(vc, "plain", uri=uri), run, "vsphere-unreachable")
+
+
+def test_the_password_of_the_environment(
+    vc: Vcsim, plain: Vm, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, vc.password)
+    assert made(vc, "plain", password_file=None).read_source(run).name == "plain"
+    assert PASSWORD_VARIABLE not in os.environ
+
+
+def test_a_session_that_expires_is_begun_again(vc: Vcsim, plain: Vm) -> None:
+    options = made(vc, "").options
+    place = read_place(options.uri, password_file=options.password_file, cafile=options.cafile)
+    with connect(place, cancel=Cancel()) as session:
+        session.call(session.content.sessionManager.Logout)
+        assert session.call(lambda: session.content.rootFolder.name)
+
+
+def test_a_cancelled_job_asks_nobody(vc: Vcsim, tmp_path: Path) -> None:
+    cancel = Cancel()
+    cancel.cancel()
+    with (
+        Run.create(tmp_path / "jobs", "test", cancel=cancel) as cancelled,
+        pytest.raises(Cancelled),
+    ):
+        made(vc, "plain").read_source(cancelled)
+
+
+# Which VM -----------------------------------------------------------------------------------------
+
+
+def test_an_unknown_vm(vc: Vcsim, plain: Vm, run: Run) -> None:
+    error = refused(made(vc, "plane"), run, "vsphere-vm-unknown")
+    assert "did you mean plain?" in str(error.hint)
+
+
+def test_a_vm_is_found_by_path_uuid_and_reference(vc: Vcsim, plain: Vm, run: Run) -> None:
+    expected = made(vc, "plain").read_source(run)
+    ways = ["/F0/DC0/vm/plain", str(plain.api.config.instanceUuid), str(plain.api._moId)]
+    for word in ways:
+        assert made(vc, word).read_source(run) == expected
+    assert expected.disks[0].location == (
+        f"https://{vc.host}:{vc.port}/folder/plain/plain.vmdk?dcPath=F0/DC0&dsName=datastore1"
+    )
+
+
+def test_another_host_in_the_address(vc: Vcsim, plain: Vm, run: Run) -> None:
+    uri = made(vc, "").options.uri
+    assert made(vc, "plain", uri=f"{uri}/F0/DC0/DC0_H0").read_source(run).name == "plain"
+    error = refused(made(vc, "plain", uri=f"{uri}/F0/DC0/DC0_C0"), run, "vsphere-vm-unknown")
+    assert "F0/DC0/DC0_H0" in error.message
+
+
+# Whether it stands still --------------------------------------------------------------------------
+
+
+def test_a_vm_that_runs(vc: Vcsim, run: Run) -> None:
+    vc.create_vm("runs").power(on=True)
+    error = refused(made(vc, "runs"), run, "source-running")
+    assert "-io snapshot" in str(error.hint) and "-io running" in str(error.hint)
+
+
+def test_a_vm_that_is_suspended(vc: Vcsim, run: Run) -> None:
+    vm = vc.create_vm("sleeps")
+    vm.power(on=True)
+    vm.api.Suspend()
+    refused(made(vc, "sleeps"), run, "source-suspended")
+
+
+def test_a_snapshot_is_read_while_the_vm_runs(vc: Vcsim, run: Run) -> None:
+    vm = vc.create_vm("snaps", disks=[Disk(content=disk_content(1))])
+    vm.snapshot("old")
+    vm.snapshot("new")
+    vm.power(on=True)
+    source = made(vc, "snaps", snapshot="old").read_source(run)
+    assert source.snapshots == ("old", "new")
+    assert [disk.details["path"] for disk in source.disks] == [
+        "/vmfs/volumes/datastore1/snaps/snaps.vmdk"
+    ]
+    assert source.disks[0].details["snapshot"].startswith("snapshot-")
+    error = refused(made(vc, "snaps", snapshot="odd"), run, "snapshot-unknown")
+    assert "did you mean old?" in str(error.hint)
+
+
+def test_consolidation_that_is_due_is_told(vc: Vcsim, run: Run, events_seen: list[Event]) -> None:
+    vc.create_vm("due").set("runtime.consolidationNeeded", True)
+    made(vc, "due").read_source(run)
+    warned = [event.id for event in events_seen if isinstance(event, Warned)]
+    assert warned == ["vsphere-consolidation-needed"]
+
+
+# Disks --------------------------------------------------------------------------------------------
+
+
+def test_independent_disks_are_in_no_snapshot_of_a_vm_that_runs(vc: Vcsim, run: Run) -> None:
+    disks = [Disk(), Disk(mode="independent_persistent")]
+    vm = vc.create_vm("indie", disks=disks)
+    vm.snapshot("one")
+    assert len(made(vc, "indie", snapshot="one").read_source(run).disks) == 2
+    vm.power(on=True)
+    error = refused(made(vc, "indie", snapshot="one"), run, "vsphere-independent")
+    assert "scsi0:1" in error.message
+
+
+def test_a_disk_whose_file_is_gone(vc: Vcsim, run: Run) -> None:
+    vm = vc.create_vm("gone")
+    (vm.folder / "gone-flat.vmdk").unlink()
+    error = refused(made(vc, "gone"), run, "image-file-missing")
+    assert "gone-flat.vmdk" in error.message
+
+
+def test_a_disk_that_changes_has_another_version(vc: Vcsim, run: Run) -> None:
+    vm = vc.create_vm("changes", disks=[Disk(content=disk_content(1))])
+    first = made(vc, "changes").read_source(run)
+    assert made(vc, "changes").read_source(run) == first
+    os.utime(vm.folder / "changes-flat.vmdk", (1, 1))
+    second = made(vc, "changes").read_source(run)
+    assert first.disks[0].details["modified"] != second.disks[0].details["modified"]
+
+
+@pytest.mark.parametrize("name", ["a b [c] ü 100%", "+&?#=;'~ü", "[", "%41"])
+def test_names_that_addresses_would_break(name: str, vc: Vcsim, run: Run) -> None:
+    datastore = f"ds {name}".translate({ord(c): "_" for c in "[]"})  # the simulator wants none
+    vc.add_datastore(datastore)
+    content = disk_content(3)
+    vm = vc.create_vm(name, disks=[Disk(content=content, datastore=datastore)])
+    source = made(vc, name).read_source(run)
+    assert source.name == name
+    assert source.disks[0].details["path"] == f"/vmfs/volumes/{datastore}/{name}/{name}.vmdk"
+    assert source.disks[0].size == len(content)
+    assert vm.name in [row.name for row in made(vc, "").list_guests(run)]
+
+
+# The ESXi host itself, libvirt, options -----------------------------------------------------------
+
+
+def test_an_esxi_host_itself(tmp_path: Path, run: Run) -> None:
+    with vcsim(tmp_path / "esx", esx=True) as esx:
+        esx.create_vm("plain", disks=[Disk(content=disk_content(1))], firmware="efi")
+        input = made(esx, "plain", uri=esx.uri())
+        source = input.read_source(run)
+        assert (source.firmware, len(source.disks)) == (Firmware.UEFI, 1)
+        assert "dcPath=ha-datacenter" in source.disks[0].location
+        assert [row.name for row in input.list_guests(run)] == ["plain"]
+
+
+def test_libvirt_tells_the_same_as_far_as_it_goes(vc: Vcsim, run: Run, tmp_path: Path) -> None:
+    with vcsim(tmp_path / "flat") as flat:  # libvirt's driver knows what is not in a folder
+        vm = flat.create_vm("plain", disks=[Disk(content=disk_content(1))], firmware="efi")
+        (vm.folder / VMX_FILE).write_text(VMX)
+        options = {"uri": flat.uri(verify=False), "cafile": None}
+        asked = made(flat, "plain", api=Api.LIBVIRT, **options).read_source(run)
+        api = made(flat, "plain", **options).read_source(run)
+        for field in ("name", "nics", "memory", "vcpus", "firmware", "hypervisor", "video"):
+            assert getattr(asked, field) == getattr(api, field), field
+        assert [_essence(one) for one in (asked, api)] == [_essence(api)] * 2
+        vm.power(on=True)
+        refused(made(flat, "plain", api=Api.LIBVIRT, **options), run, "source-running")
+        refused(made(flat, "other", api=Api.LIBVIRT, **options), run, "libvirt-vm-unknown")
+
+
+def _essence(source: Source) -> list[tuple[object, ...]]:
+    keys = ("path", "datacenter", "vm", "modified")
+    return [
+        (disk.location, disk.size, disk.controller, *(disk.details.get(key) for key in keys))
+        for disk in source.disks
+    ]
+
+
+def test_what_libvirt_says_becomes_clear(vc: Vcsim, plain: Vm, run: Run, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("x\n")
+    uri = made(vc, "").options.uri
+    place = {"api": Api.LIBVIRT, "cafile": None, "uri": f"{uri}/F0/DC0/DC0_H0"}
+    quiet = place | {"uri": f"{uri}/F0/DC0/DC0_H0?no_verify=1"}
+    refused(made(vc, "plain", **quiet, password_file=wrong), run, "vsphere-auth")
+    refused(made(vc, "plain", **place), run, "tls-untrusted")
+    refused(made(vc, "plain", **place | {"uri": uri}), run, "vsphere-uri")
+    elsewhere = f"{uri}/F0/DC0/nope?no_verify=1"
+    refused(made(vc, "plain", **place | {"uri": elsewhere}), run, "vsphere-uri")
+    nobody = quiet["uri"].replace(str(vc.port), "1")
+    refused(made(vc, "plain", **place | {"uri": nobody}), run, "vsphere-unreachable")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"snapshot": "x"}, {"running": "snapshot"}, {"cafile": Path("/x")}, {"thumbprint": "x"}],
+)
+def test_what_takes_the_api_is_refused_with_libvirt(
+    options: dict[str, Any], vc: Vcsim, run: Run
+) -> None:
+    told = {"cafile": None, "api": Api.LIBVIRT, "uri": vc.uri(verify=False)} | options
+    assert isinstance(refused(made(vc, "plain", **told), run, "vsphere-libvirt"), UsageError)
+
+
+@pytest.mark.parametrize("word", ["nfc", "nbdkit", "https:"])
+def test_an_unknown_transport(word: str, vc: Vcsim, run: Run) -> None:
+    assert word in refused(made(vc, "plain", transport=word), run, "input-transport").message
