@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from v2v.vmdk.flat import Flat
+from v2v.extents import Extent, merge
+from v2v.vmdk.flat import Flat, Holes
 from v2v.vmdk.local import LocalFile
 from v2v.vmdk.packed import packed_runs
 from v2v.vmdk.pieces import NOWHERE, ZERO, Piece, gather, joined
@@ -150,3 +152,44 @@ def test_neighbours_are_joined(tmp_path: Path) -> None:
         (100, 110, 0),
     ]
     file.close()
+
+
+class Told:
+    """A file that tells its holes so, whatever it is asked."""
+
+    name, size, version = "file", 1000, ""
+
+    def __init__(self, *told: tuple[int, int, bool]) -> None:
+        self.told = told
+
+    def read(self, offset: int, length: int) -> bytes:
+        return b"x" * length
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = b"x" * len(buffer)
+
+    def extents(self, offset: int, length: int) -> Iterator[Extent]:
+        return (Extent(*one) for one in self.told)
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ([(100, 200, True)], [(0, 200, True)]),
+        ([(100, 50, True), (150, 50, False)], [(0, 50, True), (50, 150, False)]),
+        ([], [(0, 200, False)]),
+        ([(100, 50, True)], [(0, 50, True), (50, 150, False)]),  # it ends early
+        ([(150, 50, True)], [(0, 50, False), (50, 50, True), (100, 100, False)]),  # begins late
+        ([(0, 120, True), (180, 900, True)], [(0, 20, True), (20, 60, False), (80, 120, True)]),
+        ([(100, 0, True), (100, 20, True), (110, 30, True)], [(0, 40, True), (40, 160, False)]),
+    ],
+)
+def test_what_a_file_does_not_tell_is_data(
+    told: list[tuple[int, int, bool]], wanted: list[tuple[int, int, bool]]
+) -> None:
+    """Bytes [100, 300) of the file are the disk's first 200."""
+    part = Flat(Told(*told), 0, 200, 100)
+    for step in (200, 7):
+        holes = Holes(part, 200)
+        found = [e for at in range(0, 200, step) for e in holes.within(at, min(at + step, 200))]
+        assert list(merge(found)) == [Extent(*one) for one in wanted]

@@ -108,11 +108,11 @@ def read_directory(reader: Reader, head: SeSparse) -> array[int]:
     """The bytes where the tables begin, 0 where there is none. All of them are in the file."""
     length = head.directory_length * SECTOR
     raw = exactly(reader, head.directory * SECTOR, length, "the SEsparse directory")
-    entries = array("Q", [entry for (entry,) in struct.iter_unpack("<Q", raw)])
+    entries = array("Q", (entry for (entry,) in struct.iter_unpack("<Q", raw)))
     if any(entry and entry >> 32 != TABLE_USED for entry in entries):
         raise corrupt(reader, "an odd entry in the SEsparse directory")
     first = head.tables * SECTOR
-    places = array("Q", [e and first + (e & 0xFFFFFFFF) * TABLE_BYTES for e in entries])
+    places = array("Q", (e and first + (e & 0xFFFFFFFF) * TABLE_BYTES for e in entries))
     if max(places) + TABLE_BYTES > reader.size and any(places):
         raise truncated(reader, "an SEsparse table", max(places) + TABLE_BYTES)
     return places

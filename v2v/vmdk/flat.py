@@ -43,8 +43,9 @@ class Holes:
         while start < end:
             while self._last.end <= start:
                 self._last = self._next()
-            stop = min(end, self._last.end)
-            yield Extent(start, stop - start, self._last.zero)
+            told = self._last.offset <= start
+            stop = min(end, self._last.end if told else self._last.offset)
+            yield Extent(start, stop - start, told and self._last.zero)
             start = stop
 
     def _next(self) -> Extent:

@@ -59,7 +59,7 @@ def _by_sectors(file: Reader, layout: vmdk_sparse.Layout, *, zero: bool) -> Layo
     directory = vmdk_sparse.read_directory(file, layout)
     decode = packed_runs if layout.packed else sector_runs
     return Layout(
-        array("Q", [sector * SECTOR for sector in directory]),
+        array("Q", (sector * SECTOR for sector in directory)),
         layout.entries * 4,
         layout.entries,
         layout.grain * SECTOR,
