@@ -23,6 +23,8 @@ from v2v.inputs._details import (
     shown,
     slice_of,
 )
+from v2v.inputs._reader.serve import serve_recipe
+from v2v.inputs._serve.deltas import recipe_of
 from v2v.inputs._serve.errors import explained
 from v2v.inputs._serve.nbdkit_bytes import keeping, serve_by_nbdkit
 from v2v.inputs._serve.qemu_bytes import SCHEMES as QEMU_SCHEMES
@@ -49,6 +51,10 @@ def serve_disk(
     padded with zeroes. `allowed`: see v2v.image.read_image.
     """
     name = f"source-{index}"
+    if recipe := recipe_of(disk, allowed, run):
+        with serve_recipe(recipe, run, name) as endpoint:
+            yield endpoint
+        return
     with ExitStack() as stack:
         try:
             if _needs_bytes(disk):

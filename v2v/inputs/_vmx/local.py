@@ -17,7 +17,6 @@ from v2v.types import SourceDisk
 from v2v.vmdk import LocalStore
 from v2v.vmdk.store import Kind
 
-COWD = b"COWD"
 SHOWN = 200  # characters of a name in a message
 
 
@@ -51,7 +50,7 @@ class LocalFolder:
     def disk(self, drive: Drive, run: Run) -> SourceDisk:
         file = self._file(drive.file, run)
         try:
-            disk = read_disk(str(file), self._access, run)
+            return read_disk(str(file), self._access, run)
         except SourceError as exc:
             if exc.id != "image-format-wrong":
                 raise
@@ -60,8 +59,6 @@ class LocalFolder:
                 id=exc.id,
                 hint="a VM's file names the small .vmdk of a disk, which names the data: is it it?",
             ) from exc
-        _tell_if_slow(disk, run)
-        return disk
 
     def nvram(self, name: str) -> str | None:
         try:
@@ -139,19 +136,3 @@ def _resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):
         return path  # reading it tells what is wrong
-
-
-def _tell_if_slow(disk: SourceDisk, run: Run) -> None:
-    """QEMU reads a delta block by block, and what is below it in blocks of the same size."""
-    if any(_head(file) == COWD for file in disk.files):
-        run.warn(
-            f"{disk.location} has snapshots whose blocks have 512 bytes (vmfsSparse): reading it "
-            "is slow, some 15 MiB/s",
-            id="vmdk-slow",
-            hint="where the disk is large, delete the VM's snapshots in VMware first",
-        )
-
-
-def _head(file: str) -> bytes:
-    with Path(file).open("rb") as opened:
-        return opened.read(len(COWD))
