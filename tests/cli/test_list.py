@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.test_command import v2v
+from tests.vcsim import Disk, vcsim
 from v2v.cli.manifest import manifest_text
 from v2v.job import ModuleChoice
 from v2v.types import Finding, GuestSummary
@@ -205,3 +206,30 @@ def test_undo_without_anything_to_undo(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "nothing to undo\n")
     for words, code in (((), 2), (("no-such-job",), 9), (("--list", "../x"), 9)):
         assert v2v("undo", *words, jobs=tmp_path / "jobs").returncode == code
+
+
+@pytest.mark.parametrize("esx", [False, True])
+def test_vms_of_vmware(esx: bool, tmp_path: Path) -> None:
+    with vcsim(tmp_path / "sim", esx=esx) as vc:
+        web = vc.create_vm("web <1>", disks=[Disk(), Disk()], firmware="efi", cbt=True)
+        web.snapshot("before")
+        vc.create_vm("db").power(on=True)
+        options = ("-ip", str(vc.password_file), "-io", f"cafile={vc.cafile}")
+        db, first = listed(vc.uri(), *options)
+        wrong = v2v("list", "-ic", vc.uri(), *options[2:], "-ip", str(vc.cafile))
+        manifest = v2v("list", "-ic", vc.uri(), *options, "--manifest", "web*").stdout
+        on = names(vc.uri(), *options, "--power", "on")
+        by_id = names(vc.uri(), *options, first["id"])
+    assert (db["name"], db["power"], db["disks"], db["firmware"]) == ("db", "on", 1, "bios")
+    assert [one["id"] for one in db["findings"]] == ["source-running"]
+    assert db["convertible"] and first["convertible"]
+    assert (first["name"], first["power"], first["disks"]) == ("web <1>", "off", 2)
+    assert (first["firmware"], first["cbt"], first["snapshots"]) == ("uefi", True, ["before"])
+    assert first["provisioned"] == 2 << 20
+    assert on == ["db"] and by_id == ["web <1>"]
+    assert wrong.returncode == 4 and "id: vsphere-auth" in wrong.stderr
+    document = yaml.safe_load(manifest)
+    assert document["defaults"]["input"]["mode"] == "vsphere"
+    assert document["defaults"]["input"]["password_file"] == str(vc.password_file)
+    assert [(vm["name"], vm["id"]) for vm in document["vms"]] == [("web <1>", first["id"])]
+    assert vc.password not in manifest

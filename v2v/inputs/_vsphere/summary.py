@@ -42,8 +42,8 @@ def summary(vm: Located, inventory: Inventory) -> GuestSummary:
         where=clean_name(vm.path.rpartition("/")[0]),
         power=findings.power_of(found),
         disks=len(drives),
-        provisioned=sum(drive.size or 0 for drive in drives),
-        used=None if storage is None else storage.committed,
+        provisioned=int(sum(drive.size or 0 for drive in drives)),
+        used=None if storage is None else int(storage.committed),  # pyVmomi has a type of its own
         firmware=firmware_of(found),
         cbt=found.get("config.changeTrackingEnabled"),
         snapshots=tuple(one.name for one in read_snapshots(found.get("snapshot"))),
