@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -106,7 +106,8 @@ def sshd(
         yield server
     finally:
         for pid in (*_children(server.pid), server.pid):
-            os.kill(pid, 9)
+            with suppress(ProcessLookupError):  # it may have ended by itself
+                os.kill(pid, 9)
         _wait_for(lambda: not runs(server.pid), "sshd does not end")
 
 

@@ -30,7 +30,8 @@ def lacking(folder: Path, *programs: str, before: str = "") -> Iterator[Sshd]:
         there = _sftp_server() if name == SFTP else shutil.which(name)
         assert there is not None, name
         (programs_there / Path(name).name).symlink_to(there)
-    login = f'{before} exec env -i PATH={shlex.quote(str(programs_there))} sh -c "$SSH_ORIGINAL_COMMAND"'
+    path = shlex.quote(str(programs_there))
+    login = f'{before} exec env -i PATH={path} sh -c "$SSH_ORIGINAL_COMMAND"'
     with sshd(folder / "sshd", extra=f"ForceCommand {login}\n") as host:
         yield host
 

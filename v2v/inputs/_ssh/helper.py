@@ -36,7 +36,7 @@ ATTEMPTS = 5  # to have a request answered, each by another run of the program
 STARTS = 4  # of a program that ends before it answers anything
 SILENT_SECONDS = 60.0  # without a word, though it was asked: the program is given up
 LOOK_SECONDS = 5.0  # how often that is looked at
-CLOSE_SECONDS = 5.0  # for threads that end; one that waits for a connection ends with that
+CLOSE_SECONDS = 2.0  # for threads that end; one that waits for a connection ends with that
 PAUSE_SECONDS = 0.25  # before it is started again; longer every time
 
 KINDS = {far.FILE: Kind.FILE, far.FOLDER: Kind.FOLDER, far.LINK: Kind.LINK}
@@ -96,8 +96,9 @@ class HelperStore:
     def close(self) -> None:
         """Ends the programs there."""
         self.stop(ConnectionError("the store is closed"))
+        deadline = time.monotonic() + CLOSE_SECONDS
         for thread in self._threads:
-            thread.join(CLOSE_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def stop(self, why: BaseException) -> None:
         """What waits ends with `why`; nothing is read any more."""
