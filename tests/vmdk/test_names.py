@@ -185,13 +185,16 @@ def test_a_parent_in_none_of_the_roots_is_named(tmp_path: Path, store: LocalStor
     assert str(base) in error.message
 
 
-@pytest.mark.parametrize("name", ["web.vmdk\x07", "sub/..", "C:\\x\\..", "x" * 300 + ".vmdk"])
+@pytest.mark.parametrize(
+    "name", ["web.vmdk\x07", "sub/..", "C:\\x\\..", "x" * 300 + ".vmdk", "../" * 90_000 + "x.vmdk"]
+)
 def test_odd_names_of_parents(tmp_path: Path, store: LocalStore, name: str) -> None:
     path = child(tmp_path, name)
     with pytest.raises(SourceError) as caught:
         open_disk(store, str(path), roots=["/"])
     assert caught.value.id in ("image-names-other-file", "image-corrupt")
     assert "\x07" not in caught.value.message
+    assert len(caught.value.message) < 1000
 
 
 # What does not fit -------------------------------------------------------------------------------

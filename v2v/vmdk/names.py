@@ -19,7 +19,8 @@ from v2v.vmdk.store import File, Store
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-MAX_COMPONENT = 255  # bytes
+MAX_COMPONENT, MAX_PATH = 255, 4096  # bytes
+SHOWN = 300  # characters of a name in messages
 
 
 class Names:
@@ -70,9 +71,9 @@ class Names:
             if exc.id != "image-file-missing":
                 raise
             raise SourceError(
-                f"{clean(image)} needs the file {name!r}, which is not there",
+                f"{clean(image)} needs the file {name[:SHOWN]!r}, which is not there",
                 id="image-file-missing",
-                hint=f"put it at {clean(path)}",
+                hint=f"put it at {clean(path[:MAX_PATH])}",
             ) from exc
 
 
@@ -94,6 +95,7 @@ def _check_plain(image: str, name: str) -> None:
         or "\\" in name
         or _CONTROL.search(name)
         or parts[-1] in ("", ".", "..")
+        or len(name.encode()) > MAX_PATH
         or any(len(part.encode()) > MAX_COMPONENT for part in parts)
     ):
         raise refused(image, name, "it is not a plain file name")
@@ -101,7 +103,7 @@ def _check_plain(image: str, name: str) -> None:
 
 def refused(image: str, name: str, why: str) -> SourceError:
     return SourceError(
-        f"{clean(image)} refers to {name!r}: refused, because {why}",
+        f"{clean(image)} refers to {name[:SHOWN]!r}: refused, because {why}",
         id="image-names-other-file",
         hint="if you trust this disk and mean that file: put the file into the disk's folder",
     )
