@@ -317,13 +317,14 @@ def vcsim(folder: Path, *, esx: bool = False, folders: int = 0) -> Iterator[Vcsi
     program = build()
     folder.mkdir(parents=True, exist_ok=True)
     argv = [program, f"-esx={esx}".lower(), "-user", USER, "-password", PASSWORD]
-    process = subprocess.Popen(
-        [*argv, "-folders", str(folders)],
-        stdin=subprocess.PIPE,  # it ends with this
-        stdout=subprocess.PIPE,
-        stderr=(folder / "vcsim.log").open("wb"),
-        text=True,
-    )
+    with (folder / "vcsim.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*argv, "-folders", str(folders)],
+            stdin=subprocess.PIPE,  # it ends with this
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
     try:
         yield from _front(folder, _port(process, folder), esx=esx)
     finally:

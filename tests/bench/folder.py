@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=512, help="of the disk")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--milliseconds", type=int, nargs="+", default=[0, 10])
-    parser.add_argument("--only", default="", help="sides whose names begin with this")
+    parser.add_argument("--only", nargs="+", default=[""], help="how names of sides begin")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -157,7 +157,8 @@ def bench(args: argparse.Namespace, folder: Path, port: int, milliseconds: int) 
     with tcp_proxy(port, round_trip=milliseconds / 1000) as wire:
         if milliseconds:
             place = replace(place, port=wire.port)
-        chosen = {k: v for k, v in sides(place, folder).items() if k.startswith(args.only)}
+        wanted = tuple(args.only)
+        chosen = {k: v for k, v in sides(place, folder).items() if k.startswith(wanted)}
         best = dict.fromkeys(chosen, float("inf"))
         for _ in range(args.rounds):
             for name, once in chosen.items():

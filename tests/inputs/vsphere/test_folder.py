@@ -286,7 +286,19 @@ def test_a_wrong_password_is_told_and_not_shown(
     assert caught.value.id == "vsphere-auth"
     shown = f"{caught.value.message} {caught.value.hint} {caplog.text}"
     assert "not-the-secret" not in shown
-    assert len(host.files.asked) == 1
+
+
+def test_a_wrong_password_is_tried_once(host: Host, place: VspherePlace, opened) -> None:
+    store = opened(place)
+    file = store.open(DISK)
+    host.files.password = "another"
+    host.files.expire_sessions()
+    before = len([one for one in host.files.asked if one.by_password])
+    for _ in range(5):
+        with pytest.raises(SourceError) as caught:
+            file.read(0, 10)
+        assert caught.value.id == "vsphere-auth"
+    assert len([one for one in host.files.asked if one.by_password]) == before + 1
 
 
 def test_secrets_are_not_logged(

@@ -21,7 +21,7 @@ from queue import Empty, LifoQueue
 from typing import TypeAlias, TypeVar
 
 from v2v.cancel import Cancel
-from v2v.inputs._password import given_password
+from v2v.inputs._password import read_password
 from v2v.inputs._vsphere import errors
 from v2v.inputs._vsphere.place import VspherePlace
 from v2v.inputs._vsphere.tls import make_context
@@ -78,6 +78,7 @@ class Web:
         for one in self._all:
             self._free.put(one)
         self._entering = threading.Lock()
+        self._denied = False  # never try a wrong password again: hosts lock users out
         self._headers: dict[str, str] = {}  # of who is logged in; replaced, never changed
         self._patience = 0.0  # until somebody answered: a wrong address is told at once
 
@@ -98,12 +99,18 @@ class Web:
             self._cancel.wait(wait)
             wait = min(2 * wait or self._limits.first_wait, self._limits.longest_wait)
 
-    def close(self) -> None:
-        """Also ends what is under way, in other threads."""
+    def break_off(self) -> None:
+        """End what is under way, in other threads."""
         for one in self._all:
             if one.sock is not None:
                 with suppress(OSError):
                     socket.socket.shutdown(one.sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.break_off()
+        with suppress(Empty):
+            while True:
+                self._free.get_nowait().close()
 
     def _patience_with(self, exc: Lost | Refused) -> float:
         if isinstance(exc, Refused):
@@ -129,13 +136,14 @@ class Web:
     ) -> dict[str, str]:
         """The headers of who is logged in. One thread does that, others get what it got."""
         with self._entering:
-            if self._headers is expired:
+            if self._headers is expired and not self._denied:
                 log.info("%s: logging in", self._place.shown)
                 try:
                     self._send(connection, "HEAD", url, self._login, lambda answer: None)
-                except Refused as exc:
-                    if exc.status == 401:
-                        raise errors.auth(self._place, "the user or the password is wrong") from exc
+                except Refused as exc:  # for other reasons: the request itself will hear them
+                    self._denied = exc.status == 401
+            if self._denied:
+                raise errors.auth(self._place, "the user or the password is wrong")
             return self._headers
 
     def _send(
@@ -214,6 +222,6 @@ def _unconnected(place: VspherePlace, context: ssl.SSLContext) -> http.client.HT
 
 
 def _login(place: VspherePlace) -> dict[str, str]:
-    password = given_password(place.password_file, what=place.shown) or ""
+    password = "" if place.password_file is None else read_password(place.password_file)
     login = f"{place.user}:{password}".encode("utf-8", "surrogateescape")
     return {"Authorization": "Basic " + base64.b64encode(login).decode()}
