@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from v2v.errors import Cancelled, CopyError, V2VError
 from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.serve import read_vmdk, serve_recipe
 from v2v.inputs._vsphere.place import VspherePlace
-from v2v.process import STOP_SECONDS
 from v2v.run import Run
 from v2v.types import MiB
 
@@ -131,7 +129,9 @@ def test_secrets_stay_in_their_file(host: Host, run: Run, tmp_path: Path) -> Non
             assert PASSWORD.encode() not in path.read_bytes()
 
 
-def test_the_end_does_not_wait_for_a_host_that_is_silent(host: Host, run: Run) -> None:
+def test_the_end_does_not_wait_for_a_host_that_is_silent(
+    host: Host, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     import nbd
 
     with pytest.raises(CopyError), serve_recipe(host.recipes[0], run, "disk") as endpoint:
@@ -140,9 +140,8 @@ def test_the_end_does_not_wait_for_a_host_that_is_silent(host: Host, run: Run) -
         handle.aio_pread(nbd.Buffer(512), 0)
         assert host.files.hanging.wait(20)
         nbd_client.hang_up(handle)  # nbdkit waits for clients that are still there
-        began = time.monotonic()
         raise CopyError("stopped", id="copy-stalled")
-    assert time.monotonic() - began < STOP_SECONDS
+    assert "killed" not in caplog.text  # after ten seconds of waiting
     assert children() == set()
 
 

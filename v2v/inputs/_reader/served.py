@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 STATUS_BYTES = 1 * GiB  # looked at for one question about extents, at most
 STATUS_EXTENTS = 16_384  # in one answer: 4 MiB of answer hold 500,000, but others wait meanwhile
 STATUS_SECONDS = 1.0  # after which an answer ends, wherever it is
+GOODBYE_SECONDS = 2.0
 MOST_FAILURES = 1000  # that are remembered
 
 
@@ -71,8 +72,14 @@ class Served:
         return found
 
     def close(self) -> None:
+        """Say goodbye to a host that listens; of one that does not, the end of this process is all
+        that it may notice."""
         self._cancel.cancel()
-        self._stack.close()
+        closing = threading.Thread(target=self._stack.close, daemon=True)
+        closing.start()
+        closing.join(GOODBYE_SECONDS)
+        if closing.is_alive():
+            os._exit(0)
 
     def _tell(self, text: str, *, id: str | None = None, hint: str | None = None) -> None:
         files.append(self._folder / files.TOLD, Told(text, id, hint))
