@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.tcp_proxy import tcp_proxy
 from tests.sshd import Sshd, sshd
 from v2v.cancel import Cancel
-from v2v.inputs._ssh.connection import Done, connect
+from v2v.errors import Cancelled, UsageError, V2VError
+from v2v.inputs._password import forget_password
+from v2v.inputs._ssh.connection import Done, ProgramRefused, connect
+from v2v.inputs._ssh.hostkeys import HostKey, is_wanted
 from v2v.inputs._ssh.place import SshPlace
+from v2v.types import MiB
+
+WORD = "open sesame"
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    with sshd(tmp_path_factory.mktemp("ssh")) as server:
+    with sshd(tmp_path_factory.mktemp("ssh"), keys=("ed25519", "ecdsa", "rsa")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """It takes the password as the answer to a question only."""
+    folder = tmp_path_factory.mktemp("asking")
+    with sshd(folder, password=WORD, questions=True) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing of this host's own ~/.ssh, agent and password counts."""
+    """Nothing of this host's own ~/.ssh, agent, terminal and password counts."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.delenv("V2V_PASSWORD", raising=False)
+    monkeypatch.setattr("v2v.inputs._password.TERMINAL", tmp_path / "no-terminal")
+    forget_password("V2V_PASSWORD")
     (tmp_path / "home/.ssh").mkdir(parents=True)
     return tmp_path / "home"
 
@@ -39,6 +61,492 @@ def place_of(host: Sshd) -> SshPlace:
     )
 
 
+def works(place: SshPlace) -> None:
+    with connect(place, cancel=Cancel()) as there:
+        assert there.run("echo in") == Done(0, b"in\n", "")
+
+
+def refused(id: str, place: SshPlace) -> V2VError:
+    with pytest.raises(V2VError) as caught, connect(place, cancel=Cancel()):
+        pass
+    assert caught.value.id == id, caught.value
+    assert caught.value.hint
+    assert "127.0.0.1" in caught.value.message
+    return caught.value
+
+
+def host_key(host: Sshd, name: str = "host-key") -> HostKey:
+    import base64
+
+    kind, blob, *_ = (host.identity.with_name(f"{name}.pub")).read_text().split()
+    return HostKey(kind, base64.b64decode(blob))
+
+
+# ---- programs
+
+
 def test_a_program(host: Sshd) -> None:
     with connect(place_of(host), cancel=Cancel()) as there:
         assert there.run("cat; echo no >&2; exit 3", input=b"words") == Done(3, b"words", "no\n")
+        assert there.run("kill -9 $$").status == -1
+
+
+def test_more_than_a_window_goes_both_ways(host: Sshd) -> None:
+    data = os.urandom(MiB) * 40
+    with connect(place_of(host), cancel=Cancel()) as there:
+        program = there.open("cat")
+        sender = threading.Thread(target=program.send, args=(data,))
+        sender.start()
+        found, buffer = bytearray(), memoryview(bytearray(3 * MiB))
+        while len(found) < len(data) and (count := program.receive_into(buffer)):
+            found += buffer[:count]
+        sender.join()
+        program.end_input()
+        assert program.receive_into(buffer) == 0
+        program.close()
+    assert found == data
+
+
+def test_many_programs_at_once(host: Sshd) -> None:
+    """More than a server lets run on one connection."""
+    with connect(place_of(host), cancel=Cancel(), connections=3) as there:
+        programs = [there.open("read word; echo $word") for _ in range(14)]
+        buffer = memoryview(bytearray(100))
+        for number, program in enumerate(programs):
+            program.send(b"%d\n" % number)
+            assert bytes(buffer[: program.receive_into(buffer)]) == b"%d\n" % number
+            program.close()
+
+
+def test_a_server_that_allows_one_program_on_a_connection(tmp_path: Path) -> None:
+    with (
+        sshd(tmp_path / "ssh", extra="MaxSessions 1") as server,
+        connect(place_of(server), cancel=Cancel(), connections=2) as there,
+    ):
+        first, second = there.open("cat"), there.open("cat")
+        first.close()
+        second.close()
+        assert there.run("echo again").stdout == b"again\n"
+
+
+def test_errors_of_a_program_do_not_stop_it(host: Sshd) -> None:
+    with connect(place_of(host), cancel=Cancel()) as there:
+        done = there.run("yes mistake | head -c 10000000 >&2; echo done")
+        assert done.stdout == b"done\n"
+        assert len(done.stderr) <= 4096
+
+
+def test_a_command_that_says_too_much_or_takes_too_long(host: Sshd) -> None:
+    with connect(place_of(host), cancel=Cancel()) as there:
+        with pytest.raises(V2VError) as caught:
+            there.run("yes", limit=MiB)
+        assert caught.value.id == "ssh-command-output"
+        with pytest.raises(V2VError) as caught:
+            there.run("exec sleep 100", seconds=0.2)
+        assert caught.value.id == "ssh-command-timeout"
+
+
+def test_a_program_whose_connection_breaks(host: Sshd) -> None:
+    """It has not ended, as far as anybody knows; the next one gets a connection again."""
+    with connect(place_of(host), cancel=Cancel()) as there:
+        program = there.open("echo; exec sleep 100")
+        buffer = memoryview(bytearray(10))
+        assert program.receive_into(buffer) == 1
+        host.end_sessions()
+        with pytest.raises(ConnectionError):
+            program.receive_into(buffer)
+        program.close()
+        assert there.run("echo again").stdout == b"again\n"
+
+
+def test_a_host_that_never_comes_back(tmp_path: Path) -> None:
+    with sshd(tmp_path / "ssh") as server, tcp_proxy(server.port) as wire:
+        known = _known_on(wire.port, server, tmp_path)
+        place = replace(place_of(server), port=wire.port, known_hosts=known)
+        with connect(place, cancel=Cancel(), patience=0.5) as there:
+            os.kill(server.pid, 9)
+            wire.cut()
+            with pytest.raises(ConnectionError):
+                while True:
+                    there.run("true")
+
+
+def test_a_job_that_is_cancelled_waits_for_no_host(host: Sshd) -> None:
+    cancel = Cancel()
+    with connect(place_of(host), cancel=cancel) as there:
+        program = there.open("exec sleep 100")
+        threading.Timer(0.1, cancel.cancel).start()
+        with pytest.raises(ConnectionError):
+            program.receive_into(memoryview(bytearray(1)))
+        with pytest.raises(Cancelled):
+            there.open("true")
+
+
+def test_a_server_that_starts_no_programs(tmp_path: Path) -> None:
+    with (
+        sshd(tmp_path / "ssh", sftp=False) as server,
+        connect(place_of(server), cancel=Cancel()) as there,
+    ):
+        with pytest.raises(ProgramRefused):
+            there.subsystem("sftp")
+        assert there.run("echo still").stdout == b"still\n"
+
+
+def _known_on(port: int, host: Sshd, folder: Path) -> Path:
+    known = folder / f"known_hosts.{port}"
+    known.write_text(host.known_hosts.read_text().replace(str(host.port), str(port)))
+    return known
+
+
+# ---- whether it is the host
+
+
+def test_a_host_that_is_not_known_is_not_trusted(host: Sshd, home: Path) -> None:
+    error = refused("ssh-host-key", replace(place_of(host), known_hosts=None))
+    key = host_key(host)
+    assert f"ssh-ed25519 {key.fingerprint}" in error.message
+    assert f"-io ssh-hostkey={key.fingerprint}" in str(error.hint)
+    assert list((home / ".ssh").iterdir()) == []
+    works(replace(place_of(host), known_hosts=None, host_key=key.fingerprint))
+
+
+def test_the_fingerprint_is_that_of_ssh_keygen(host: Sshd) -> None:
+    file = str(host.identity.with_name("host-key.pub"))
+    shown = subprocess.run(["ssh-keygen", "-lf", file], capture_output=True, text=True, check=True)
+    assert is_wanted(host_key(host), shown.stdout.split()[1])
+
+
+@pytest.mark.parametrize("name", ["host-key", "host-key1", "host-key2"])
+def test_the_fingerprint_of_any_key_that_the_host_has(host: Sshd, name: str) -> None:
+    given = host_key(host, name).fingerprint
+    works(replace(place_of(host), known_hosts=None, host_key=given))
+
+
+def test_a_fingerprint_of_another_host(host: Sshd) -> None:
+    given = host_key(host, "client-key").fingerprint
+    error = refused("ssh-host-key", replace(place_of(host), host_key=given))
+    for name in ("host-key", "host-key1", "host-key2"):
+        assert host_key(host, name).fingerprint in error.message
+
+
+@pytest.mark.parametrize("word", ["SHA256:abc", "MD5:00:11", "", "ssh-ed25519 AAAA"])
+def test_what_is_no_fingerprint(host: Sshd, word: str) -> None:
+    with (
+        pytest.raises(UsageError),
+        connect(replace(place_of(host), host_key=word), cancel=Cancel()),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["host-key1", "host-key2"])
+def test_a_host_that_is_known_by_one_of_its_keys(host: Sshd, tmp_path: Path, name: str) -> None:
+    """It would offer another one first."""
+    key = (host.identity.with_name(f"{name}.pub")).read_text()
+    known = tmp_path / "known"
+    known.write_text(f"[127.0.0.1]:{host.port} {key}\n")
+    works(replace(place_of(host), known_hosts=known))
+
+
+def known_lines(host: Sshd) -> dict[str, str]:
+    kind_and_key = " ".join(host.known_hosts.read_text().split()[1:])
+    return {
+        "wildcards": f"[127.0.*]:{host.port} {kind_and_key}",
+        "several": f"other,[127.0.0.1]:{host.port},third {kind_and_key}",
+        "comment": f"# a comment\n\n[127.0.0.1]:{host.port} {kind_and_key} me@here",
+        "odd lines": f"garbage\n[127.0.0.1]:{host.port} ssh-ed25519 !!!\n"
+        f"[127.0.0.1]:{host.port} {kind_and_key}",
+    }
+
+
+@pytest.mark.parametrize("form", ["wildcards", "several", "comment", "odd lines"])
+def test_forms_of_known_hosts(host: Sshd, tmp_path: Path, form: str) -> None:
+    known = tmp_path / "known"
+    known.write_text(known_lines(host)[form] + "\n")
+    works(replace(place_of(host), known_hosts=known))
+
+
+def test_hashed_names(host: Sshd, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    known.write_text(host.known_hosts.read_text())
+    subprocess.run(["ssh-keygen", "-Hf", str(known)], check=True, capture_output=True)
+    assert "127.0.0.1" not in known.read_text()
+    works(replace(place_of(host), known_hosts=known))
+
+
+@pytest.mark.parametrize("names", ["127.0.0.1", "[127.0.0.1]:1", "!{},*", "@cert-authority {}"])
+def test_lines_about_others(host: Sshd, tmp_path: Path, names: str) -> None:
+    name, *rest = host.known_hosts.read_text().split()
+    known = tmp_path / "known"
+    known.write_text(" ".join([names.format(name), *rest]) + "\n")
+    assert (
+        "is not known"
+        in refused("ssh-host-key", replace(place_of(host), known_hosts=known)).message
+    )
+
+
+def test_a_host_whose_key_has_changed(host: Sshd, tmp_path: Path) -> None:
+    key = (host.identity.with_name("client-key.pub")).read_text()
+    known = tmp_path / "known"
+    known.write_text(f"[127.0.0.1]:{host.port} {key}")
+    error = refused("ssh-host-key", replace(place_of(host), known_hosts=known))
+    assert "another host may have taken its place" in error.message
+    assert f"{known}:1" in error.message
+    assert f"ssh-keygen -R '[127.0.0.1]:{host.port}'" in str(error.hint)
+
+
+def test_a_revoked_key(host: Sshd, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    line = host.known_hosts.read_text()
+    known.write_text(f"{line}@revoked * {' '.join(line.split()[1:])}\n")
+    assert "revoked" in refused("ssh-host-key", replace(place_of(host), known_hosts=known)).message
+
+
+# ---- logging in
+
+
+def password_file(tmp_path: Path, word: str = WORD) -> Path:
+    file = tmp_path / "password"
+    file.write_text(f"{word}\n")
+    return file
+
+
+def test_a_password_as_the_answer_to_a_question(asking: Sshd, tmp_path: Path) -> None:
+    place = replace(place_of(asking), identity=tmp_path / "none")
+    works(replace(place, password_file=password_file(tmp_path)))
+    error = refused("ssh-login", replace(place, password_file=password_file(tmp_path, "barley")))
+    assert "answer to the host's question" in error.message
+    assert "barley" not in f"{error.message}{error.hint}"
+
+
+def test_a_password(tmp_path: Path) -> None:
+    with sshd(tmp_path / "ssh", password=WORD) as server:
+        place = replace(place_of(server), identity=None)
+        works(replace(place, password_file=password_file(tmp_path)))
+        error = refused("ssh-login", replace(place, password_file=password_file(tmp_path, "x")))
+        assert "Tried: the password" in error.message
+        assert (tmp_path / "ssh/log").read_text().count("Failed password") == 1
+
+
+def test_a_password_of_the_environment(
+    asking: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No program that is started inherits it, whoever starts it."""
+    monkeypatch.setenv("V2V_PASSWORD", WORD)
+    works(replace(place_of(asking), identity=tmp_path / "none"))
+    assert "V2V_PASSWORD" not in os.environ
+    works(replace(place_of(asking), identity=tmp_path / "none"))
+
+
+def test_a_key_besides_a_password_that_is_wrong(asking: Sshd, tmp_path: Path) -> None:
+    works(replace(place_of(asking), password_file=password_file(tmp_path, "barley")))
+
+
+def test_a_key_and_a_password(tmp_path: Path) -> None:
+    both = "AuthenticationMethods publickey,password"
+    with sshd(tmp_path / "ssh", password=WORD, extra=both) as server:
+        works(replace(place_of(server), password_file=password_file(tmp_path)))
+        assert str(server.identity) in refused("ssh-login", place_of(server)).message
+
+
+def test_a_user_who_is_not_there(host: Sshd) -> None:
+    error = refused("ssh-login", replace(place_of(host), user="nobody-here"))
+    assert "nobody-here" in error.message
+    assert "nobody-here" in str(error.hint)
+
+
+def test_nothing_to_log_in_with(host: Sshd) -> None:
+    error = refused("ssh-login", replace(place_of(host), identity=None))
+    assert "neither a key nor a password" in error.message
+
+
+def test_a_key_that_is_not_there_or_none(host: Sshd, tmp_path: Path) -> None:
+    error = refused("ssh-login", replace(place_of(host), identity=tmp_path / "none"))
+    assert f"{tmp_path / 'none'} is not there" in error.message
+    (tmp_path / "text").write_text("buy milk\n")
+    error = refused("ssh-login", replace(place_of(host), identity=tmp_path / "text"))
+    assert f"{tmp_path / 'text'} cannot be used" in error.message
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    address = tmp_path / "agent"
+    with subprocess.Popen(
+        ["ssh-agent", "-D", "-a", str(address)], stdout=subprocess.DEVNULL
+    ) as process:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(address))
+        while not address.exists():
+            assert process.poll() is None
+        yield
+        process.terminate()
+
+
+def test_a_key_of_the_agent(host: Sshd, agent: None, tmp_path: Path) -> None:
+    """Also that of a file that is encrypted."""
+    locked = tmp_path / "locked"
+    locked.write_bytes(host.identity.read_bytes())
+    locked.chmod(0o600)
+    Path(f"{locked}.pub").write_bytes(host.identity.with_name("client-key.pub").read_bytes())
+    argv = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", str(locked)]
+    subprocess.run(argv, check=True, capture_output=True)
+    error = refused("ssh-login", replace(place_of(host), identity=locked))
+    assert f"ssh-add {locked}" in error.message
+    subprocess.run(["ssh-add", "-q", str(host.identity)], check=True)
+    works(replace(place_of(host), identity=locked))
+    works(replace(place_of(host), identity=None))
+
+
+def test_more_keys_than_a_server_takes(tmp_path: Path, agent: None) -> None:
+    with sshd(tmp_path / "ssh", extra="MaxAuthTries 1") as server:
+        for name in ("one", "two", "three"):
+            file = str(tmp_path / name)
+            argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file]
+            subprocess.run(argv, check=True)
+            subprocess.run(["ssh-add", "-q", file], check=True)
+        refused("ssh-login", replace(place_of(server), identity=None))
+        works(place_of(server))
+
+
+# ---- connecting
+
+
+def test_no_ssh_server(host: Sshd) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        place = replace(place_of(host), port=unused.getsockname()[1])
+        assert "refused" in refused("ssh-unreachable", place).message
+    place = replace(place_of(host), host="host.invalid")
+    with pytest.raises(V2VError) as caught, connect(place, cancel=Cancel()):
+        pass
+    assert caught.value.id == "ssh-unreachable"
+    assert "host.invalid" in caught.value.message
+
+
+def test_another_kind_of_server(host: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak() -> None:
+            end, _ = server.accept()
+            with end:
+                end.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=speak, daemon=True).start()
+        refused("ssh-unreachable", replace(place_of(host), port=server.getsockname()[1]))
+
+
+def test_a_host_that_says_nothing(host: Sshd, home: Path) -> None:
+    (home / ".ssh/config").write_text("ConnectTimeout 1\n")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        refused("ssh-unreachable", replace(place_of(host), port=server.getsockname()[1]))
+
+
+def test_no_cipher_in_common(tmp_path: Path) -> None:
+    with sshd(tmp_path / "ssh", extra="Ciphers chacha20-poly1305@openssh.com") as server:
+        refused("ssh-algorithms", place_of(server))
+
+
+# ---- ~/.ssh/config
+
+
+def config_of(host: Sshd, *lines: str) -> str:
+    own = [
+        "HostName 127.0.0.1",
+        f"Port {host.port}",
+        f"User {host.user}",
+        f"IdentityFile {host.identity}",
+        f'UserKnownHostsFile "{host.known_hosts}"',
+    ]
+    return "Host esxi\n" + "".join(f"  {line}\n" for line in [*own, *lines])
+
+
+def test_the_users_configuration(host: Sshd, home: Path) -> None:
+    (home / ".ssh/config").write_text(config_of(host))
+    works(SshPlace(host="esxi"))
+
+
+def test_files_that_it_includes(host: Sshd, home: Path) -> None:
+    (home / ".ssh/config").write_text("Include conf.d/*\nInclude config\n")
+    (home / ".ssh/conf.d").mkdir()
+    (home / ".ssh/conf.d/esxi").write_text(config_of(host))
+    works(SshPlace(host="esxi"))
+
+
+def test_no_command_of_the_configuration_is_run_to_match(host: Sshd, home: Path) -> None:
+    mark = home / "mark"
+    (home / ".ssh/config").write_text(
+        f'Match exec "touch {mark}"\n  Port 1\nMatch host esxi !exec "touch {mark}"\n  Port 1\n'
+        + config_of(host)
+    )
+    works(SshPlace(host="esxi"))
+    assert not mark.exists()
+
+
+def test_another_name_among_known_hosts(host: Sshd, home: Path, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    known.write_text(f"the-esxi {' '.join(host.known_hosts.read_text().split()[1:])}\n")
+    (home / ".ssh/config").write_text(config_of(host, "HostKeyAlias the-esxi"))
+    works(SshPlace(host="esxi", known_hosts=known))
+
+
+@pytest.mark.parametrize(
+    "ciphers", ["aes256-ctr", "+chacha20-poly1305@openssh.com", "^aes256-*", "-aes128-gcm*"]
+)
+def test_chosen_ciphers(host: Sshd, home: Path, ciphers: str) -> None:
+    (home / ".ssh/config").write_text(config_of(host, f"Ciphers {ciphers}"))
+    works(SshPlace(host="esxi"))
+
+
+@pytest.mark.parametrize("line", ["Port many", "Ciphers none-such", "Match host", "Port"])
+def test_a_configuration_that_makes_no_sense(host: Sshd, home: Path, line: str) -> None:
+    (home / ".ssh/config").write_text(f"Host *\n  {line}\n")
+    with pytest.raises(UsageError) as caught, connect(SshPlace(host="esxi"), cancel=Cancel()):
+        pass
+    assert caught.value.id == "ssh-config"
+
+
+def test_through_another_host(host: Sshd, home: Path, tmp_path: Path) -> None:
+    with sshd(tmp_path / "jump") as jump:
+        known = tmp_path / "both"
+        known.write_text(host.known_hosts.read_text() + jump.known_hosts.read_text())
+        (home / ".ssh/config").write_text(
+            config_of(host, "ProxyJump nearer")
+            + f"Host nearer\n  HostName 127.0.0.1\n  Port {jump.port}\n  User {jump.user}\n"
+            f"  IdentityFile {jump.identity}\nHost *\n  UserKnownHostsFile {known}\n"
+        )
+        works(SshPlace(host="esxi"))
+        assert "Accepted publickey" in (tmp_path / "jump/log").read_text()
+        jump.known_hosts.write_text("")
+        known.write_text(host.known_hosts.read_text())
+        with pytest.raises(V2VError) as caught, connect(SshPlace(host="esxi"), cancel=Cancel()):
+            pass
+        assert caught.value.id == "ssh-host-key"
+        assert "nearer" in caught.value.message
+
+
+def test_through_itself(host: Sshd, home: Path) -> None:
+    (home / ".ssh/config").write_text(config_of(host, "ProxyJump esxi"))
+    with pytest.raises(UsageError) as caught, connect(SshPlace(host="esxi"), cancel=Cancel()):
+        pass
+    assert caught.value.id == "ssh-config"
+
+
+def test_through_a_command(host: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets no password, and ends with the connection."""
+    seen = home / "seen"
+    monkeypatch.setenv("V2V_PASSWORD", "")
+    command = f"env > {seen}; exec python3 -c '{RELAY}' %h %p"
+    (home / ".ssh/config").write_text(config_of(host, f"ProxyCommand {command}"))
+    works(SshPlace(host="esxi"))
+    assert "V2V_PASSWORD" not in seen.read_text()
+    (home / ".ssh/config").write_text(config_of(host, "ProxyCommand exit 1"))
+    with pytest.raises(V2VError) as caught, connect(SshPlace(host="esxi"), cancel=Cancel()):
+        pass
+    assert caught.value.id == "ssh-unreachable"
+
+
+RELAY = (
+    "import socket,sys,os,threading;"
+    "s=socket.create_connection((sys.argv[1],int(sys.argv[2])));"
+    "f=lambda a,b:[b(d) for d in iter(a,bytes())];"
+    "threading.Thread(target=f,args=(lambda:os.read(0,65536),s.sendall),daemon=True).start();"
+    "f(lambda:s.recv(65536),lambda d:os.write(1,d))"
+)

@@ -26,6 +26,7 @@ CHANNELS = 5  # programs on one of them; servers allow ten (MaxSessions)
 PATIENCE_SECONDS = 120.0  # for a connection that was there once
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0  # seconds between attempts
 START_SECONDS = 30.0  # for a program to be started
+ROOM_SECONDS = 3.0  # for others to end, where a host lets few run at once
 RUN_SECONDS = 60.0
 
 
@@ -92,20 +93,23 @@ class Connection:
         SourceError: `ssh-command-timeout`, `ssh-command-output`; and as `open`.
         """
         program = self.open(command)
-        overdue = threading.Timer(seconds, program.close)
-        overdue.start()
+        overdue = threading.Event()
+
+        def end() -> None:
+            overdue.set()
+            program.close()
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
         try:
             stdout = self._spoken(program, input, limit)
-            status = program.status(seconds)
-            if overdue.finished.is_set():
-                raise self._slow(seconds)
-            return Done(status, stdout, program.errors())
+            return Done(program.status(seconds), stdout, program.errors())
         except ConnectionError as exc:
-            if overdue.finished.is_set():
+            if overdue.is_set():
                 raise self._slow(seconds) from exc
             raise
         finally:
-            overdue.cancel()
+            timer.cancel()
             program.close()
             self._cancel.check()
 
@@ -139,23 +143,27 @@ class Connection:
         """On a lane that has room; a lane that is not alive is made anew."""
         from paramiko import ChannelException, SSHException
 
-        deadline = time.monotonic() + self._patience
+        begin = time.monotonic()
         while True:
-            lane = self._take(deadline)
+            lane = self._take(begin + self._patience)
             try:
                 return self._start_on(lane, start)
             except ChannelException as exc:  # no room there, whatever we thought
                 self._release(lane)
-                lane.limit = lane.programs
-                if not any(one.limit for one in self._lanes):
+                lane.limit = max(1, lane.programs)
+                if time.monotonic() > begin + ROOM_SECONDS:
                     raise ProgramRefused(clean(str(exc))) from exc
+                self._cancel.wait(FIRST_PAUSE / 10 if self._has_room() else FIRST_PAUSE)
             except (SSHException, EOFError, OSError) as exc:
                 self._release(lane)
                 if lane.alive and not isinstance(exc, TimeoutError):
                     raise ProgramRefused(clean(str(exc))) from exc
-                lane.transport and lane.transport.close()
-            if time.monotonic() > deadline:
-                raise ConnectionError(f"{self.place.shown}: no program can be started there")
+                lane.transport.close()
+                if time.monotonic() > begin + self._patience:
+                    raise ConnectionError(f"{self.place.shown}: {clean(str(exc))}") from exc
+
+    def _has_room(self) -> bool:
+        return any(one.programs < one.limit for one in self._lanes)
 
     def _start_on(self, lane: _Lane, start: Callable[[Any], None]) -> Program:
         channel = lane.transport.open_session(timeout=START_SECONDS)

@@ -95,7 +95,9 @@ def _begun(
         transport = Transport(end, default_window_size=WINDOW, default_max_packet_size=PACKET)
         stack.callback(transport.close)
         _choose(transport, settings, refused)
-        transport.start_client(timeout=settings.connect_seconds)
+        transport.banner_timeout = transport.handshake_timeout = settings.connect_seconds
+        transport.start_client(timeout=2 * settings.connect_seconds)
+        transport.get_remote_server_key()  # it may have given up without a word
     except IncompatiblePeer as exc:
         if refused:
             return None
