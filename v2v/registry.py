@@ -27,7 +27,7 @@ from v2v.output import Output
 C = TypeVar("C", bound=Input | Output)
 
 # How a guest's name ends: the input that reads it, where none is chosen.
-ENDINGS = {".ova": "ova", ".ovf": "ova", ".vmx": "vmx", ".xml": "libvirtxml"}
+ENDINGS = {".ova": "ova", ".ovf": "ova", ".vmx": "vmx", ".vmtx": "vmx", ".xml": "libvirtxml"}
 FOLDERS = (".ovf", ".vmx")  # what a folder of a VM holds
 PLAIN_INPUT = "disk"  # reads all that has none of these endings
 

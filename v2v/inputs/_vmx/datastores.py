@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from v2v.errors import SourceError
 from v2v.inputs._vmx.folder import ENDINGS
+from v2v.inputs._vmx.places import is_plain
 from v2v.run import Run
 from v2v.texts import clean
 from v2v.vmdk.store import Entry, Kind, Store
@@ -72,6 +73,7 @@ def find_vms(store: Store, path: str, run: Run) -> list[Found]:
         for folder in _folders(store, datastore, found, run)
     ]
     folders = [*datastores, *inside[:MAX_FOLDERS]]
+    unseen += inside[MAX_FOLDERS:]
     seen += each(store, entries, folders[len(datastores) :], run)
     _tell_unseen(unseen, run)
     return sorted(
@@ -79,7 +81,7 @@ def find_vms(store: Store, path: str, run: Run) -> list[Found]:
             Found(posixpath.join(folder, one.name), found)
             for folder, found in zip(folders, seen, strict=True)
             for one in found
-            if one.kind == Kind.FILE and one.name.lower().endswith(ENDINGS)
+            if one.kind == Kind.FILE and one.name.lower().endswith(ENDINGS) and is_plain(one.name)
         ),
         key=lambda one: one.path,
     )
@@ -103,7 +105,7 @@ def each(store: Store, action: Callable[[A], B], things: Iterable[A], run: Run) 
 
 def _folders(store: Store, path: str, entries: Sequence[Entry], run: Run) -> list[str]:
     """The folders in a folder, each once: by the name of the link to it, if there is one."""
-    visible = [one for one in entries if not one.name.startswith(".")]
+    visible = [one for one in entries if not one.name.startswith(".") and is_plain(one.name)]
     links = sorted(one.name for one in visible if one.kind == Kind.LINK)
     folders = [one.name for one in visible if one.kind == Kind.FOLDER]
     if not links:

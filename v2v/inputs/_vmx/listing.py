@@ -107,7 +107,8 @@ def _summary(store: Store, place: RemotePlace, found: Found, run: Run) -> GuestS
 
     def hear(event: Event) -> None:
         if isinstance(event, Warned):
-            findings.append(Finding(WARNING, event.id, event.text, event.hint))
+            text = event.text.removeprefix(f"{folder.vmx}: ")
+            findings.append(Finding(WARNING, event.id, text, event.hint))
 
     quiet = run.part(emit=hear)
     folder = RemoteFolder(store, place, found.path, known=found.entries)
@@ -117,7 +118,7 @@ def _summary(store: Store, place: RemotePlace, found: Found, run: Run) -> GuestS
         listed = list_snapshots(folder, quiet, needed=False)
         drives = read_disks(vmx, quiet)
     except SourceError as exc:
-        findings.append(_blocker(exc))
+        findings.append(_finding(BLOCKER, exc, folder))
         return GuestSummary(
             name=clean_name(folder.stem),
             id=found.path,
@@ -144,8 +145,8 @@ def _summary(store: Store, place: RemotePlace, found: Found, run: Run) -> GuestS
     )
 
 
-def _blocker(exc: SourceError) -> Finding:
-    return Finding(BLOCKER, exc.id, exc.message, exc.hint)
+def _finding(severity: str, exc: SourceError, folder: RemoteFolder) -> Finding:
+    return Finding(severity, exc.id, exc.message.removeprefix(f"{folder.vmx}: "), exc.hint)
 
 
 def _power(vmx: Vmx, folder: RemoteFolder) -> str:
@@ -163,7 +164,7 @@ def _provisioned(
         try:
             sizes.append(_size(store.open(folder.find(drive.file, run))))
         except SourceError as exc:
-            findings.append(_blocker(exc))
+            findings.append(_finding(BLOCKER, exc, folder))
     return sum(sizes) if len(sizes) == len(drives) else None
 
 
@@ -189,12 +190,12 @@ def _state_findings(
     try:
         check_shut_down(vmx, folder, listed, run, frozen=False, written=(), read=())
     except SourceError as exc:  # it is none once the VM is shut down
-        found.append(Finding(WARNING, exc.id, exc.message, exc.hint))
+        found.append(_finding(WARNING, exc, folder))
     independent = [drive.node for drive in drives if drive.independent]
     if independent:
         text = f"no snapshot keeps the disks at {', '.join(independent)}: they are independent"
         found.append(Finding(WARNING, "disk-independent", text, "shut the VM down to read them"))
     if listed.snapshots:
-        text = f"the VM has {len(listed.snapshots)} snapshots"
+        text = f"the VM has snapshots: {', '.join(one.name for one in listed.snapshots)}"
         found.append(Finding(INFO, "snapshots", text, "-io snapshot=NAME reads one of them"))
     return found

@@ -30,6 +30,12 @@ class RemotePlace:
         return Address(SCHEME, ssh.host, ssh.port, ssh.user, path).write()
 
 
+def is_plain(name: str) -> bool:
+    """It can be shown, and written to an address: no control characters, no bytes that are none of
+    UTF-8."""
+    return not _CONTROL.search(name) and not any("\ud800" <= c <= "\udfff" for c in name)
+
+
 def parse_place(uri: str, scheme: str) -> Address:
     """The host and the path of an address; UsageError if it is another kind of address."""
     address = parse(uri)
@@ -40,7 +46,7 @@ def parse_place(uri: str, scheme: str) -> Address:
             hint=f"for example {scheme}://root@esxi/vmfs/volumes/datastore1; what is not a plain "
             "letter is percent-encoded: %20 for a space, %3F for ?",
         )
-    if _CONTROL.search(address.path):
+    if not is_plain(address.path):
         raise UsageError(
             f"{clean(uri)}: its path has control characters",
             id="uri-invalid",

@@ -17,7 +17,7 @@ from v2v.input import MODIFIED
 from v2v.inputs._vmx.drives import Drive
 from v2v.inputs._vmx.folder import ENDINGS, only_vmx
 from v2v.inputs._vmx.local import SHOWN, data_files, missing, tell_moved, unnamed
-from v2v.inputs._vmx.places import RemotePlace
+from v2v.inputs._vmx.places import RemotePlace, is_plain
 from v2v.inputs._vmx.text import MAX_BYTES
 from v2v.run import Run
 from v2v.texts import clean
@@ -34,7 +34,6 @@ LOCKED_HINT = (
 )
 MAX_NAME = 1024  # bytes; a file's name has 255 at most
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class RemoteFolder:
@@ -57,14 +56,14 @@ class RemoteFolder:
         path = posixpath.normpath(path)
         is_vm = path.lower().endswith(ENDINGS)
         self._folder = posixpath.dirname(path) if is_vm else path
-        self._entries = {one.name: one for one in known or self._listed(path)}
+        self._entries = _by_name(known or self._listed(path))
         name = posixpath.basename(path)
         name = name if is_vm else only_vmx(place.shown(path), self._entries)
         self._path = posixpath.join(self._folder, name)
         if name in self._entries and self._entries[name].kind == Kind.LINK:  # the disks are there
             self._path = store.real_path(self._path)
             self._folder = posixpath.dirname(self._path)
-            self._entries = {one.name: one for one in self._listed(path)}
+            self._entries = _by_name(self._listed(path))
         self.vmx, self.stem = place.shown(self._path), posixpath.splitext(name)[0]
         self._real = ""
         self._allowed = tuple(allowed)
@@ -151,7 +150,7 @@ class RemoteFolder:
         """The file of a disk. A path that is not there means the file beside the .vmx."""
         if not name:
             raise unnamed(self.vmx)
-        if _CONTROL.search(name) or len(name.encode(errors="replace")) > MAX_NAME:
+        if not is_plain(name) or len(name.encode(errors="replace")) > MAX_NAME:
             raise refused(self.vmx, name[:SHOWN], "it is not a plain file name")
         path = posixpath.join(self._folder, name)
         if self._is_plain(name):
@@ -198,6 +197,10 @@ class RemoteFolder:
             hint = f"{clean(there[:SHOWN])} is only the data: the small text file that names it is "
             hint += "gone; make it anew (VMware's KB 1002511)"
         return missing(self.vmx, clean(name), hint)
+
+
+def _by_name(entries: Sequence[Entry]) -> Mapping[str, Entry]:
+    return {one.name: one for one in entries if is_plain(one.name)}
 
 
 @contextmanager

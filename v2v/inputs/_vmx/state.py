@@ -57,14 +57,14 @@ def check_shut_down(
 
 
 def _running(folder: VmFolder, left: str) -> SourceError:
-    shown = folder.shown(left)
     if folder.remote:
         return SourceError(
-            f"{folder.vmx}: the VM is running: {shown} is there",
+            f"{folder.vmx}: the VM is running: {clean(left)} is there",
             id="source-running",
             hint="shut it down; or make a snapshot of it, and read that while it runs: "
-            f"-io snapshot=NAME. If it is off, delete what is left over: {shown}",
+            f"-io snapshot=NAME. If it is off, delete what is left over: {clean(left)}",
         )
+    shown = folder.shown(left)
     return SourceError(
         f"{folder.vmx}: the VM may be running, or was when its folder was copied: {shown} is there",
         id="source-running",
@@ -90,7 +90,7 @@ def _check_frozen(
     tops = {_last(drive) for drive in written}
     if changing := [drive.node for drive in read if _last(drive) in tops]:
         raise SourceError(
-            f"{folder.vmx}: the VM is running ({folder.shown(left)} is there), and writes to disks "
+            f"{folder.vmx}: the VM is running ({clean(left)} is there), and writes to disks "
             f"that no snapshot keeps: {', '.join(changing)}",
             id="source-running",
             hint="shut it down; independent disks are in no snapshot",
