@@ -38,6 +38,10 @@ bench-folder: ## reading a disk over HTTPS /folder, as ratios to nbdkit's curl p
 	@scripts/setup
 	$(PYTHON) -m tests.bench.folder
 
+bench-ssh: ## reading disks over SSH, as ratios to nbdkit's ssh plugin and to ssh dd (8 minutes)
+	@scripts/setup
+	$(PYTHON) -m tests.bench.ssh
+
 clean: ## remove what was built: the environment, caches, guests, the demo's result
 	rm -rf .venv .cache demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
