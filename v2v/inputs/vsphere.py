@@ -32,7 +32,7 @@ OURS = (None, HTTPS, SSH)  # -it: what our own reader reads
 SSH_USER = "root"
 SHUTDOWN_SECONDS = 300  # a server with much to end takes minutes
 # What a word of a plugin may have in braces.
-KNOWN = ("server", "user", "moref", "vm", "file", "path", "password-file")
+KNOWN = ("server", "user", "moref", "vm", "file", "path", "password-file", "disk")
 
 
 class Api(StrEnum):

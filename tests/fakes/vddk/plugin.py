@@ -17,7 +17,7 @@ KEYS = (
 SECTOR = 512
 
 world_file = Path(os.environ["VDDK_FAKE"])
-world = json.loads(world_file.read_text())
+world = json.loads(world_file.read_text(encoding="utf-8"))
 given = {}
 largest = 0
 
@@ -40,18 +40,18 @@ def config_complete():
 
 def open(readonly):
     assert readonly
-    with world_file.with_suffix(".given").open("a") as log:
+    with world_file.with_suffix(".given").open("a", encoding="utf-8") as log:
         log.write(json.dumps(given) + "\n")
     if given["thumbprint"] != world["thumbprint"]:
         raise OSError("VixDiskLib_ConnectEx: The host certificate chain is invalid: thumbprint")
-    password = Path(given["password"][1:]).read_text().split("\n")[0]
+    password = Path(given["password"][1:]).read_text(encoding="utf-8").split("\n")[0]
     if (given["user"], password) != (world["user"], world["password"]):
         raise OSError("VixDiskLib_ConnectEx: Cannot connect: Incorrect user name or password")
     if given["file"] in world.get("locked", []):
         raise OSError("VixDiskLib_Open: Failed to lock the file")
     if given["file"] not in world["disks"]:
         raise OSError("VixDiskLib_Open: The file was not found: see the log")
-    return os.open(world["disks"][given["file"]], os.O_RDONLY)
+    return os.open(world["disks"][given["file"]].encode(), os.O_RDONLY)
 
 
 def close(handle):
