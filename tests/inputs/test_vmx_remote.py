@@ -182,6 +182,14 @@ def test_data_without_its_descriptor(datastore: Path, read: READ) -> None:
     assert "web-flat.vmdk is only the data" in str(refused(read, path, "vmx-disk-missing").hint)
 
 
+@pytest.mark.parametrize("scheme", ["vsan", "vvol"])
+def test_data_that_is_no_file(datastore: Path, read: READ, scheme: str) -> None:
+    path = vm(datastore / "web")
+    text = path.with_name("web.vmdk").read_text()
+    path.with_name("web.vmdk").write_text(text.replace("web-flat.vmdk", f"{scheme}://52af-1b"))
+    assert "-it vddk" in str(refused(read, path, "image-unsupported").hint)
+
+
 def test_a_chain_that_is_broken(datastore: Path, read: READ) -> None:
     folder = datastore / "web"
     top = write_chain(folder, [CONTENT, disk_content(2)])[-1]

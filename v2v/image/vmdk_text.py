@@ -19,6 +19,7 @@ MAX_EXTENTS = 4096
 MAX_NAME = 511  # bytes: of a longer one QEMU opens what its beginning names
 NO_PARENT = 0xFFFFFFFF  # the parentCID of a disk without one
 FLAT_KINDS = ("FLAT", "VMFS")
+OBJECTS = ("vsan://", "vvol://")  # how names of extents begin that ESXi itself resolves
 SPARSE_KINDS = ("SPARSE", "VMFSSPARSE", "SESPARSE")
 
 _ENTRY = re.compile(r'([A-Za-z][A-Za-z0-9_.]*)\s*=\s*(?:"([^"]*)"|([^"\s]*))')
@@ -133,6 +134,12 @@ def _extent(reader: Reader, line: str, match: re.Match[str], *, for_qemu: bool) 
     if access != "RW" or kind not in FLAT_KINDS + SPARSE_KINDS or not name:
         raise unsupported(
             reader, f"its extent {line[:80]!r} is not supported", "export the disk again"
+        )
+    if name.startswith(OBJECTS):
+        raise unsupported(
+            reader,
+            "its data is an object of vSAN, or a virtual volume, and no file",
+            "read it by -it vddk, or make a copy of it on another datastore (vmkfstools -i)",
         )
     if len(name.encode()) > MAX_NAME:
         raise corrupt(
