@@ -10,9 +10,11 @@ import pytest
 
 from fixtures.vmdk import write_vmdk
 from tests.vmdk.disks import changed, check, check_file, content, read
+from tests.vmdk.stores import CountingStore
 from v2v.errors import SourceError
 from v2v.types import MiB
 from v2v.vmdk import Disk, LocalStore, open_disk
+from v2v.vmdk.local import missing
 
 BASE = content(1, MiB)
 TOP = changed(content(1, 3 * MiB), 1)[:MiB]
@@ -59,7 +61,6 @@ def child(folder: Path, parent: str) -> Path:
         "/etc/passwd",
         "below/../../secret",
         "https://example.com/x",
-        "vsan://52d8/x",
         "a\\b",
         "a\x01b",
         "..",
@@ -168,6 +169,30 @@ def test_a_parent_by_its_path_on_another_host_is_the_one_beside(
     write_vmdk(tmp_path, "web", BASE)
     for roots in ((), (Path("/vmfs/volumes"),)):
         check(opened(store, path, *roots), TOP)
+
+
+class Strict(CountingStore):
+    """Knows the real path of what is there only, as some servers of SFTP."""
+
+    def real_path(self, path: str) -> str:
+        if not os.path.lexists(path):
+            raise missing(path)
+        return super().real_path(path)
+
+
+def test_a_root_that_is_not_there_is_none(tmp_path: Path) -> None:
+    base = write_vmdk(tmp_path / "base", "web", BASE)
+    relative = child(tmp_path / "vm", "../base/web.vmdk")
+    with Strict() as store:
+        check(open_disk(store, str(relative), roots=["/vmfs", str(tmp_path)]), TOP)
+        with pytest.raises(SourceError) as caught:
+            open_disk(store, str(relative), roots=["/vmfs"])
+        assert caught.value.id == "image-names-other-file"
+        base.rename(tmp_path / "vm/web.vmdk")
+        (tmp_path / "base/web-flat.vmdk").rename(tmp_path / "vm/web-flat.vmdk")
+        moved = child(tmp_path / "vm", "/vmfs/volumes/5f-1/web/web.vmdk")
+        for roots in ((), ("/vmfs",), (str(tmp_path),)):
+            check(open_disk(store, str(moved), roots=roots), TOP)
 
 
 def test_a_parent_that_is_there_goes_before_one_beside(tmp_path: Path, store: LocalStore) -> None:

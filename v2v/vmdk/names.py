@@ -30,7 +30,16 @@ class Names:
 
     @cached_property
     def _roots(self) -> tuple[str, ...]:
-        return tuple(self.store.real_path(root) for root in self._given)
+        return tuple(real for root in self._given if (real := self._real(root)))
+
+    def _real(self, root: str) -> str | None:
+        """None for a folder that is not there: nothing can be in it."""
+        try:
+            return self.store.real_path(root)
+        except SourceError as exc:
+            if exc.id != "image-file-missing":
+                raise
+            return None
 
     def part(self, image: str, name: str) -> tuple[str, File]:
         """The part of a disk that the descriptor at `image` calls so: real path, and file."""
