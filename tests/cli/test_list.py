@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cli.test_command import v2v
@@ -138,12 +138,27 @@ def test_names_cannot_drive_the_terminal_and_long_ones_are_cut(tmp_path: Path, d
     uri = host(tmp_path, {turned: disk, "n" * 200: disk, wide: disk})
     for words in ((), ("--long",), ("--manifest",)):
         assert turned[3] not in v2v("list", "-ic", uri, *words).stdout
+    assert sorted(names(uri)) == sorted([turned, "n" * 200, wide])
+
+
+@pytest.mark.parametrize("width", [54, 60, 80, 100, 130])
+def test_table_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.cells import cell_len
 
-    lines = v2v("list", "-ic", uri, COLUMNS="90").stdout.splitlines()
-    assert all(cell_len(line) <= 90 for line in lines[:-1])
-    assert sum("…" in line for line in lines) == 2
-    assert sorted(names(uri)) == sorted([turned, "n" * 200, wide])
+    from v2v.cli.listing import _table_text
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    blocker = Finding("blocker", "vsphere-disk-encrypted", "it is")
+    sizes = {"disks": 2, "provisioned": 1 << 40, "used": 123 << 30, "snapshots": ("a",)}
+    guests = [
+        GuestSummary(name="n" * 200, id="1", **sizes),
+        GuestSummary(name="仮想マシン" * 12, id="2", findings=(blocker,), **sizes),
+    ]
+    lines = _table_text(guests).splitlines()
+    assert all(cell_len(line) <= width for line in lines[:3])
+    assert all("…" in line for line in lines[1:3])
+    assert lines[0].startswith("VM ") and lines[0].endswith("CONVERTS")
+    assert ("CBT" in lines[0]) == (width > 100)
 
 
 def test_two_vms_of_one_name_are_told_apart_by_their_ids() -> None:
@@ -181,6 +196,7 @@ TEXTS = st.text(st.characters(), max_size=40) | st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS)
 def test_manifest_gives_back_whatever_the_source_says(name: str, where: str, text: str) -> None:
     guest = GuestSummary(

@@ -318,12 +318,13 @@ def test_the_command_takes_back_what_it_lists(place: Place) -> None:
     killed(place.argv(WHILE_COPYING, "snapshot"))
     job = place.job.job_id
 
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
+    def command(*words: str, verb: str = "undo") -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).with_name("v2v")
-        argv = [str(program), "undo", *words, "--jobs-dir", str(place.jobs)]
+        argv = [str(program), verb, *words, "--jobs-dir", str(place.jobs)]
         return subprocess.run(argv, capture_output=True, text=True, timeout=60)
 
     what = f"snapshot v2v-{job} of web"
+    assert "`v2v undo --list`" in command(verb="jobs").stdout
     assert command("--list").stdout == f"{job}  interrupted  {what}\n"
     assert command("--list", job).stdout == f"{job}  interrupted  {what}\n"
     wrong = command(job, "-ip", "/nowhere")
@@ -333,6 +334,7 @@ def test_the_command_takes_back_what_it_lists(place: Place) -> None:
     assert (done.returncode, done.stdout) == (0, f"undone: {what}\n")
     assert place.is_as_before()
     assert command(job).stdout == f"{job}: nothing to undo\n"
+    assert "undo" not in command(verb="jobs").stdout
 
 
 def test_a_job_that_runs_is_not_undone(place: Place) -> None:

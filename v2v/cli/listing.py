@@ -22,7 +22,9 @@ from v2v.types import GuestSummary
 
 POWER = ("on", "off", "suspended")
 HEADINGS = ("VM", "POWER", "DISKS", "SIZE", "USED", "FIRMWARE", "CBT", "SNAPSHOTS", "CONVERTS")
-NARROWEST = 12  # columns that the names have, however narrow the terminal
+GAP = "  "
+LONG_NAME, SHORT_NAME = 24, 12  # what names have before columns are left out, and after that
+LESS_NEEDED = ("CBT", "SNAPSHOTS", "FIRMWARE", "USED")  # left out in this order
 
 DESCRIPTION = """\
 List the VMs of a vCenter, an ESXi host or a libvirt: whether they run, their disks, what these hold
@@ -111,22 +113,50 @@ def _plain(guest: GuestSummary) -> dict[str, Any]:
 
 
 def _table_text(guests: Sequence[GuestSummary]) -> str:
-    from rich.cells import cell_len, set_cell_size
+    from rich.cells import cell_len
 
     if not guests:
         return "no VM"
     names = Counter(one.name for one in guests)
     rows = [HEADINGS, *(_row(one, unique=names[one.name] == 1) for one in guests)]
     widths = [max(cell_len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    widths[0] = min(widths[0], _room_for_names(widths[1:]))
-    lines = [
-        "  ".join(
-            set_cell_size(_cut(cell, width, cell_len, set_cell_size), width)
-            for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    columns = _fitting(widths, _room())
+    lines = [GAP.join(_cell(row[n], widths[n]) for n in columns).rstrip() for row in rows]
     return "\n".join([*lines, "", _verdict(guests)])
+
+
+def _room() -> int:
+    """Columns of the terminal; in a file or a pipe there is room."""
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return sys.maxsize
+    return shutil.get_terminal_size().columns
+
+
+def _fitting(widths: list[int], room: int) -> list[int]:
+    """The columns that are shown; `widths` of names, and at last of reasons, are made smaller."""
+    columns = list(range(len(widths)))
+
+    def missing() -> int:
+        return sum(widths[n] + len(GAP) for n in columns) - len(GAP) - room
+
+    def shrink(number: int, least: int) -> None:
+        widths[number] -= max(0, min(missing(), widths[number] - least))
+
+    shrink(0, LONG_NAME)
+    for heading in LESS_NEEDED:
+        if missing() > 0:
+            columns.remove(HEADINGS.index(heading))
+    shrink(0, SHORT_NAME)
+    shrink(-1, SHORT_NAME)
+    return columns
+
+
+def _cell(text: str, width: int) -> str:
+    """Exactly so wide on a terminal, on which some characters take two columns."""
+    from rich.cells import cell_len, set_cell_size
+
+    cut = text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
+    return set_cell_size(cut, width)
 
 
 def _row(guest: GuestSummary, *, unique: bool) -> tuple[str, ...]:
@@ -144,17 +174,6 @@ def _row(guest: GuestSummary, *, unique: bool) -> tuple[str, ...]:
         str(len(guest.snapshots) or "-"),
         f"no: {clean(', '.join(blockers))}" if blockers else f"yes{notes}",
     )
-
-
-def _room_for_names(others: Sequence[int]) -> int:
-    """What the other columns leave of a terminal; in a file or a pipe there is room."""
-    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
-        return sys.maxsize
-    return max(NARROWEST, shutil.get_terminal_size().columns - sum(others) - 2 * len(others))
-
-
-def _cut(text: str, width: int, cell_len: Any, set_cell_size: Any) -> str:
-    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
 
 
 def _verdict(guests: Sequence[GuestSummary]) -> str:
