@@ -1,6 +1,6 @@
 # `make` lists the targets.
 PYTHON := .venv/bin/python
-.PHONY: help setup demo test test-fast check bench-convert bench-copy bench-copy-overlap bench-folder clean
+.PHONY: help setup demo test test-fast check bench-convert bench-copy bench-copy-overlap bench-folder bench-ssh clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20

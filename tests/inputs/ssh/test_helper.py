@@ -26,7 +26,7 @@ from tests.sshd import Sshd, _children, sshd
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, SourceError
 from v2v.extents import Extent
-from v2v.inputs._ssh import helper
+from v2v.inputs._ssh import helper, helper_programs
 from v2v.inputs._ssh.choose import CONNECTIONS, open_store
 from v2v.inputs._ssh.place import SshPlace, SshReader
 from v2v.types import KiB, MiB
@@ -125,7 +125,7 @@ def test_compressed_data_is_the_same(
     host: Sshd, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(place_of(host, reader=SshReader.HELPER)) as store:
-        store._pace.packing = True  # type: ignore[attr-defined]
+        store._programs._pace.packing = True  # type: ignore[attr-defined]
         assert whole(store.open(str(disk))) == disk.read_bytes()
 
 
@@ -272,7 +272,7 @@ def test_cancelled_while_nothing_comes(host: Sshd, disk: Path) -> None:
         place = place_of(host, port=wire.port, reader=SshReader.HELPER)
         with opened(place, cancel) as store:
             file = store.open(str(disk))
-            wait_until(lambda: len(store._fars) == CONNECTIONS)  # type: ignore[attr-defined]
+            wait_until(lambda: len(store._programs._fars) == CONNECTIONS)  # type: ignore[attr-defined]
             wire.stall()
             done = pool.submit(file.read, 0, MiB)
             cancel.cancel()
@@ -334,7 +334,7 @@ while True:
 def test_a_false_program_is_an_error(
     tmp_path: Path, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(helper, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(helper_programs, "PAUSE_SECONDS", 0.01)
     program = tmp_path / "python3"
     root = Path(__file__).parents[3]
     text = FALSE.format(python=sys.executable, answer=answer)

@@ -75,7 +75,7 @@ def _sentence(place: SshPlace, reader: SshReader, lacking: list[str]) -> str:
 
 
 def _helper(connection: Connection, stack: ExitStack, cancel: Cancel) -> Store:
-    store = HelperStore(connection, cancel, programs=CONNECTIONS)
+    store = HelperStore(connection, programs=CONNECTIONS)
     stack.callback(store.close)
     stack.enter_context(cancel.calling(lambda: store.stop(Cancelled())))
     return store

@@ -1,0 +1,215 @@
+"""Our programs on the other host: kept running, asked, and asked again.
+
+Several run there, each over a connection of its own if there are so many. What one was asked and
+did not answer before it ended, another is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from v2v.errors import SourceError, V2VError
+from v2v.inputs._ssh import file_errors as wrong
+from v2v.inputs._ssh.connection import Connection, ProgramRefused
+from v2v.inputs._ssh.helper_far import COMMAND, PYTHONS, Far, NoHello, OddAnswer, Request
+from v2v.inputs._ssh.pace import Pace
+from v2v.inputs._ssh.place import SshPlace
+from v2v.inputs._ssh.program import Program
+from v2v.texts import clean
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 5  # to have a request answered, each by another run of the program
+STARTS = 4  # of a program that ends before it answers anything
+SILENT_SECONDS = 60.0  # without a word, though it was asked: the program is given up
+LOOK_SECONDS = 5.0  # how often that is looked at
+CLOSE_SECONDS = 2.0  # for threads that end; one that waits for a connection ends with that
+PAUSE_SECONDS = 0.25  # before it is started again; longer every time
+
+
+class Programs:
+    """NoHello or ProgramRefused if the host runs no Python for us."""
+
+    def __init__(self, connection: Connection, *, count: int) -> None:
+        self._connection = connection
+        self._python = ""
+        self._fars: list[Far] = []  # that can be asked
+        self._starting: set[Far] = set()
+        self._waiting: list[Request] = []  # for a program
+        self._lock = threading.Lock()  # of the three above, and of the pace
+        self._end: BaseException | None = None  # why nothing can be read any more
+        self._closed = threading.Event()
+        self._pace = Pace()
+        self._threads = [threading.Thread(target=self._lane, daemon=True) for _ in range(count)]
+        self._lanes = count
+        first = self._first()
+        self._threads[0] = threading.Thread(target=self._lane, args=(first,), daemon=True)
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def place(self) -> SshPlace:
+        return self._connection.place
+
+    def close(self) -> None:
+        """End them."""
+        self.stop(ConnectionError("nothing is read any more"))
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def stop(self, why: BaseException) -> None:
+        """What waits ends with `why`; nothing is read any more."""
+        self._closed.set()
+        with self._lock:
+            self._end = self._end or why
+            waiting, self._waiting = self._waiting, []
+            fars = [*self._fars, *self._starting]
+        for request in waiting:
+            request.fail(self._end)
+        for one in fars:
+            one.channel.close()
+
+    def ask(self, request: Request) -> None:
+        """Of the program that has least to do; when there is none, the next one that begins."""
+        while True:
+            with self._lock:
+                if self._end is not None:
+                    return request.fail(self._end)
+                if not self._fars:
+                    return self._waiting.append(request)
+                one = min(self._fars, key=lambda one: one.load)
+                number = one.take(request)
+                if number is None:  # it has just ended
+                    self._fars.remove(one)
+                    continue
+                request.packed = self._pace.packing
+                self._pace.ask(time.monotonic())
+            return one.send(number, request)
+
+    def _answered(self, request: Request, nonzero: int, sent: int) -> None:
+        with self._lock:
+            self._pace.answer(time.monotonic(), nonzero, sent, packed=request.packed)
+        request.done.set()
+
+    def wait(self, request: Request) -> None:
+        while not request.done.wait(LOOK_SECONDS):
+            with self._lock:
+                silent = [one for one in self._fars if one.overdue > SILENT_SECONDS]
+            for one in silent:
+                log.warning("%s: no answer from the helper, it is ended", self.place.shown)
+                one.channel.close()
+
+    def _first(self) -> Far:
+        """Finds out what Python is called there."""
+        why = []
+        for python in PYTHONS:
+            self._python = python
+            try:
+                return self._begun()
+            except (NoHello, ConnectionError) as exc:
+                log.info("%s: %s: %s", self.place.shown, python, clean(str(exc)))
+                why.append(f"{python}: {exc}")
+        raise NoHello("; ".join(why))
+
+    def _begun(self) -> Far:
+        """A program that runs there. Raises NoHello, ConnectionError, ProgramRefused; SourceError
+        if the host cannot be reached any more."""
+        channel = self._channel()
+        channel.timeout(SILENT_SECONDS)
+        one = Far(channel, self._answered)
+        with self._lock:
+            self._starting.add(one)
+        try:
+            if self._closed.is_set():
+                raise ConnectionError("nothing is read any more")
+            one.begin()
+        except BaseException:
+            channel.close()
+            raise
+        finally:
+            with self._lock:
+                self._starting.discard(one)
+        channel.timeout(None)
+        return one
+
+    def _channel(self) -> Program:
+        """The connection has its own patience with a network that is gone."""
+        try:
+            return self._connection.open(COMMAND.format(python=self._python))
+        except ConnectionError as exc:
+            raise SourceError(
+                f"{self.place.shown}: the connection was lost: {exc}",
+                id="ssh-unreachable",
+                hint="`v2v resume` goes on when the host can be reached again",
+            ) from exc
+
+    def _lane(self, one: Far | None = None) -> None:
+        """Keeps a program running, started anew when it has ended."""
+        why: BaseException = ConnectionError("nothing is read any more")
+        failures = 0
+        while not self._closed.wait(PAUSE_SECONDS * (2**failures - 1)) and failures < STARTS:
+            try:
+                one = one or self._begun()
+                self._serve(one)
+            except (ConnectionError, OddAnswer, NoHello) as exc:
+                words = one.channel.errors() if one else ""
+                answered = one is not None and self._dead(one, exc)
+                failures = 0 if answered else failures + 1
+                why, one = self._trouble(exc, words), None
+            except (ProgramRefused, V2VError) as exc:
+                why = exc if isinstance(exc, V2VError) else self._trouble(exc, "")
+                break
+            except BaseException as exc:  # noqa: BLE001 - the last line of a thread
+                self.stop(exc)
+                if one is not None:
+                    self._dead(one, ConnectionError(str(exc)))
+                return
+        with self._lock:
+            self._lanes -= 1
+            last = self._lanes == 0
+        if last:
+            self.stop(why)
+
+    def _serve(self, one: Far) -> None:
+        with self._lock:
+            if self._end is not None:
+                raise ConnectionError("nothing is read any more")
+            self._fars.append(one)
+            waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            self.ask(request)
+        one.receive()
+
+    def _dead(self, one: Far, exc: Exception) -> bool:
+        """Ask others what it did not answer. Whether it was of any use."""
+        with self._lock:
+            if one in self._fars:
+                self._fars.remove(one)
+        left = one.end()
+        if not self._closed.is_set():
+            log.info("%s: the helper has ended: %s", self.place.shown, exc)
+        for request in left:
+            self._again(request, exc)
+        return one.answers > 0
+
+    def _again(self, request: Request, exc: Exception) -> None:
+        with self._lock:
+            self._pace.answer(time.monotonic(), 0, 0, packed=not self._pace.packing)
+        request.attempts += 1
+        if request.attempts >= ATTEMPTS:
+            request.fail(self._trouble(exc, ""))
+        else:
+            self.ask(request)
+
+    def _trouble(self, exc: Exception, words: str) -> SourceError:
+        """The connection, or the program there."""
+        more = clean(words.strip()[-wrong.MAX_WORDS :])
+        return SourceError(
+            f"{self.place.shown}: the helper there fails again and again: {clean(str(exc))}"
+            + (f"; it says: {more}" if more else ""),
+            id="ssh-helper",
+            hint="-io ssh-reader=sftp reads without it; `v2v resume` goes on where this ended",
+        )
