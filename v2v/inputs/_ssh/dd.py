@@ -41,7 +41,7 @@ LOOK = (
 REAL_PATH = START + '[ -e "$f" ] || exit 1; exec readlink -f "$f"'
 FOLDER = (
     START
-    + 'cd "$f" || exit 1; if stat -L -c %s / >/dev/null 2>&1; '
+    + 'ls "$f/" >/dev/null || exit 1; cd "$f" || exit 1; if stat -L -c %s / >/dev/null 2>&1; '
     + 'then printf "%s\\0" ./* ./.[!.]* | xargs -0 stat -c "%f %s %b %B %n" 2>/dev/null; '
     + "else ls -lnA; fi; exit 0"
 )

@@ -89,8 +89,8 @@ class Program:
         release()
 
     def _has_ended(self) -> bool:
-        """Rather than the connection: the host said so."""
-        return bool(self._channel.eof_received) or self._channel.exit_status != -1
+        """Rather than the connection. An exit code tells nothing: it may overtake the output."""
+        return bool(self._channel.eof_received)
 
     def _take_errors(self) -> None:
         """Keep up with stderr: a program that nobody listens to stops."""
