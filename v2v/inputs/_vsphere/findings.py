@@ -137,7 +137,7 @@ def running(vm: Found) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             "source-running",
-            f"the VM is {power}",
+            "the VM runs" if power == "on" else "the VM is suspended",
             "shut it down before, or see -io running=",
         )
 

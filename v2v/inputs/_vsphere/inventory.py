@@ -59,10 +59,9 @@ class Inventory:
     datastores: dict[str, Datastore] = field(default_factory=dict)  # by reference
 
 
-def read_inventory(content: Any, paths: Sequence[str] = ()) -> Inventory:
-    """All there is, with these properties of each VM. Call it in Session.call."""
-    wanted = {VM: tuple(dict.fromkeys((*IDENTITY, *paths))), **AROUND}
-    return arrange(retrieve_all(content, wanted))
+def read_inventory(content: Any) -> Inventory:
+    """All there is, by name. Call it in Session.call."""
+    return arrange(retrieve_all(content, {VM: IDENTITY, **AROUND}))
 
 
 def arrange(found: Iterable[Found]) -> Inventory:

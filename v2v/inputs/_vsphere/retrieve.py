@@ -27,8 +27,9 @@ class Found:
         return self.properties.get(path)
 
 
-def retrieve_all(content: Any, wanted: Wanted) -> list[Found]:
-    """Everything of these types below the root of the inventory. Call it in Session.call."""
+def retrieve_all(content: Any, wanted: Wanted) -> Iterator[Found]:
+    """Everything of these types below the root of the inventory, some of it at a time. Go through
+    it in Session.call."""
     from pyVmomi import vim, vmodl
 
     collector = vmodl.query.PropertyCollector
@@ -37,7 +38,7 @@ def retrieve_all(content: Any, wanted: Wanted) -> list[Found]:
     try:
         walk = collector.TraversalSpec(type=vim.view.ContainerView, path="view", skip=False)
         start = collector.ObjectSpec(obj=view, skip=True, selectSet=[walk])
-        return list(_retrieve(content, [start], wanted))
+        yield from _retrieve(content, [start], wanted)
     finally:
         with suppress(vmodl.MethodFault, OSError):  # it ends with the session
             view.DestroyView()

@@ -1,14 +1,15 @@
-"""One row of `v2v list` for each VM of a vCenter or ESXi host, all from one question."""
+"""One row of `v2v list` for each VM of a vCenter or ESXi host, all from two questions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from v2v.inputs._vsphere import findings
 from v2v.inputs._vsphere.connect import Session
 from v2v.inputs._vsphere.drives import Drive, read_drives
-from v2v.inputs._vsphere.inventory import Inventory, Located, is_below, read_inventory
-from v2v.inputs._vsphere.retrieve import Found
+from v2v.inputs._vsphere.inventory import VM, Inventory, Located, is_below, read_inventory
+from v2v.inputs._vsphere.retrieve import Found, retrieve_all
 from v2v.inputs._vsphere.snapshots import read_snapshots
 from v2v.texts import clean_name
 from v2v.types import Finding, Firmware, GuestSummary, MiB
@@ -27,8 +28,18 @@ PATHS = (
 
 
 def list_vms(session: Session) -> Sequence[GuestSummary]:
-    inventory = session.call(lambda: read_inventory(session.content, PATHS), seconds=LIST_SECONDS)
-    return [summary(vm, inventory) for vm in inventory.vms if is_below(vm, session.place.path)]
+    """By name. What a VM's devices are takes memory, so that only some are looked at at a time."""
+    content = session.content
+    inventory = session.call(lambda: read_inventory(content), seconds=LIST_SECONDS)
+    vms = {vm.id: vm for vm in inventory.vms if is_below(vm, session.place.path)}
+
+    def rows() -> dict[str, GuestSummary]:
+        every = retrieve_all(content, {VM: PATHS})
+        known = ((vms[one.id], one) for one in every if one.id in vms)
+        return {vm.id: summary(replace(vm, found=one), inventory) for vm, one in known}
+
+    found = session.call(rows, seconds=LIST_SECONDS)
+    return [found[id] for id in vms if id in found]
 
 
 def summary(vm: Located, inventory: Inventory) -> GuestSummary:
