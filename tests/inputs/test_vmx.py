@@ -20,10 +20,15 @@ from tests.inputs.golden import FOLDER, check_golden
 from v2v import nbdkit
 from v2v.errors import UsageError, V2VError
 from v2v.events import Event, Warned
+from v2v.inputs._ssh.place import SshPlace
+from v2v.inputs._vmx.places import RemotePlace
+from v2v.inputs._vmx.remote import RemoteFolder
 from v2v.inputs._vmx.text import parse_vmx
+from v2v.inputs._vmx.vm import read_folder
 from v2v.inputs.vmx import VmxInput, VmxOptions
 from v2v.run import Run
 from v2v.types import GiB, MiB, Nic, Removable, Source
+from v2v.vmdk import LocalStore
 
 CONTENT = disk_content(1)
 READ = Callable[..., Source]
@@ -723,6 +728,8 @@ def test_a_link_to_a_vmx_means_its_folder(tmp_path: Path, read: READ) -> None:
 
 # Hostile files ------------------------------------------------------------------------------------
 
+PLACE = RemotePlace(SshPlace(host="esxi"))
+
 OPENED: list[str] = []  # by the audit hook below, while it is on
 WATCHING: list[bool] = []
 
@@ -785,12 +792,25 @@ def test_any_file_is_a_vm_or_an_error_and_opens_nothing_of_the_host(
     try:
         for snapshot in (None, "snapshot 1"):
             read_or_refused(folder / "web.vmx", run, snapshot)
+        read_remote_or_refused(folder / "web.vmx", run)
     finally:
         WATCHING.clear()
     allowed = (str(folder), "/proc", "/sys")  # who else uses the file is looked up there
     assert str(folder / "web.vmx") in OPENED
     foreign = [name for name in OPENED if not name.startswith(allowed)]
     assert [name for name in foreign if not name.endswith((".py", ".pyc"))] == []  # imports
+
+
+def read_remote_or_refused(path: Path, run: Run) -> None:
+    """The same as if it were in a store of another host."""
+    with LocalStore() as store:
+        try:
+            source = read_folder(RemoteFolder(store, PLACE, str(path)), None, run)
+        except V2VError as exc:
+            assert exc.id
+            return
+    prefix = f"ssh://esxi{path.parent}/"
+    assert all(one.location.startswith(prefix) for one in source.disks)
 
 
 def read_or_refused(path: Path, run: Run, snapshot: str | None) -> None:
