@@ -10,7 +10,7 @@ from v2v.vmdk.pieces import GAP, LOCAL_GAP
 
 Job = Callable[[], None]
 
-MAX_THREADS = 16
+MAX_THREADS = 64  # whatever the store says: each may hold v2v.vmdk.pieces.SPAN
 
 
 class Reads:
