@@ -293,7 +293,7 @@ def list_guests(
 
 
 def _matches(guest: GuestSummary, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(guest.name, one) or guest.id == one for one in patterns)
+    return any(one in (guest.name, guest.id) or fnmatchcase(guest.name, one) for one in patterns)
 
 
 def list_jobs(jobs: Path | None = None) -> list[JobSummary]:

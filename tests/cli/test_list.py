@@ -98,10 +98,13 @@ def test_json_has_every_field_of_every_vm(uri: str) -> None:
     assert all(f"`{field}`" in page for field in web)
 
 
-def test_vms_are_chosen_by_pattern_and_by_power(uri: str) -> None:
+def test_vms_are_chosen_by_pattern_and_by_power(uri: str, tmp_path: Path, disk: Path) -> None:
     assert names(uri, "w*") == ["web"]
     assert names(uri, "w*", "[de]*") == ["db", "empty", "web"]
     assert names(uri, "WEB") == []
+    odd = host(tmp_path, {"web [1]": disk, "web 1": disk})
+    assert names(odd, "web [1]") == ["web 1", "web [1]"]
+    uri = host(tmp_path, {"web": disk, "db": disk, "empty": None})
     assert names(uri, "--power", "on") == []
     assert names(uri, "--power", "off", "db") == ["db"]
 
@@ -121,6 +124,7 @@ def test_a_host_without_vms(tmp_path: Path) -> None:
         (("-ic", "test:///nowhere/node.xml"), "libvirt-failed", 4),
         (("-ic", "qemu+tcp://127.0.0.1/system"), "libvirt-transport", 2),
         (("--power", "half"), "option-value", 2),
+        (("test:///x",), "usage", 2),
         (("--json", "--manifest"), "usage", 2),
         (("-io", "no-such=1"), "option-unknown", 2),
     ],

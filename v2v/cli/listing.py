@@ -17,6 +17,7 @@ from v2v.cli import job_options, unsupported, work
 from v2v.cli.manifest import manifest_text
 from v2v.cli.parser import Parser
 from v2v.cli.summary import json_text
+from v2v.errors import UsageError
 from v2v.texts import clean, size_text
 from v2v.types import GuestSummary
 
@@ -76,6 +77,7 @@ def add(commands: Any) -> Parser:
 def run(args: argparse.Namespace) -> int:
     from v2v import api
 
+    _check_patterns(args.patterns)
     if args.__dict__["-i"] is None and args.__dict__["-ic"] is None:
         args.__dict__["-i"] = registry.LIBVIRT
     if "?" in args.io:
@@ -102,6 +104,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(_long_text(guests) if args.long else _table_text(guests))
     return 0
+
+
+def _check_patterns(patterns: Sequence[str]) -> None:
+    for word in patterns:
+        if "://" in word:
+            raise UsageError(
+                f"{word} is an address, and no name of a VM",
+                id="usage",
+                hint="v2v list -ic URI says whose VMs are listed",
+            )
 
 
 def _plain(guest: GuestSummary) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from v2v import registry
+from v2v import options, registry
 from v2v.job import ModuleChoice
 from v2v.types import GuestSummary
 
@@ -49,10 +49,11 @@ def manifest_text(guests: Sequence[GuestSummary], choice: ModuleChoice) -> str:
 
 
 def _input(choice: ModuleChoice) -> dict[str, Any]:
-    """The mode and its options, by the names of their fields."""
-    options = registry.find_input(choice.mode).Options
-    names = {field.metadata["flag"]: field.name for field in dataclasses.fields(options)}
-    return {"mode": choice.mode} | {names[flag]: word for flag, word in choice.options.items()}
+    """The mode and its options, by the names of their fields; those of a plugin by their own."""
+    cls = registry.find_input(choice.mode).Options
+    names = {field.metadata["flag"]: field.name for field in dataclasses.fields(cls)}
+    words = options.anchored(cls, choice.options)
+    return {"mode": choice.mode} | {names.get(flag, flag): word for flag, word in words.items()}
 
 
 def _vm(guest: GuestSummary) -> dict[str, Any]:
