@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,26 @@ def test_a_snapshot_is_read_while_the_vm_runs(vc: Vcsim, run: Run) -> None:
     assert source.disks[0].details["snapshot"].startswith("snapshot-")
     error = refused(made(vc, "snaps", snapshot="odd"), run, "snapshot-unknown")
     assert "did you mean old?" in str(error.hint)
+
+
+def test_a_snapshot_that_is_being_deleted(
+    vc: Vcsim, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = vc.create_vm("merging")
+    vm.snapshot("old")
+    task = vm.api.RemoveAllSnapshots()._moId.encode()  # of the simulator: it has ended already
+    there = b'<ManagedObjectReference type="Task">' + task + b"</ManagedObjectReference>"
+    empty = re.compile(rb"(<name>recentTask</name><val[^>]*>)(</val>)")
+
+    def rewrite(request: bytes, answer: bytes) -> bytes:
+        if b">" + task + b"<" in request:
+            return answer.replace(b">success<", b">running<")
+        return empty.sub(rb"\1" + there + rb"\2", answer)
+
+    monkeypatch.setattr(vc.front, "rewrite", rewrite)
+    error = refused(made(vc, "merging"), run, "source-consolidating")
+    assert "RemoveAllSnapshots" in error.message
+    refused(made(vc, "merging", snapshot="old"), run, "source-consolidating")
 
 
 def test_consolidation_that_is_due_is_told(vc: Vcsim, run: Run, events_seen: list[Event]) -> None:
