@@ -28,10 +28,6 @@ from v2v.vmdk.store import Entry, Kind, Store
 ROOTS = "roots"  # in SourceDisk.details: folders that it may refer to files of, a line each
 REAL = "real"  # the real path of its descriptor
 VOLUMES = "/vmfs/volumes"
-LOCKED_HINT = (
-    "a VM that runs, or a backup of it, has the disk: shut the VM down; or make a snapshot of it, "
-    "and read that while it runs: -io snapshot=NAME"
-)
 MAX_NAME = 1024  # bytes; a file's name has 255 at most
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -126,13 +122,8 @@ class RemoteFolder:
     def disk(self, drive: Drive, run: Run) -> SourceDisk:
         path = self.find(drive.file, run)
         real = self._store.real_path(path)
-        try:
-            with as_written({REAL: real}, path):
-                disk = open_disk(self._store, path, roots=self.roots)
-        except SourceError as exc:
-            if exc.id != "source-locked":
-                raise
-            raise SourceError(exc.message, id=exc.id, hint=LOCKED_HINT) from exc
+        with as_written({REAL: real}, path):
+            disk = open_disk(self._store, path, roots=self.roots)
         told = {MODIFIED: disk.version} if disk.version else {}
         return SourceDisk(
             self._place.location(path),
