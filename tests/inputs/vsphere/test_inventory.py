@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.inputs.vsphere.objects import inventory
+from tests.inputs.vsphere.objects import inventory, reference
 from v2v.errors import SourceError
-from v2v.inputs._vsphere.inventory import find_vm
+from v2v.inputs._vsphere.inventory import arrange, find_vm
+from v2v.inputs._vsphere.retrieve import Found
 from v2v.inputs._vsphere.uri import read_place
 
 UUID = "42112233-4455-6677-8899-aabbccddeeff"
@@ -86,3 +87,36 @@ def test_two_vms_of_a_name_are_told_apart_by_paths_and_references() -> None:
 
 def test_networks_have_their_names() -> None:
     assert ALL.networks == {"dvportgroup-7": "Prod/1"}
+
+
+def test_a_vm_of_a_vapp_is_where_that_is() -> None:
+    """The vApp's own parent is a pool of resources, and not in a datacenter's folders."""
+    app = {"name": "app", "parent": reference("ResourcePool", "pool")}
+    app |= {"parentFolder": reference("Folder", "vms")}
+    nested = {"name": "inner", "parent": reference("VirtualApp", "app")}
+    vm = {"name": "web", "parentVApp": reference("VirtualApp", "inner")}
+    every = arrange(
+        [
+            Found("dc", "Datacenter", {"name": "DC"}),
+            Found("vms", "Folder", {"name": "vm", "parent": reference("Datacenter", "dc")}),
+            Found("app", "VirtualApp", app),
+            Found("inner", "VirtualApp", nested),
+            Found("vm-1", "VirtualMachine", vm),
+        ]
+    )
+    found = find_vm(every, "/DC/vm/app/inner/web", PLACE)
+    assert (found.id, found.datacenter) == ("vm-1", "DC")
+
+
+def test_a_vm_in_a_folder_that_the_user_may_not_see_is_in_its_hosts_datacenter() -> None:
+    vm = {"name": "web", "parent": reference("Folder", "hidden")}
+    vm |= {"runtime.host": reference("HostSystem", "esx1")}
+    every = arrange(
+        [
+            Found("dc", "Datacenter", {"name": "DC"}),
+            Found("hosts", "Folder", {"name": "host", "parent": reference("Datacenter", "dc")}),
+            Found("esx1", "HostSystem", {"name": "esx1", "parent": reference("Folder", "hosts")}),
+            Found("vm-1", "VirtualMachine", vm),
+        ]
+    )
+    assert find_vm(every, "web", PLACE).datacenter == "DC"

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from v2v.errors import SourceError, UsageError
+from v2v.inputs._ssh.place import SshPlace
 from v2v.inputs._vsphere.names import plain_name, store_path
 from v2v.inputs._vsphere.place import VspherePlace
-from v2v.inputs._vsphere.serving import folder_address, vmware_path
+from v2v.inputs._vsphere.serving import folder_address, ssh_place, vmware_path
 from v2v.inputs._vsphere.tls import parse_thumbprint
 from v2v.inputs._vsphere.uri import read_place
 
@@ -140,3 +141,19 @@ def test_thumbprints_as_consoles_and_openssl_print_them(prefix: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_thumbprint(prefix + colons[:-1])
     assert caught.value.id == "tls-thumbprint"
+
+
+def test_the_esxi_host_of_a_vm_is_asked_over_ssh_unless_another_is_named() -> None:
+    options = SshPlace(host="", user="root")
+    assert ssh_place(None, "esx1.example", options) == SshPlace(host="esx1.example", user="root")
+    assert ssh_place("adm@[fd00::1]:2222", "esx1", options) == SshPlace(
+        host="fd00::1", port=2222, user="adm"
+    )
+    assert ssh_place("esx2", "", options) == SshPlace(host="esx2", user="root")
+
+
+@pytest.mark.parametrize("host", ["", "-oProxyCommand=sh", "a b"])
+def test_what_the_server_calls_the_esxi_host_is_not_believed_blindly(host: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        ssh_place(None, host, SshPlace(host=""))
+    assert caught.value.id == "vsphere-ssh-host"

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.disks import disk_content
+from tests.fakes.vsphere.certificates import certificate
 from tests.vcsim import Disk, Vcsim, Vm, vcsim
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, UsageError, V2VError
@@ -139,6 +145,59 @@ def test_a_cancelled_job_asks_nobody(vc: Vcsim, tmp_path: Path) -> None:
         pytest.raises(Cancelled),
     ):
         made(vc, "plain").read_source(cancelled)
+
+
+@pytest.fixture
+def password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it is asked for, where the tests run at a terminal."""
+    monkeypatch.setenv(PASSWORD_VARIABLE, "x")
+
+
+def test_a_host_that_does_not_answer_ends_with_the_job(run: Run, password: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def heard() -> None:
+            server.accept()
+            run.cancel.cancel()
+
+        thread = threading.Thread(target=heard)
+        thread.start()
+        uri = f"esx://root@127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(Cancelled):
+            VsphereInput(VsphereOptions(uri=uri), ["x"]).read_source(run)
+        thread.join()
+
+
+def test_something_else_answers(run: Run, tmp_path: Path, password: None) -> None:
+    made_for = certificate(tmp_path)
+    with serve_garbage(made_for.context) as port:
+        options = VsphereOptions(uri=f"esx://root@127.0.0.1:{port}", cafile=made_for.cafile)
+        refused(VsphereInput(options, ["x"]), run, "vsphere-unreachable")
+
+
+@contextmanager
+def serve_garbage(context: ssl.SSLContext) -> Iterator[int]:
+    """A web server that answers all with what is no XML."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>It works!<br>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 # Which VM -----------------------------------------------------------------------------------------

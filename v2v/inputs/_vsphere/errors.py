@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import ssl
 from typing import Any
+from xml.etree.ElementTree import ParseError
+from xml.parsers.expat import ExpatError
 
 from v2v.errors import SourceError, V2VError
 from v2v.inputs._vsphere.place import VspherePlace
@@ -28,6 +30,8 @@ def wrapped(exc: BaseException, place: VspherePlace) -> BaseException:
         return _denied(place, exc)
     if isinstance(exc, TimeoutError | OSError | http.client.HTTPException):
         return unreachable(place, str(exc) or "it does not answer")
+    if isinstance(exc, ExpatError | ParseError):
+        return unreachable(place, "what answers there is not vSphere")
     if isinstance(exc, vmodl.MethodFault):
         return _failed(place, exc)
     return exc

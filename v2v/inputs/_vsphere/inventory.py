@@ -88,12 +88,11 @@ def _located(vm: Found, objects: dict[str, Found]) -> Located:
     host = vm.get("runtime.host")
     esxi = objects.get(host._moId) if host is not None else None
     hosts = [*_above(esxi, objects), esxi] if esxi else []
-    at = next((n for n, one in enumerate(above) if one.kind == "Datacenter"), -1)
     return Located(
         id=vm.id,
         name=name,
         path="/" + "/".join(one.get("name") or "" for one in [*above, vm]),
-        datacenter="/".join(one.get("name") or "" for one in above[: at + 1]),
+        datacenter=_datacenter(above) or _datacenter(hosts),
         host=plain_name(esxi.get("name") or "") if esxi else "",
         hosts=_without_root(hosts),
         uuids=tuple(filter(None, map(vm.get, ("config.uuid", "config.instanceUuid")))),
@@ -101,11 +100,18 @@ def _located(vm: Found, objects: dict[str, Found]) -> Located:
     )
 
 
+def _datacenter(above: list[Found]) -> str:
+    """Empty where the user may not see it."""
+    at = next((n for n, one in enumerate(above) if one.kind == "Datacenter"), -1)
+    return "/".join(one.get("name") or "" for one in above[: at + 1])
+
+
 def _above(one: Found, objects: dict[str, Found]) -> list[Found]:
     """What it lies in, outermost first; the root folder, which has no name for people, is not."""
     above: list[Found] = []
     while len(above) < DEEPEST:
-        inside = one.get("parent") or one.get("parentVApp") or one.get("parentFolder")
+        # The parent of a vApp is where its memory comes from; its VMs have no parent at all.
+        inside = one.get("parentFolder") or one.get("parentVApp") or one.get("parent")
         parent = objects.get(inside._moId) if inside is not None else None
         if parent is None:
             break

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 from dataclasses import replace
 
-from v2v.address import Address, parse
+from v2v.address import Address, is_host, parse
+from v2v.errors import SourceError
 from v2v.inputs._details import MODIFIED
 from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.serve import Facts
@@ -93,7 +94,14 @@ def vmware_path(path: str) -> str:
 
 def ssh_place(word: str | None, host: str, options: SshPlace) -> SshPlace:
     """`word`: [USER@]HOST[:PORT] of -io ssh-host; without it the ESXi host that has the VM."""
-    if word is None:
-        return replace(options, host=host)
-    address = parse(f"ssh://{word}")
-    return replace(options, host=address.host, port=address.port, user=address.user or options.user)
+    if word is not None:
+        address = parse(f"ssh://{word}")
+        user = address.user or options.user
+        return replace(options, host=address.host, port=address.port, user=user)
+    if not is_host(host):  # the server tells it; ssh would take some for options
+        raise SourceError(
+            f"the VM's ESXi host is called {host[:100]!r}, which is no name of a host",
+            id="vsphere-ssh-host",
+            hint="name it: -io ssh-host=[USER@]HOST[:PORT]",
+        )
+    return replace(options, host=host)
