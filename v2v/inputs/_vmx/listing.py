@@ -6,7 +6,6 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Sequence
-from contextlib import suppress
 
 from v2v.errors import SourceError
 from v2v.events import Event, Warned
@@ -63,11 +62,19 @@ def find_by_name(
 
 def _title(store: Store, place: RemotePlace, found: Found, run: Run) -> str:
     """Empty if its file cannot be read."""
-    with suppress(SourceError):
-        folder = RemoteFolder(store, place, found.path, known=found.entries)
+    folder = RemoteFolder(store, place, found.path, known=found.entries)
+    try:
         vmx = parse_vmx(folder.read_vmx(), folder.vmx, run)
-        return clean_name(vmx.text("displayName"))
-    return ""
+    except SourceError as exc:
+        _raise_if_of_host(exc)
+        return ""
+    return clean_name(vmx.text("displayName"))
+
+
+def _raise_if_of_host(exc: SourceError) -> None:
+    """A connection that is lost says nothing of a VM."""
+    if exc.id.startswith("ssh-"):
+        raise exc
 
 
 def _plain(name: str) -> str:
@@ -116,8 +123,9 @@ def _summary(store: Store, place: RemotePlace, found: Found, run: Run) -> GuestS
         vmx = parse_vmx(folder.read_vmx(), folder.vmx, quiet)
         source = read_vm(vmx, folder.stem, quiet)
         listed = list_snapshots(folder, quiet, needed=False)
-        drives = read_disks(vmx, quiet)
+        drives, power = read_disks(vmx, quiet), _power(vmx, folder)
     except SourceError as exc:
+        _raise_if_of_host(exc)
         findings.append(_finding(BLOCKER, exc, folder))
         return GuestSummary(
             name=clean_name(folder.stem),
@@ -131,7 +139,7 @@ def _summary(store: Store, place: RemotePlace, found: Found, run: Run) -> GuestS
         name=source.name,
         id=found.path,
         where=clean(found.folder),
-        power=_power(vmx, folder),
+        power=power,
         disks=len(drives),
         provisioned=provisioned,
         used=_used(folder, drives),
@@ -164,6 +172,7 @@ def _provisioned(
         try:
             sizes.append(_size(store.open(folder.find(drive.file, run))))
         except SourceError as exc:
+            _raise_if_of_host(exc)
             findings.append(_finding(BLOCKER, exc, folder))
     return sum(sizes) if len(sizes) == len(drives) else None
 
