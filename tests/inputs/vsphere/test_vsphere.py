@@ -21,6 +21,7 @@ from tests.vcsim import Disk, Vcsim, Vm, vcsim
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Event, Warned
+from v2v.inputs._password import forget_password
 from v2v.inputs._vsphere.connect import connect
 from v2v.inputs._vsphere.uri import read_place
 from v2v.inputs.vsphere import Api, VsphereInput, VsphereOptions
@@ -125,8 +126,11 @@ def test_the_password_of_the_environment(
     vc: Vcsim, plain: Vm, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PASSWORD_VARIABLE, vc.password)
-    assert made(vc, "plain", password_file=None).read_source(run).name == "plain"
-    assert PASSWORD_VARIABLE not in os.environ
+    try:
+        assert made(vc, "plain", password_file=None).read_source(run).name == "plain"
+        assert PASSWORD_VARIABLE not in os.environ
+    finally:
+        forget_password(PASSWORD_VARIABLE)  # other tests are in the same process
 
 
 def test_a_session_that_expires_is_begun_again(vc: Vcsim, plain: Vm) -> None:
@@ -148,12 +152,13 @@ def test_a_cancelled_job_asks_nobody(vc: Vcsim, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else it is asked for, where the tests run at a terminal."""
-    monkeypatch.setenv(PASSWORD_VARIABLE, "x")
+def password(tmp_path: Path) -> Path:
+    """Without one it is asked for, where the tests run at a terminal."""
+    (tmp_path / "password").write_text("x\n")
+    return tmp_path / "password"
 
 
-def test_a_host_that_does_not_answer_ends_with_the_job(run: Run, password: None) -> None:
+def test_a_host_that_does_not_answer_ends_with_the_job(run: Run, password: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def heard() -> None:
@@ -164,14 +169,17 @@ def test_a_host_that_does_not_answer_ends_with_the_job(run: Run, password: None)
         thread.start()
         uri = f"esx://root@127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(Cancelled):
-            VsphereInput(VsphereOptions(uri=uri), ["x"]).read_source(run)
+            options = VsphereOptions(uri=uri, password_file=password)
+            VsphereInput(options, ["x"]).read_source(run)
         thread.join()
 
 
-def test_something_else_answers(run: Run, tmp_path: Path, password: None) -> None:
+def test_something_else_answers(run: Run, tmp_path: Path, password: Path) -> None:
     made_for = certificate(tmp_path)
     with serve_garbage(made_for.context) as port:
-        options = VsphereOptions(uri=f"esx://root@127.0.0.1:{port}", cafile=made_for.cafile)
+        options = VsphereOptions(
+            uri=f"esx://root@127.0.0.1:{port}", cafile=made_for.cafile, password_file=password
+        )
         refused(VsphereInput(options, ["x"]), run, "vsphere-unreachable")
 
 
