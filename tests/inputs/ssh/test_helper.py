@@ -237,7 +237,7 @@ def test_the_connection_drops(host: Sshd, disk: Path) -> None:
         for count in (100_000, 3 * MiB, 9 * MiB):
             wire.cut_after(count)
             assert whole(file) == disk.read_bytes()
-        assert wire.connections() > 4
+        assert wire.connections() > CONNECTIONS
 
 
 def test_a_file_that_shrinks(host: Sshd, tmp_path: Path) -> None:
