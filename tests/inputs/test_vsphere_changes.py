@@ -11,7 +11,7 @@ import pytest
 from tests.vcsim import Disk, Vcsim, Vm, vcsim
 from v2v import source_changes
 from v2v.errors import Cancelled, SourceError
-from v2v.events import Event, Warned
+from v2v.events import Event, Message, Warned
 from v2v.inputs._vsphere.changes import frozen, prepare, undo
 from v2v.inputs._vsphere.connect import Session, connect
 from v2v.inputs._vsphere.retrieve import reference
@@ -260,7 +260,7 @@ def rewriting(vc: Vcsim) -> Iterator[None]:
 
 
 def test_undo_waits_for_a_snapshot_that_is_still_being_made(
-    vc: Vcsim, vm: Vm, run: Run, rewriting: None
+    vc: Vcsim, vm: Vm, run: Run, events_seen: list[Event], rewriting: None
 ) -> None:
     """A job was killed after it had asked for the snapshot, and before it was there."""
     name = f"v2v-{run.job_id}"
@@ -290,6 +290,7 @@ def test_undo_waits_for_a_snapshot_that_is_still_being_made(
     assert undo_all(vc, run) == ["snapshot"]
     assert asked > 3
     assert snapshots(vm) == ["other"]
+    assert [one for one in events_seen if isinstance(one, Message) and "Waiting" in one.text]
 
 
 FAULT = b"""<propSet><name>info.error</name>

@@ -31,11 +31,11 @@ def emit(event: Event) -> None:
 
 
 def watched(change):
-    def wrapper(*words):
+    def wrapper(*words, **more):
         number = next(numbers)
         if moment == f"asked:{number}":
             die()
-        result = change(*words)
+        result = change(*words, **more)
         if moment == f"done:{number}":
             die()
         return result

@@ -16,11 +16,12 @@ from v2v.inputs._vsphere.connect import Session
 from v2v.inputs._vsphere.drives import read_drives
 from v2v.inputs._vsphere.retrieve import reference
 from v2v.inputs._vsphere.running import Running
-from v2v.inputs._vsphere.tasks import run_task, settle, wait_until
+from v2v.inputs._vsphere.tasks import TASK_SECONDS, run_task, settle, wait_until
 from v2v.run import Run
 from v2v.texts import clean, clean_name
 from v2v.types import SourceChange
 
+POWER_SECONDS = 600.0  # for a task that turns a VM on or off; it may wait for somebody's answer
 OFF_SECONDS = 300.0  # for a guest that is shutting down to be off
 SHUTTING_DOWN = "shuttingDown"  # GuestInfo.guestState
 TOOLS_RUN = "guestToolsRunning"  # GuestInfo.toolsRunningStatus
@@ -44,7 +45,7 @@ def prepare(
     vSphere says.
     """
     vm, name = reference(session.content, "VirtualMachine", id), clean_name(name) or id
-    settle(session, vm, run.cancel)
+    settle(session, vm, run)
     power = _power(session, vm)
     if power == "suspended" and not frozen(run):
         raise _suspended(name)
@@ -60,7 +61,7 @@ def undo(session: Session, change: SourceChange, run: Run) -> None:
 
     vm = reference(session.content, "VirtualMachine", change.target)
     try:
-        settle(session, vm, run.cancel)
+        settle(session, vm, run)
         if change.kind == SNAPSHOT:
             _delete_snapshots(session, vm, change.name, run)
         else:
@@ -212,7 +213,8 @@ def _set_power(session: Session, vm: Any, run: Run, *, on: bool) -> None:
 
     wanted = "poweredOn" if on else "poweredOff"
     try:
-        _do(session, vm.PowerOnVM_Task if on else vm.PowerOffVM_Task, run)
+        begin = vm.PowerOnVM_Task if on else vm.PowerOffVM_Task
+        _do(session, begin, run, seconds=POWER_SECONDS)
     except SourceError as exc:
         if not isinstance(exc.__cause__, vim.fault.InvalidPowerState):
             raise
@@ -220,12 +222,14 @@ def _set_power(session: Session, vm: Any, run: Run, *, on: bool) -> None:
             raise
 
 
-def _do(session: Session, begin: Callable[[], Any], run: Run) -> None:
+def _do(
+    session: Session, begin: Callable[[], Any], run: Run, *, seconds: float = TASK_SECONDS
+) -> None:
     """A task to its end; its fault as an error of ours, whose cause it is."""
     from pyVmomi import vmodl
 
     try:
-        run_task(session, begin, run.cancel)
+        run_task(session, begin, run.cancel, seconds=seconds)
     except vmodl.MethodFault as fault:
         raise errors.wrapped(fault, session.place) from fault
 

@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from v2v import events
 from v2v.cancel import Cancel
 from v2v.errors import SourceError
 from v2v.inputs._vsphere.connect import Session
 from v2v.inputs._vsphere.retrieve import retrieve_these
+from v2v.run import Run
+from v2v.texts import clean, time_text
 
 TASK_SECONDS = 24 * 3600.0  # merging a snapshot of a busy VM takes hours; the server says it works
 BUSY_SECONDS = 300.0  # for another task of the same VM to end, such as a backup's snapshot
@@ -22,7 +25,9 @@ INFO = ("info.state", "info.error", "info.descriptionId")
 CHANGES = ("snapshot", "power")
 
 
-def run_task(session: Session, begin: Callable[[], Any], cancel: Cancel) -> None:
+def run_task(
+    session: Session, begin: Callable[[], Any], cancel: Cancel, *, seconds: float = TASK_SECONDS
+) -> None:
     """Let `begin` start a task, and wait for its end. Raises its fault, a vmodl.MethodFault; begins
     again while another task of the VM is in the way.
 
@@ -38,7 +43,7 @@ def run_task(session: Session, begin: Callable[[], Any], cancel: Cancel) -> None
 
     until = time.monotonic() + BUSY_SECONDS
     while True:
-        fault = _fault_of(session, session.call(begun), cancel)
+        fault = _fault_of(session, session.call(begun), cancel, seconds)
         if fault is None:
             return
         if not isinstance(fault, vim.fault.TaskInProgress) or time.monotonic() > until:
@@ -46,7 +51,7 @@ def run_task(session: Session, begin: Callable[[], Any], cancel: Cancel) -> None
         cancel.wait(LOOKS)
 
 
-def _fault_of(session: Session, task: Any, cancel: Cancel) -> Any:
+def _fault_of(session: Session, task: Any, cancel: Cancel, seconds: float) -> Any:
     """What the task failed of; None if it did not. A fault instead of a task is given as it is."""
     if isinstance(task, Exception):
         return task
@@ -57,8 +62,8 @@ def _fault_of(session: Session, task: Any, cancel: Cancel) -> Any:
         info = session.call(lambda: _info(session, task))
         return str(info.get("info.state")) not in RUNNING
 
-    if not wait_until(ended, TASK_SECONDS, cancel):
-        raise _endless(session, str(info.get("info.descriptionId") or task._moId))
+    if not wait_until(ended, seconds, cancel):
+        raise _endless(session, str(info.get("info.descriptionId") or task._moId), seconds)
     return info.get("info.error") if str(info.get("info.state")) == "error" else None
 
 
@@ -68,7 +73,7 @@ def _info(session: Session, task: Any) -> Mapping[str, Any]:
     return found.properties
 
 
-def settle(session: Session, vm: Any, cancel: Cancel) -> None:
+def settle(session: Session, vm: Any, run: Run) -> None:
     """Wait for what is being done to the VM: maybe a job that was killed asked for it."""
 
     def settled() -> bool:
@@ -76,8 +81,11 @@ def settle(session: Session, vm: Any, cancel: Cancel) -> None:
             lambda: not any(_is_changing(session, task) for task in vm.recentTask or ())
         )
 
-    if not wait_until(settled, TASK_SECONDS, cancel):
-        raise _endless(session, f"a task of {vm._moId}")
+    if settled():
+        return
+    run.emit(events.Message, text=f"Waiting for what vSphere is doing to {vm._moId}")
+    if not wait_until(settled, TASK_SECONDS, run.cancel):
+        raise _endless(session, f"a task of {vm._moId}", TASK_SECONDS)
 
 
 def _is_changing(session: Session, task: Any) -> bool:
@@ -91,11 +99,11 @@ def _is_changing(session: Session, task: Any) -> bool:
     return str(info.get("info.state")) in RUNNING and any(part in name for part in CHANGES)
 
 
-def _endless(session: Session, what: str) -> SourceError:
+def _endless(session: Session, what: str, seconds: float) -> SourceError:
     return SourceError(
-        f"{session.place.shown}: {what} has not ended within a day",
+        f"{session.place.shown}: {clean(what)} has not ended within {time_text(seconds)}",
         id="vsphere-task-timeout",
-        hint="the task list of the vSphere Client tells more",
+        hint="the vSphere Client tells more: does the VM wait for an answer there?",
     )
 
 
