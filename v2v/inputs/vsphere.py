@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -31,8 +31,6 @@ HTTPS, SSH, VDDK = "https", "ssh", "vddk"
 OURS = (None, HTTPS, SSH)  # -it: what our own reader reads
 SSH_USER = "root"
 SHUTDOWN_SECONDS = 300  # a server with much to end takes minutes
-# What a word of a plugin may have in braces.
-KNOWN = ("server", "user", "moref", "vm", "file", "path", "password-file", "disk")
 
 
 class Api(StrEnum):
@@ -180,7 +178,9 @@ class VsphereInput(Input):
                 id="input-transport",
                 hint="it knows https, ssh, vddk, and nbdkit:NAME for any plugin of nbdkit",
             )
-        plugins.check_parameters(plugins.plugin_name(word), self.options.parameters, KNOWN)
+        plugins.check_parameters(
+            plugins.plugin_name(word), self.options.parameters, serving.PLUGIN_WORDS
+        )
 
     def _has_api(self) -> bool:
         """Rather than libvirt."""
@@ -241,34 +241,17 @@ class VsphereInput(Input):
         told = replace(ssh.place_of(self.options, host=host, user=user), password_file=password)
         return serving.ssh_place(self.options.ssh_host, host, told)
 
-    @contextmanager
     def _serve_vddk(
         self, source: Source, place: VspherePlace, run: Run
-    ) -> Iterator[Sequence[Endpoint]]:
+    ) -> AbstractContextManager[Sequence[Endpoint]]:
         paths = [serving.datastore_path(disk) for disk in source.disks]
-        details = source.disks[0].details
-        snapshot = details.get(serving.SNAPSHOT)
-        with serve_vddk(
-            paths, details[serving.VM], place, self.options, run, snapshot=snapshot
-        ) as endpoints:
-            yield endpoints
+        first = source.disks[0].details
+        id, snapshot = first[serving.VM], first.get(serving.SNAPSHOT)
+        return serve_vddk(paths, id, place, self.options, run, snapshot=snapshot)
 
-    @contextmanager
     def _serve_plugin(
         self, source: Source, place: VspherePlace, run: Run
-    ) -> Iterator[Sequence[Endpoint]]:
+    ) -> AbstractContextManager[Sequence[Endpoint]]:
         name = plugins.plugin_name(self.options.transport or "")
-        values = [
-            {
-                "server": place.server,
-                "user": place.user,
-                "moref": disk.details[serving.VM],
-                "vm": source.name,
-                "file": serving.datastore_path(disk),
-                "path": disk.details[serving.PATH],
-                "password-file": str(place.password_file or ""),
-            }
-            for disk in source.disks
-        ]
-        with plugins.serve_plugin(name, self.options.parameters, values, run) as endpoints:
-            yield endpoints
+        words = serving.plugin_words(source, place)
+        return plugins.serve_plugin(name, self.options.parameters, words, run)

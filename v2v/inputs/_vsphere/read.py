@@ -74,7 +74,7 @@ def read_vm(session: Session, wish: Wish, run: Run) -> DescribedVm:
         host=vm.host,
         snapshot=chosen.id if chosen else "",
         vcenter=session.content.about.apiType == "VirtualCenter",
-        running=not snapshot and findings.power_of(found) != "off",
+        running=not snapshot and findings.power_of(found) in ("on", "suspended"),
         datastores=vms.datastores(found),
     )
 

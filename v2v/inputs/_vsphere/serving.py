@@ -14,7 +14,7 @@ from v2v.inputs._ssh.place import SshPlace
 from v2v.inputs._vsphere.described import DescribedVm, VmDisk
 from v2v.inputs._vsphere.names import VOLUMES
 from v2v.inputs._vsphere.place import HTTPS_PORT, VspherePlace
-from v2v.types import DiskFormat, SourceDisk
+from v2v.types import DiskFormat, Source, SourceDisk
 
 # In SourceDisk.details.
 PATH = "path"  # in the store, /vmfs/volumes/DS/DIR/FILE
@@ -25,6 +25,8 @@ DATACENTER = "datacenter"  # FOLDER/DATACENTER
 HOST = "host"  # the ESXi host that has the VM
 VCENTER = "vcenter"  # "yes", or absent: files come through a vCenter
 DATASTORES = "datastores"  # lines: a UUID that stands in paths, a tab, the name
+
+PLUGIN_WORDS = ("server", "user", "vm", "password-file", "moref", "file", "path", "disk")
 
 
 def source_disk(disk: VmDisk, vm: DescribedVm, location: str, facts: Facts | None) -> SourceDisk:
@@ -90,6 +92,25 @@ def datastore_path(disk: SourceDisk) -> str:
 def vmware_path(path: str) -> str:
     datastore, _, file = posixpath.relpath(path, VOLUMES).partition("/")
     return f"[{datastore}] {file}"
+
+
+def plugin_words(source: Source, place: VspherePlace) -> list[dict[str, str]]:
+    """What words in braces stand for in a plugin's parameters, by disk: see PLUGIN_WORDS."""
+    same = {
+        "server": place.server,
+        "user": place.user,
+        "vm": source.name,
+        "password-file": str(place.password_file or ""),
+    }
+    return [
+        {
+            **same,
+            "moref": disk.details[VM],
+            "file": datastore_path(disk),
+            "path": disk.details[PATH],
+        }
+        for disk in source.disks
+    ]
 
 
 def ssh_place(word: str | None, host: str, options: SshPlace) -> SshPlace:
