@@ -17,13 +17,13 @@ Tell: TypeAlias = Callable[[str], None]
 def open_store(recipe: Recipe, *, cancel: Cancel, tell: Tell) -> AbstractContextManager[Store]:
     """Where the files of a recipe are. Imports what it takes only now: paramiko is slow to load."""
     if recipe.ssh is not None:
-        from v2v.inputs._ssh import choose
+        from v2v.inputs._ssh.choose import open_store as open_ssh
 
-        return choose.open_store(recipe.ssh, cancel=cancel, tell=tell)
+        return open_ssh(recipe.ssh, cancel=cancel, tell=tell)
     if recipe.folder is not None:
-        from v2v.inputs._vsphere import folder
+        from v2v.inputs._vsphere.folder import open_folder
 
-        return folder.open_folder(
+        return open_folder(
             recipe.folder,
             through_vcenter=recipe.through_vcenter,
             datastores=recipe.datastores,
