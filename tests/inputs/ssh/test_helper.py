@@ -240,6 +240,27 @@ def test_the_connection_drops(host: Sshd, disk: Path) -> None:
         assert wire.connections() > CONNECTIONS
 
 
+def test_a_program_that_says_nothing_is_ended(
+    host: Sshd, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper_programs, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(helper_programs, "LOOK_SECONDS", 0.1)
+    others = set(programs(host))
+    with opened(place_of(host, reader=SshReader.HELPER)) as store:
+        file = store.open(str(disk))
+        wait_until(lambda: len(set(programs(host)) - others) == CONNECTIONS)
+        first = set(programs(host)) - others
+        for pid in first:
+            os.kill(pid, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(whole, file)
+            wait_until(lambda: bool(set(programs(host)) - others - first))
+            assert done.result() == disk.read_bytes()
+        for pid in first:
+            os.kill(pid, signal.SIGCONT)  # it reads the end of its stdin
+    wait_until(lambda: not set(programs(host)) - others)
+
+
 def test_a_file_that_shrinks(host: Sshd, tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(os.urandom(MiB))

@@ -230,12 +230,12 @@ class Far:
 
 
 def unpacked(data: memoryview, length: int) -> bytes:
-    """Never more than `length` bytes."""
+    """Exactly `length` bytes, and never many more on the way."""
     stream = zlib.decompressobj()
     try:
-        found = stream.decompress(data, length)
+        found = stream.decompress(data, length + 1)
     except zlib.error as exc:
         raise OddAnswer(f"data that cannot be decompressed: {exc}") from exc
-    if len(found) != length:
-        raise OddAnswer(f"{len(found)} bytes where {length} were compressed")
+    if len(found) != length or not stream.eof:
+        raise OddAnswer(f"{length} bytes were compressed to what is something else")
     return found
