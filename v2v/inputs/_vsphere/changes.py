@@ -57,8 +57,6 @@ def prepare(
 
 def undo(session: Session, change: SourceChange, run: Run) -> None:
     """Take one back. A VM that is not there any more is told of, and is no error."""
-    from pyVmomi import vmodl
-
     vm = reference(session.content, "VirtualMachine", change.target)
     try:
         settle(session, vm, run)
@@ -67,14 +65,20 @@ def undo(session: Session, change: SourceChange, run: Run) -> None:
         else:
             _start(session, vm, run)
     except SourceError as exc:
-        gone = exc.__cause__
-        if not isinstance(gone, vmodl.fault.ManagedObjectNotFound) or gone.obj._moId != vm._moId:
+        if not _is_gone(vm, exc.__cause__):
             raise
         run.warn(
             f"{change.what}: {session.place.shown} has no VM {clean(change.target)} any more",
             id="source-vm-gone",
             hint="if it was added again since, look there for what the job changed",
         )
+
+
+def _is_gone(vm: Any, fault: BaseException | None) -> bool:
+    from pyVmomi import vmodl
+
+    missing = isinstance(fault, vmodl.fault.ManagedObjectNotFound)
+    return missing and getattr(getattr(fault, "obj", None), "_moId", None) == vm._moId
 
 
 # Snapshots ----------------------------------------------------------------------------------------
