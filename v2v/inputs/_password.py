@@ -30,20 +30,20 @@ def read_password(file: Path) -> str:
         ) from exc
 
 
-def given_password(file: Path | None, *, what: str) -> str | None:
+def given_password(file: Path | None, *, what: str, environment: bool = True) -> str | None:
     """What is known without asking: from the file, from V2V_PASSWORD, or asked for before."""
     if file is not None:
         return read_password(file)
-    return _of_environment() or _answers.get(what)
+    return (environment and _of_environment()) or _answers.get(what)
 
 
-def find_password(file: Path | None, *, what: str) -> str | None:
+def find_password(file: Path | None, *, what: str, environment: bool = True) -> str | None:
     """The same, or what the user types when asked; None where there is nobody to ask.
 
     what: "root@esxi"; each is asked for once in a process, however many threads want it.
     """
     with _asking:
-        found = given_password(file, what=what)
+        found = given_password(file, what=what, environment=environment)
         if found is None and (found := _ask(what)) is not None:
             _answers[what] = found
         return found

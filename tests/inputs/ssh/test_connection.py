@@ -171,6 +171,32 @@ def test_a_host_that_never_comes_back(tmp_path: Path) -> None:
                     there.run("true")
 
 
+def test_a_host_that_vanishes_without_a_word(
+    host: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection is closed: it is asked whether it is there."""
+    monkeypatch.setattr("v2v.inputs._ssh.config.ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr("v2v.inputs._ssh.link.DEAD_SECONDS", 1.0)
+    with tcp_proxy(host.port) as wire:
+        known = _known_on(wire.port, host, tmp_path)
+        place = replace(place_of(host), port=wire.port, known_hosts=known)
+        with connect(place, cancel=Cancel()) as there:
+            program = there.open("exec sleep 5")
+            wire.stall()
+            with pytest.raises(ConnectionError):
+                program.receive_into(memoryview(bytearray(1)))
+            wire.flow()
+            assert there.run("echo again").stdout == b"again\n"
+
+
+def test_a_program_that_says_nothing_for_long(host: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host answers meanwhile."""
+    monkeypatch.setattr("v2v.inputs._ssh.config.ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr("v2v.inputs._ssh.link.DEAD_SECONDS", 0.5)
+    with connect(place_of(host), cancel=Cancel()) as there:
+        assert there.run("sleep 1; echo done").stdout == b"done\n"
+
+
 def test_a_job_that_is_cancelled_waits_for_no_host(host: Sshd) -> None:
     cancel = Cancel()
     with connect(place_of(host), cancel=cancel) as there:

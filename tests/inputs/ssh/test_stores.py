@@ -26,7 +26,7 @@ from v2v.extents import Extent
 from v2v.inputs._ssh.connection import ProgramRefused, connect
 from v2v.inputs._ssh.dd import DdStore
 from v2v.inputs._ssh.place import SshPlace
-from v2v.inputs._ssh.sftp import SftpStore
+from v2v.inputs._ssh.sftp import ATTEMPTS, SftpStore
 from v2v.types import KiB, MiB
 from v2v.vmdk.store import Entry, Kind, Store
 
@@ -197,6 +197,15 @@ def test_a_connection_that_breaks_in_the_middle(host: Sshd, kind: str, disk: Pat
             wire.cut_after(2 * MiB)
             assert file.read(offset, 5 * MiB) == CONTENT[offset : offset + 5 * MiB]
         assert wire.connections() > before
+
+
+def test_many_sessions_that_break_at_once(host: Sshd, disk: Path) -> None:
+    """They are more than the attempts to read a range."""
+    with opened("sftp", place_of(host)) as store:
+        file = store.open(str(disk))
+        store._free += [store._new() for _ in range(ATTEMPTS)]
+        host.end_sessions()
+        assert file.read(0, MiB) == CONTENT[:MiB]
 
 
 def test_a_file_that_changed_while_there_was_no_connection(host: Sshd, disk: Path) -> None:

@@ -27,6 +27,7 @@ class Login:
     transport: Any  # paramiko.Transport, with its host verified
     settings: Settings
     password_file: Path | None
+    jump: bool  # on the way to the host that is meant: V2V_PASSWORD is not for this one
     tried: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # why a key was not tried
 
@@ -59,16 +60,17 @@ class Login:
 
     def _step(self, wanted: list[str]) -> list[str]:
         """Give one proof; what the host wants besides, nothing if we are in."""
-        word = given_password(self.password_file, what=self.who)
+        file, who = self.password_file, self.who
+        word = given_password(file, what=who, environment=not self.jump)
         if word is not None and (left := self._by_password(word, wanted)) is not None:
             return left
         if KEY in wanted and (left := self._by_keys()) is not None:
             return left
         if word is None and (PASSWORD in wanted or QUESTIONS in wanted):
-            word = find_password(self.password_file, what=self.who)
+            word = find_password(file, what=who, environment=not self.jump)
             if word is not None and (left := self._by_password(word, wanted)) is not None:
                 return left
-            forget_password(self.who)
+            forget_password(who)
         raise self._refused()
 
     @property

@@ -100,6 +100,7 @@ class Connection:
             program.close()
 
         timer = threading.Timer(seconds, end)
+        timer.daemon = True
         timer.start()
         try:
             stdout = self._spoken(program, input, limit)

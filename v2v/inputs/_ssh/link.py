@@ -62,9 +62,8 @@ def link(place: SshPlace, guard: Guard, *, depth: int = 0) -> Iterator[Any]:
             transport = _begun(settings, stack, guard, depth, refused)
             if transport is None:
                 raise wrong_fingerprint(refused, settings)
-            stack.enter_context(guard(transport.close))
             if _verified(transport, place, settings, refused):
-                Login(transport, settings, place.password_file).run()
+                Login(transport, settings, place.password_file, jump=depth > 0).run()
                 stack.enter_context(_kept_alive(transport, settings.alive_seconds))
                 yield transport
                 return
@@ -94,6 +93,7 @@ def _begun(
         end = _socket(settings, stack, guard, depth)
         transport = Transport(end, default_window_size=WINDOW, default_max_packet_size=PACKET)
         stack.callback(transport.close)
+        stack.enter_context(guard(transport.close))
         _choose(transport, settings, refused)
         transport.banner_timeout = transport.handshake_timeout = settings.connect_seconds
         transport.start_client(timeout=2 * settings.connect_seconds)
@@ -179,7 +179,7 @@ def _kept_alive(transport: Any, seconds: float) -> Iterator[None]:
             try:
                 transport.global_request("keepalive@openssh.com", wait=True)
             except (SSHException, EOFError, OSError):
-                return  # whoever uses it sees it
+                transport.close()  # whoever uses it sees it
             finally:
                 alarm.cancel()
 

@@ -83,6 +83,7 @@ class SftpStore:
                     return self._used(session, act)
                 except ConnectionError as exc:
                     self._connection.check()
+                    self._drop_free()
                     if attempt == ATTEMPTS:
                         raise wrong.read_failed(name, offset, str(exc)) from exc
                 except OddAnswer as exc:
@@ -153,6 +154,13 @@ class SftpStore:
     def _give_back(self, session: Session) -> None:
         with self._lock:
             self._free.append(session)
+
+    def _drop_free(self) -> None:
+        """A connection that broke took others with it; which ones would show one after another."""
+        with self._lock:
+            free, self._free = self._free, []
+        for session in free:
+            self._drop(session)
 
     def _drop(self, session: Session) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ IN_FLIGHT = 4 * MiB  # asked for and not answered yet, of one session
 READ_SIZE = 32 * KiB  # that every server gives
 MAX_READ = 255 * KiB  # an answer is to fit into 256 KiB
 MAX_ANSWER = 1 * MiB  # of what is no data
+MAX_NAME = 1 * KiB  # bytes; filesystems have 255
 LIMITS = b"limits@openssh.com"
 
 
@@ -165,6 +166,8 @@ class Session:
                     raise OddAnswer("a folder that goes on without names")
                 for _ in range(count):
                     name, _long = answer.string(), answer.string()
+                    if len(name) > MAX_NAME:
+                        raise OddAnswer(f"a name of {len(name)} bytes")
                     found.append((name, answer.attrs()))
         except EndOfFile:
             pass
