@@ -37,15 +37,6 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A message, or a warning if it has an id."""
-
-    text: str
-    id: str | None = None
-    hint: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Failed:
     """A V2VError."""
 
@@ -83,18 +74,16 @@ def _path(kind: type, word: str) -> Path:
     return Path(word)
 
 
-def append(file: Path, value: object) -> None:
+def append(file: Path, text: str) -> None:
     """A line, in one write: several threads may append."""
     fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, msgspec.json.encode(value) + b"\n")
+        os.write(fd, msgspec.json.encode(text) + b"\n")
     finally:
         os.close(fd)
 
 
-def lines(file: Path, kind: type[T], after: int = 0) -> list[T]:
-    """Those after the first `after` ones."""
+def lines(file: Path) -> list[str]:
     if not file.exists():
         return []
-    found = file.read_bytes().splitlines()[after:]
-    return [msgspec.json.decode(line, type=kind) for line in found]
+    return [msgspec.json.decode(line, type=str) for line in file.read_bytes().splitlines()]

@@ -17,7 +17,7 @@ from v2v.endpoint import Endpoint
 from v2v.errors import GuestError, V2VError
 from v2v.inputs._password import given_password, password_as_file
 from v2v.inputs._reader import order as files
-from v2v.inputs._reader.order import Failed, Order, Ready, Told
+from v2v.inputs._reader.order import Failed, Order, Ready
 from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.stores import open_store
 from v2v.run import Run
@@ -153,13 +153,10 @@ def _import_path() -> list[str]:
 
 def _tell(folder: Path, run: Run, after: int = 0) -> int:
     """Tell the user what the process has told since; gives how much that is in all."""
-    told = files.lines(folder / files.TOLD, Told, after)
-    for one in told:
-        if one.id is None:
-            run.emit(events.Message, text=one.text)
-        else:
-            run.warn(one.text, id=one.id, hint=one.hint)
-    return after + len(told)
+    told = files.lines(folder / files.TOLD)
+    for text in told[after:]:
+        run.emit(events.Message, text=text)
+    return len(told)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from v2v.cancel import Cancel
 from v2v.errors import Cancelled, SourceError, V2VError
 from v2v.extents import Extent
 from v2v.inputs._reader import order as files
-from v2v.inputs._reader.order import Failed, Order, Ready, Told
+from v2v.inputs._reader.order import Failed, Order, Ready
 from v2v.inputs._reader.stores import open_store
 from v2v.types import GiB
 from v2v.vmdk import open_disk
@@ -81,8 +81,8 @@ class Served:
         if closing.is_alive():
             os._exit(0)
 
-    def _tell(self, text: str, *, id: str | None = None, hint: str | None = None) -> None:
-        files.append(self._folder / files.TOLD, Told(text, id, hint))
+    def _tell(self, text: str) -> None:
+        files.append(self._folder / files.TOLD, text)
 
     def _watch(self, stop: int) -> None:
         """Give up what waits for the other host when v2v wants no more of it."""
