@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,6 @@ ethernet0.networkName = "VM Network"
 ethernet0.addressType = "static"
 ethernet0.address = "00:50:56:01:02:03"
 """
-VMX_FILE = "plain.vmx"  # in the folder of the VM
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,7 @@ def vc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vcsim]:
 
 @pytest.fixture(scope="module")
 def plain(vc: Vcsim) -> Vm:
-    vm = vc.create_vm("plain", disks=[Disk(content=disk_content(1))])
-    (vm.folder / VMX_FILE).write_text(VMX)
-    return vm
+    return vc.create_vm("plain", disks=[Disk(content=disk_content(1))])
 
 
 def made(vc: Vcsim, guest: str, **options: Any) -> VsphereInput:
@@ -346,19 +344,39 @@ def test_an_esxi_host_itself(tmp_path: Path, run: Run) -> None:
         assert [row.name for row in input.list_guests(run)] == ["plain"]
 
 
-def test_libvirt_tells_the_same_as_far_as_it_goes(vc: Vcsim, run: Run, tmp_path: Path) -> None:
-    with vcsim(tmp_path / "flat") as flat:  # libvirt's driver knows what is not in a folder
-        vm = flat.create_vm("plain", disks=[Disk(content=disk_content(1))], firmware="efi")
-        (vm.folder / VMX_FILE).write_text(VMX)
-        options = {"uri": flat.uri(verify=False), "cafile": None}
-        asked = made(flat, "plain", api=Api.LIBVIRT, **options).read_source(run)
-        api = made(flat, "plain", **options).read_source(run)
-        for field in ("name", "nics", "memory", "vcpus", "firmware", "hypervisor", "video"):
-            assert getattr(asked, field) == getattr(api, field), field
-        assert [_essence(one) for one in (asked, api)] == [_essence(api)] * 2
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vcsim]:
+    """Without a folder around the datacenter: in the simulator, libvirt finds no host in one."""
+    with vcsim(tmp_path_factory.mktemp("vc")) as flat:
+        for name in ("plain", "runs"):
+            vm = flat.create_vm(name, disks=[Disk(content=disk_content(1))], firmware="efi")
+            (vm.folder / f"{name}.vmx").write_text(VMX.replace("plain", name))
         vm.power(on=True)
-        refused(made(flat, "plain", api=Api.LIBVIRT, **options), run, "source-running")
-        refused(made(flat, "other", api=Api.LIBVIRT, **options), run, "libvirt-vm-unknown")
+        yield flat
+
+
+def test_libvirt_tells_the_same_as_far_as_it_goes(flat: Vcsim, run: Run) -> None:
+    options = {"uri": flat.uri(verify=False), "cafile": None}
+    asked = made(flat, "plain", api=Api.LIBVIRT, **options).read_source(run)
+    api = made(flat, "plain", **options).read_source(run)
+    for field in ("name", "nics", "memory", "vcpus", "firmware", "hypervisor", "video"):
+        assert getattr(asked, field) == getattr(api, field), field
+    assert _essence(asked) == _essence(api)
+    refused(made(flat, "runs", api=Api.LIBVIRT, **options), run, "source-running")
+    refused(made(flat, "other", api=Api.LIBVIRT, **options), run, "libvirt-vm-unknown")
+
+
+def test_without_pyvmomi_libvirt_is_asked(
+    flat: Vcsim, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyVmomi", None)
+    refused(made(flat, "plain", api=Api.PYVMOMI), run, "binding-missing")
+    input = made(flat, "plain", uri=flat.uri(verify=False), cafile=None)
+    source = input.read_source(run)
+    assert (source.name, source.cpu.cores) == ("plain", None)
+    with pytest.raises(UsageError) as caught:
+        input.list_guests(run)
+    assert caught.value.id == "vsphere-libvirt"
 
 
 def _essence(source: Source) -> list[tuple[object, ...]]:
