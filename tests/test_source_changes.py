@@ -149,6 +149,22 @@ def test_a_cancelled_job_undoes_although_its_token_is_set(run: Run, host: Host) 
     assert host.snapshots == []
 
 
+def test_a_cancelled_job_does_not_wait_for_hours(
+    run: Run, host: Host, events_seen: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_changes, "STOPPED_SECONDS", 0.05)
+    make(run, change("one"), host.create(change("one")))
+
+    def slow(one: SourceChange, part: Run) -> None:
+        part.cancel.wait(60)
+
+    run.cancel.cancel()
+    source_changes.undo_of_stopped(run, slow)
+    (warning,) = [event for event in events_seen if isinstance(event, Warned)]
+    assert warning.id == "source-change-left" and "takes longer" in warning.text
+    assert pending(run) == (change("one"),)
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

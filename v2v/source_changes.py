@@ -8,6 +8,7 @@ source, for the name that the change's own thing has, and what is there already 
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -23,6 +24,7 @@ from v2v.run import Run, default_jobs_folder
 from v2v.types import SourceChange
 
 KEY = "source-change:"  # and a number: the journal's keys
+STOPPED_SECONDS = 120.0  # who cancels a job does not wait for hours
 
 
 class State(StrEnum):
@@ -114,17 +116,32 @@ def undo_or_warn(
     except V2VError as exc:
         if run.cancel.cancelled:
             raise
-        left = [one for one in pending(run) if one.temporary or not temporary_only]
-        run.warn(
-            f"{_listed(left)} could not be undone at the source: {exc.message}",
-            id="source-change-left",
-            hint=f"`{_command('undo', run)}` does it later",
-        )
+        _warn_of_left(run, exc.message, temporary_only=temporary_only)
 
 
 def undo_of_stopped(run: Run, undo: Callable[[SourceChange, Run], None]) -> None:
-    """After a job was cancelled: its token is set, so that this has one of its own."""
-    undo_or_warn(run.part(cancel=Cancel()), undo)
+    """After a job was cancelled: its token is set, so that this has one of its own. What takes
+    long, such as a large snapshot, goes on at the source without us."""
+    token = Cancel()
+    timer = threading.Timer(STOPPED_SECONDS, token.cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        undo_all(run.part(cancel=token), undo)
+    except V2VError as exc:
+        late = f"it takes longer than {STOPPED_SECONDS:.0f} s"
+        _warn_of_left(run, late if token.cancelled else exc.message)
+    finally:
+        timer.cancel()
+
+
+def _warn_of_left(run: Run, why: str, *, temporary_only: bool = False) -> None:
+    left = [one for one in pending(run) if one.temporary or not temporary_only]
+    run.warn(
+        f"{_listed(left)} could not be undone at the source: {why}",
+        id="source-change-left",
+        hint=f"`{_command('undo', run)}` does it later",
+    )
 
 
 def warn_of_kept(run: Run) -> None:
