@@ -465,6 +465,30 @@ def test_a_host_that_says_nothing(host: Sshd, home: Path) -> None:
         refused("ssh-unreachable", replace(place_of(host), port=server.getsockname()[1]))
 
 
+def test_a_job_that_is_cancelled_while_it_connects(host: Sshd) -> None:
+    cancel = Cancel()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            with server.accept()[0]:
+                cancel.cancel()
+
+        threading.Thread(target=take, daemon=True).start()
+        place = replace(place_of(host), port=server.getsockname()[1])
+        with pytest.raises(Cancelled), connect(place, cancel=cancel):
+            pass
+
+
+def test_nothing_is_left_of_connections(host: Sshd) -> None:
+    works(place_of(host))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        works(place_of(host))
+        with pytest.raises(V2VError), connect(replace(place_of(host), user="x"), cancel=Cancel()):
+            pass
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
 def test_no_cipher_in_common(tmp_path: Path) -> None:
     with sshd(tmp_path / "ssh", extra="Ciphers chacha20-poly1305@openssh.com") as server:
         refused("ssh-algorithms", place_of(server))
@@ -546,6 +570,25 @@ def test_through_another_host(host: Sshd, home: Path, tmp_path: Path) -> None:
             pass
         assert caught.value.id == "ssh-host-key"
         assert "nearer" in caught.value.message
+
+
+def test_the_password_is_not_for_the_host_on_the_way(
+    host: Sshd, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sshd(tmp_path / "jump", password=WORD) as jump:
+        known = tmp_path / "both"
+        known.write_text(host.known_hosts.read_text() + jump.known_hosts.read_text())
+        (home / ".ssh/config").write_text(
+            config_of(host, "ProxyJump nearer")
+            + f"Host nearer\n  HostName 127.0.0.1\n  Port {jump.port}\n  User {jump.user}\n"
+            f"Host *\n  UserKnownHostsFile {known}\n"
+        )
+        monkeypatch.setenv("V2V_PASSWORD", WORD)
+        for given in (None, password_file(tmp_path)):
+            with pytest.raises(V2VError) as caught:
+                works(SshPlace(host="esxi", password_file=given))
+            assert "nearer" in caught.value.message
+        assert "password" not in (tmp_path / "jump/log").read_text()
 
 
 def test_through_itself(host: Sshd, home: Path) -> None:
