@@ -89,6 +89,12 @@ def test_a_wrong_password(vc: Vcsim, run: Run, tmp_path: Path) -> None:
     assert "s3cret-word" not in error.message + str(error.hint)
 
 
+def test_no_password_at_all(vc: Vcsim, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("v2v.inputs._password.TERMINAL", Path("/nowhere"))
+    error = refused(made(vc, "plain", password_file=None), run, "vsphere-auth")
+    assert "no password" in error.message and "-ip" in str(error.hint)
+
+
 def test_a_certificate_that_nobody_vouches_for(vc: Vcsim, run: Run) -> None:
     error = refused(made(vc, "plain", cafile=None), run, "tls-untrusted")
     assert "-io thumbprint" in str(error.hint)

@@ -57,7 +57,10 @@ class Session:
 
     def log_in(self) -> None:
         what = who(self.place)
-        self._password = find_password(self.place.password_file, what=what) or ""
+        password = find_password(self.place.password_file, what=what)
+        if password is None:  # to try without one may lock the account
+            raise errors.auth(self.place, "no password is given")
+        self._password = password
         try:
             self._wait(self._connect, ANSWER_SECONDS)
         except SourceError as exc:

@@ -26,12 +26,14 @@ PATHS = (
     "runtime.consolidationNeeded",
 )
 
-DROPPED = {  # devices of the VMware host, and how messages call them
-    "VirtualPCIPassthrough": "a PCI device, or a virtual GPU,",
-    "VirtualSCSIPassthrough": "a SCSI device",
-    "VirtualUSB": "a USB device",
-    "VirtualSriovEthernetCard": "a network card of SR-IOV",
-    "VirtualNVDIMM": "persistent memory, with what is in it,",
+LEFT = "of the VMware host: the target does not get it"
+DEVICES = {  # of the VMware host, and what becomes of them
+    "VirtualPCIPassthrough": f"a PCI device, or a virtual GPU, {LEFT}",
+    "VirtualSCSIPassthrough": f"a SCSI device {LEFT}",
+    "VirtualUSB": f"a USB device {LEFT}",
+    "VirtualSriovEthernetCard": "a part of a network card of the VMware host (SR-IOV): the target "
+    "gets a virtual card for it",
+    "VirtualNVDIMM": f"persistent memory {LEFT}, nor what is in it",
 }
 
 
@@ -150,12 +152,11 @@ def _is_object(drive: Drive, datastores: Mapping[str, Datastore]) -> bool:
 def _dropped(devices: Sequence[Any]) -> Iterator[Finding]:
     for device in devices:
         kind = type(device).__name__.rpartition(".")[2]
-        if kind in DROPPED:
+        if kind in DEVICES:
             label = clean(getattr(device.deviceInfo, "label", None) or f"device {device.key}")
-            text = f"{label}: {DROPPED[kind]} of the VMware host: the target does not get it"
             yield Finding(
                 WARNING,
                 "device-dropped",
-                text,
+                f"{label} is {DEVICES[kind]}",
                 "give the new VM a device of its host, where it needs one",
             )
