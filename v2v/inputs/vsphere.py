@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,7 @@ from v2v.input import Input
 from v2v.inputs import _options as common
 from v2v.inputs import _plugins as plugins
 from v2v.inputs._reader.recipe import Recipe
-from v2v.inputs._reader.serve import read_vmdk, serve_recipe
+from v2v.inputs._reader.serve import read_vmdk
 from v2v.inputs._ssh import options as ssh
 from v2v.inputs._ssh.place import SshPlace, SshReader
 from v2v.inputs._vsphere import changes, connect, libvirt_driver, read, serving, summary
@@ -147,17 +147,13 @@ class VsphereInput(Input):
 
     @contextmanager
     def serve(self, source: Source, run: Run) -> Iterator[Sequence[Endpoint]]:
-        with ExitStack() as stack:
-            place = stack.enter_context(connect.password_in_file(self._asked()))
-            if self.options.transport in OURS:
-                yield [
-                    stack.enter_context(serve_recipe(self._recipe(disk, place), run, f"source-{n}"))
-                    for n, disk in enumerate(source.disks)
-                ]
-            elif self.options.transport == VDDK:
-                yield stack.enter_context(self._serve_vddk(source, place, run))
-            else:
-                yield stack.enter_context(self._serve_plugin(source, place, run))
+        ways = {VDDK: self._serve_vddk} | dict.fromkeys(OURS, self._serve_ours)
+        way = ways.get(self.options.transport, self._serve_plugin)
+        with (
+            connect.password_in_file(self._asked()) as place,
+            way(source, place, run) as endpoints,
+        ):
+            yield endpoints
 
     def _asked(self) -> VspherePlace:
         options = self.options
@@ -215,23 +211,44 @@ class VsphereInput(Input):
         bare = serving.source_disk(disk, vm, self._location(disk, vm, place), None)
         if vm.running or self.options.transport not in OURS:
             return bare
-        facts = read_vmdk(self._recipe(bare, place), run)
+        facts = read_vmdk(self._recipe(bare, place, vm.host), run)
         return serving.source_disk(disk, vm, bare.location, facts)
 
     def _location(self, disk: VmDisk, vm: DescribedVm, place: VspherePlace) -> str:
-        if self.options.transport == SSH:
-            return self._ssh_place(vm.host, place).shown + disk.path
-        if self.options.transport in OURS:
+        """It does not tell which ESXi host has the VM: a vCenter may move it meanwhile."""
+        if self.options.transport in (None, HTTPS):
             return serving.folder_address(disk.path, vm.datacenter, place)
+        if self.options.transport == SSH and self._host_is_named(place):
+            return self._ssh_place(vm.host, place).shown + disk.path
         return serving.vmware_path(disk.path)
 
     # Serving --------------------------------------------------------------------------------------
 
-    def _recipe(self, disk: SourceDisk, place: VspherePlace) -> Recipe:
+    def _serve_ours(
+        self, source: Source, place: VspherePlace, run: Run
+    ) -> AbstractContextManager[Sequence[Endpoint]]:
+        host = self._host_now(source, place, run)
+        return serving.serve_recipes(
+            [self._recipe(disk, place, host) for disk in source.disks], run
+        )
+
+    def _recipe(self, disk: SourceDisk, place: VspherePlace, host: str) -> Recipe:
+        """`host`: the ESXi host that has the VM."""
         if self.options.transport == SSH:
-            host = disk.details.get(serving.HOST, "")
             return serving.ssh_recipe(disk, self._ssh_place(host, place))
         return serving.folder_recipe(disk, place)
+
+    def _host_is_named(self, place: VspherePlace) -> bool:
+        return self.options.ssh_host is not None or place.scheme == "esx"
+
+    def _host_now(self, source: Source, place: VspherePlace, run: Run) -> str:
+        """The ESXi host that has the VM, where that is asked over SSH."""
+        if self.options.transport != SSH or self._host_is_named(place):
+            return ""
+        if not self._has_api():  # which only sees the VMs of the host that the address names
+            return place.path.rpartition("/")[2]
+        with connect.connect(place, cancel=run.cancel) as session:
+            return read.locate(session, source.disks[0].details[serving.VM])[0].host
 
     def _ssh_place(self, host: str, place: VspherePlace) -> SshPlace:
         """An ESXi host that is asked itself has the same users as its SSH server."""

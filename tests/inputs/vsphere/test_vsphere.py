@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyVmomi import vim
 
 from tests.fakes.disks import disk_content
 from tests.fakes.vsphere.certificates import certificate
@@ -322,6 +323,21 @@ def test_a_disk_that_changes_has_another_version(vc: Vcsim, run: Run) -> None:
     os.utime(vm.folder / "changes-flat.vmdk", (1, 1))
     second = made(vc, "changes").read_source(run)
     assert first.disks[0].details["modified"] != second.disks[0].details["modified"]
+
+
+def test_a_vm_that_moves_to_another_host_is_the_same(vc: Vcsim, run: Run) -> None:
+    vm = vc.create_vm("moves", disks=[Disk(content=disk_content(1))])
+    before = made(vc, "moves").read_source(run)
+    host = vm.api.runtime.host.name
+    other = next(one for one in vc._all("HostSystem") if one.name != host)
+    assert vm.api.Relocate(vim.vm.RelocateSpec(host=other)).info.state == "success"
+    assert vm.api.runtime.host.name != host
+    assert made(vc, "moves").read_source(run) == before
+
+
+def test_over_ssh_the_host_that_has_the_vm_is_asked(vc: Vcsim, plain: Vm, run: Run) -> None:
+    error = refused(made(vc, "plain", transport="ssh"), run, "ssh-unreachable")
+    assert "root@DC0_H0" in error.message
 
 
 @pytest.mark.parametrize("name", ["a b [c] ü 100%", "+&?#=;'~ü", "[", "%41"])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from v2v.address import Address, is_host, parse
+from v2v.endpoint import Endpoint
 from v2v.errors import SourceError
 from v2v.inputs._details import MODIFIED
 from v2v.inputs._reader.recipe import Recipe
-from v2v.inputs._reader.serve import Facts
+from v2v.inputs._reader.serve import Facts, serve_recipe
 from v2v.inputs._ssh.place import SshPlace
 from v2v.inputs._vsphere.described import DescribedVm, VmDisk
 from v2v.inputs._vsphere.names import VOLUMES
 from v2v.inputs._vsphere.place import HTTPS_PORT, VspherePlace
+from v2v.run import Run
 from v2v.types import DiskFormat, Source, SourceDisk
 
 # In SourceDisk.details.
@@ -22,7 +26,6 @@ ROOTS = "roots"  # folders that its parents are in, a line each
 VM = "vm"  # the VM's reference: vm-42
 SNAPSHOT = "snapshot"  # the reference of the snapshot that is read
 DATACENTER = "datacenter"  # FOLDER/DATACENTER
-HOST = "host"  # the ESXi host that has the VM
 VCENTER = "vcenter"  # "yes", or absent: files come through a vCenter
 DATASTORES = "datastores"  # lines: a UUID that stands in paths, a tab, the name
 
@@ -37,7 +40,6 @@ def source_disk(disk: VmDisk, vm: DescribedVm, location: str, facts: Facts | Non
         VM: vm.id,
         SNAPSHOT: vm.snapshot,
         DATACENTER: vm.datacenter,
-        HOST: vm.host,
         VCENTER: "yes" if vm.vcenter else "",
         DATASTORES: "\n".join(f"{id}\t{name}" for id, name in sorted(vm.datastores.items())),
         # What a snapshot keeps does not change.
@@ -82,6 +84,13 @@ def folder_address(path: str, datacenter: str, place: VspherePlace) -> str:
     query = {"dcPath": datacenter, "dsName": datastore} if datacenter else {"dsName": datastore}
     port = None if place.port == HTTPS_PORT else place.port
     return Address("https", place.server, port, path=f"/folder/{file}", query=query).write()
+
+
+@contextmanager
+def serve_recipes(recipes: Sequence[Recipe], run: Run) -> Iterator[Sequence[Endpoint]]:
+    with ExitStack() as stack:
+        served = [serve_recipe(one, run, f"source-{n}") for n, one in enumerate(recipes)]
+        yield [stack.enter_context(one) for one in served]
 
 
 def datastore_path(disk: SourceDisk) -> str:
