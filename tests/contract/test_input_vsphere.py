@@ -16,7 +16,8 @@ from tests.inputs.vsphere.esxi_ssh import esxi_ssh
 from tests.sshd import Sshd
 from tests.vcsim import Disk, Nic, Vcsim, vcsim
 from v2v import nbdkit
-from v2v.inputs.vsphere import VsphereInput, VsphereOptions
+from v2v.inputs._vsphere.options import VsphereOptions
+from v2v.inputs.vsphere import VsphereInput
 from v2v.types import Firmware, MiB
 from v2v.types import Nic as SourceNic
 

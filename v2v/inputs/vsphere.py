@@ -4,98 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from pathlib import Path
+from dataclasses import replace
 
 from v2v.endpoint import Endpoint
 from v2v.errors import UsageError
 from v2v.input import Input
-from v2v.inputs import _options as common
 from v2v.inputs import _plugins as plugins
 from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.serve import read_vmdk
 from v2v.inputs._ssh import options as ssh
-from v2v.inputs._ssh.place import SshPlace, SshReader
+from v2v.inputs._ssh.place import SshPlace
 from v2v.inputs._vsphere import changes, connect, libvirt_driver, read, serving, summary
 from v2v.inputs._vsphere.described import DescribedVm, VmDisk
+from v2v.inputs._vsphere.options import Api, VsphereOptions
 from v2v.inputs._vsphere.place import VspherePlace
 from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.uri import read_place
-from v2v.inputs._vsphere.vddk import VddkOptions, serve_vddk
-from v2v.options import FREE, option
+from v2v.inputs._vsphere.vddk import serve_vddk
 from v2v.run import Run
 from v2v.types import GuestSummary, Source, SourceChange, SourceDisk
 
 HTTPS, SSH, VDDK = "https", "ssh", "vddk"
 OURS = (None, HTTPS, SSH)  # -it: what our own reader reads
 SSH_USER = "root"
-SHUTDOWN_SECONDS = 300  # a server with much to end takes minutes
-
-
-class Api(StrEnum):
-    """How the server is asked."""
-
-    AUTO = "auto"  # pyVmomi if it is installed: it tells more
-    LIBVIRT = "libvirt"
-    PYVMOMI = "pyvmomi"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VsphereOptions(VddkOptions):
-    uri: str = option(
-        "-ic",
-        "the server: vpx://USER@VCENTER[/DATACENTER/[CLUSTER/]ESXI], or esx://root@ESXI",
-        metavar="URI",
-    )
-    password_file: Path | None = common.password_file("of the user in the URI")
-    api: Api = option("--vsphere-api", "how the server is asked", default=Api.AUTO)
-    transport: str | None = option(
-        "-it",
-        "how the disks are read: https (default), ssh from the ESXi host, vddk, or any plugin of "
-        "nbdkit",
-        default=None,
-        metavar="https|ssh|vddk|nbdkit:NAME",
-    )
-    snapshot: str | None = option(
-        "-io snapshot",
-        "read the disks as they were when this snapshot was made; the VM may run",
-        default=None,
-        metavar="NAME",
-    )
-    running: Running = option(
-        "-io running",
-        "what becomes of a VM that runs; `v2v undo` takes it back",
-        default=Running.REFUSE,
-    )
-    shutdown_timeout: int = option(
-        "-io shutdown-timeout",
-        "with running=shutdown: how long the VM may take",
-        default=SHUTDOWN_SECONDS,
-        metavar="SECONDS",
-    )
-    cafile: Path | None = option(
-        "-io cafile", "file with the CA (PEM) that signed the server's certificate", default=None
-    )
-    thumbprint: str | None = option(
-        "-io thumbprint",
-        "the fingerprint that the server's own certificate must have: SHA-256, or SHA-1",
-        default=None,
-    )
-    ssh_host: str | None = option(
-        "-io ssh-host",
-        "with -it ssh: the ESXi host, where it is not to be the one that has the VM",
-        default=None,
-        metavar="[USER@]HOST[:PORT]",
-    )
-    ssh_password_file: Path | None = option(
-        "-io ssh-password", "with -it ssh: file with the password for the ESXi host", default=None
-    )
-    reader: SshReader = ssh.reader()
-    known_hosts: Path | None = ssh.known_hosts()
-    host_key: str | None = ssh.host_key()
-    identity: Path | None = ssh.identity()
-    parameters: FREE = plugins.parameters_option()
 
 
 class VsphereInput(Input):

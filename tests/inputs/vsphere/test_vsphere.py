@@ -25,8 +25,9 @@ from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Event, Warned
 from v2v.inputs._password import forget_password
 from v2v.inputs._vsphere.connect import connect
+from v2v.inputs._vsphere.options import Api, VsphereOptions
 from v2v.inputs._vsphere.uri import read_place
-from v2v.inputs.vsphere import Api, VsphereInput, VsphereOptions
+from v2v.inputs.vsphere import VsphereInput
 from v2v.process import PASSWORD_VARIABLE
 from v2v.run import Run
 from v2v.types import Firmware, Source
