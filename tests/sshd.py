@@ -169,7 +169,10 @@ def _pid(folder: Path) -> int:
 def _children(pid: int) -> list[int]:
     """The children of a process, and theirs."""
     file = Path(f"/proc/{pid}/task/{pid}/children")
-    found = [int(word) for word in file.read_text().split()] if file.exists() else []
+    try:
+        found = [int(word) for word in file.read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [*found, *(one for child in found for one in _children(child))]
 
 

@@ -29,6 +29,8 @@ def simulate(pace: Pace, seconds: float, link: float, ratio: float, packer: floa
         pace.answer(now, REQUEST, int(sent), packed=packed)
         pace.ask(now)
         asked.append(pace.packing)
+    for packed in asked:
+        pace.answer(now, 0, 0, packed=packed)
     return total / now
 
 

@@ -66,10 +66,6 @@ class Request:
     error: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
-    def fail(self, error: BaseException) -> None:
-        self.error = error
-        self.done.set()
-
 
 class Far:
     """`answered(request, nonzero, sent)` is called by the thread that runs `receive`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from v2v.types import MiB
 
@@ -29,8 +29,8 @@ class Pace:
     _plain_or_packed: tuple[float, float] = (0.0, 0.0)  # bytes/s, as measured last
     _rest: float = 0.0  # seconds until the next trial
     _next_rest: float = FIRST_REST
-    _asked: int = 0  # requests under way
-    _measuring: bool = False  # since the first answer of the kind that is asked for now
+    _asked: list[int] = field(default_factory=lambda: [0, 0])  # under way: plain, packed
+    _measuring: bool = False  # since nothing else is under way than what is asked for now
     _since: float = 0.0
     _busy: float = 0.0
     _bytes: int = 0
@@ -38,14 +38,14 @@ class Pace:
 
     def ask(self, now: float) -> None:
         """A request is sent."""
-        if self._asked == 0:
+        if not any(self._asked):
             self._since = now
-        self._asked += 1
+        self._asked[self.packing] += 1
 
     def answer(self, now: float, count: int, sent: int, *, packed: bool) -> None:
         """It is answered: `sent` bytes for `count` that are not zero. `packed`: as asked for."""
-        self._asked -= 1
-        if packed != self.packing:
+        self._asked[packed] -= 1
+        if packed != self.packing or self._asked[not packed]:
             return
         if self._measuring:
             self._busy += now - self._since
