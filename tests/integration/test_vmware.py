@@ -87,9 +87,23 @@ def vddk(image: Path, folder: Path, stack: ExitStack) -> Words:
 
 def by_plugin(image: Path, folder: Path, stack: ExitStack) -> Words:
     """Described by libvirt's driver, and read by a plugin that the user chose."""
-    _, options, vm = of_vsphere(image, folder, stack)
+    server, options, vm = of_vsphere(image, folder, stack)
+    card = nic(0, MAC, virtualDev="vmxnet3", networkName="VM Network")
+    write_vm(vm, {**LIBVIRT_WANTS, **disk("scsi0:0", "guest.vmdk"), **card}, name="guest")
+    del options["-io cafile"]  # libvirt has its own
+    options |= {"-ic": server.uri(verify=False), "--vsphere-api": "libvirt"}
     options |= {"-it": "nbdkit:file", "-io file": str(vm / "guest-flat.vmdk")}
-    return "vsphere", "guest", options | {"--vsphere-api": "libvirt"}, vm
+    return "vsphere", "guest", options, vm
+
+
+LIBVIRT_WANTS = {
+    "config.version": "8",
+    "virtualHW.version": "19",
+    "displayName": "guest",
+    "scsi0.present": "TRUE",
+    "scsi0.virtualDev": "pvscsi",
+    "scsi0:0.deviceType": "scsi-hardDisk",
+}
 
 
 MAKERS: dict[str, Callable[[Path, Path, ExitStack], Words]] = {

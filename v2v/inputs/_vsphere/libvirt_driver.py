@@ -60,13 +60,18 @@ def describe(vm: Vm, place: VspherePlace, run: Run, *, mode: str) -> DescribedVm
     # The driver calls port groups bridges, and every clock one of UTC.
     nics = tuple(replace(nic, kind="network") for nic in domain.source.nics or ())
     return DescribedVm(
-        source=replace(domain.source, nics=nics, rtc_utc=None),
+        source=replace(domain.source, nics=nics, rtc_utc=None, uuid=_uuid(domain.source.uuid)),
         disks=tuple(map(_disk, domain.disks)),
         id=find_text(root, f"{VMWARE}moref") or "",
         datacenter=find_text(root, f"{VMWARE}datacenterpath") or "",
         host=place.path.rpartition("/")[2] or place.server,
         vcenter=place.scheme == "vpx",
     )
+
+
+def _uuid(text: str | None) -> str | None:
+    """It makes one of zeroes where the VM has none."""
+    return text if text and text.strip("0-") else None
 
 
 def only_api(what: str) -> UsageError:
