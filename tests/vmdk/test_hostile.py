@@ -20,6 +20,10 @@ from tests.vmdk.disks import changed, check_file, content, make_by_qemu, read
 from v2v.errors import SourceError, V2VError
 from v2v.types import KiB, MiB
 from v2v.vmdk import LocalStore, open_disk
+from v2v.vmdk.chain import open_chain
+from v2v.vmdk.names import Names
+from v2v.vmdk.reads import Reads
+from v2v.vmdk.tables import Cache, Tables
 
 SIZE = 4 * MiB
 BASE = content(3, SIZE)
@@ -321,3 +325,31 @@ def test_unknown_compression(tmp_path: Path, flags: int, algorithm: int) -> None
     patched(path, 8, "<I", flags)
     patched(path, 77, "<H", algorithm)
     assert refused(path, "image-corrupt" if algorithm == 0 else "image-unsupported")
+
+
+def test_two_grains_at_one_place(tmp_path: Path, store: LocalStore) -> None:
+    """The second of them is another one's."""
+    path = tmp_path / "disk.vmdk"
+    path.write_bytes(stream(b"y" * 2 * GRAIN, body=zlib.compress(b"y" * GRAIN)))
+    (table,) = struct.unpack_from("<I", path.read_bytes(), 128 * 512)
+    (first,) = struct.unpack_from("<I", path.read_bytes(), table * 512)
+    patched(path, table * 512 + 4, "<I", first)
+    with pytest.raises(SourceError, match="the one of sector 0 instead"):
+        read(open_disk(store, str(path)))
+
+
+def test_compressed_grains_that_take_too_much_memory(tmp_path: Path) -> None:
+    path = tmp_path / "disk.vmdk"
+    path.write_bytes(stream(b"y" * GRAIN))
+    patched(path, 20, "<Q", 16 * MiB // 512)
+    assert "compressed grains of 32768 sectors" in refused(path, "image-unsupported").message
+
+
+def test_parts_that_together_have_too_many_tables(tmp_path: Path, store: LocalStore) -> None:
+    path = write_vmdk(tmp_path, "disk", BASE, kind="twoGbMaxExtentSparse", extents=4)
+    parts = open_disk(store, str(path))._layers[0].parts
+    size = sum(8 * len(part.layout.directory) for part in parts if isinstance(part, Tables))
+    open_chain(Names(store, ()), str(path), Cache(Reads(1), directories=size))
+    with pytest.raises(SourceError, match=r"s004\.vmdk.*too many grain tables") as caught:
+        open_chain(Names(store, ()), str(path), Cache(Reads(1), directories=size - 1))
+    assert caught.value.id == "image-corrupt"

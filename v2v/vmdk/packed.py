@@ -23,6 +23,7 @@ from v2v.vmdk.tables import Cache, Layout, Tables
 
 MARKER = struct.Struct("<QI")
 KEPT = 8 * MiB  # bytes of unpacked grains per extent: small reads of one grain follow one another
+MAX_GRAIN = KEPT  # all of one is in memory, for each read that is under way; VMware's have 64 KiB
 
 
 def packed_runs(raw: bytes, count: int, grain: int, *, zero: bool) -> Runs:

@@ -39,13 +39,13 @@ class Runs:
 
 
 class _Builder:
-    def __init__(self, grain: int) -> None:
-        self.grain = grain
+    def __init__(self, grain: int, *, apart: bool = False) -> None:
+        self.grain, self.apart = grain, apart
         self.firsts, self.places = array("I"), array("q")
 
     def add(self, first: int, place: int) -> None:
         """A run from grain `first`, which may be no more than the last one going on."""
-        if not self.places or place != self._next(first):
+        if not self.places or place != self._next(first) or (self.apart and place >= 0):
             self.firsts.append(first)
             self.places.append(place)
 
@@ -64,7 +64,7 @@ def sector_runs(raw: bytes, count: int, grain: int, *, zero: bool, apart: bool =
     `grain` is in sectors. 0 is no grain; `zero`: 1 is a grain of zeroes. `apart`: each grain is a
     run of its own. Raises OddEntryError.
     """
-    built = _Builder(0 if apart else grain * SECTOR)
+    built = _Builder(grain * SECTOR, apart=apart)
     expected = step = -1
     for index, entry in enumerate(_numbers("I", raw, count)):
         if entry == expected:

@@ -9,7 +9,7 @@ from v2v.image import vmdk_sesparse, vmdk_sparse
 from v2v.image.formats import SECTOR
 from v2v.image.reader import Reader, corrupt, unsupported
 from v2v.image.vmdk_sparse import COMPRESSED, Sparse
-from v2v.vmdk.packed import Packed, packed_runs
+from v2v.vmdk.packed import MAX_GRAIN, Packed, packed_runs
 from v2v.vmdk.runs import sector_runs, sesparse_runs
 from v2v.vmdk.start import Start
 from v2v.vmdk.store import File
@@ -76,3 +76,7 @@ def _check_packed(file: Reader, head: Sparse) -> None:
         raise corrupt(file, "the VMDK header contradicts itself in whether it is compressed")
     if packed and (algorithm != 1 or not head.flags & MARKERS):
         raise unsupported(file, "a compression that is not known", "export the disk again")
+    if packed and head.grain * SECTOR > MAX_GRAIN:
+        raise unsupported(
+            file, f"compressed grains of {head.grain} sectors", "export the disk again"
+        )

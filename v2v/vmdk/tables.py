@@ -14,13 +14,14 @@ from functools import partial
 from threading import Lock
 
 from v2v.image.reader import corrupt, exactly, truncated
-from v2v.types import KiB, MiB
+from v2v.types import GiB, KiB, MiB
 from v2v.vmdk.pieces import NOWHERE, Part, Piece, Together, gather
 from v2v.vmdk.reads import Reads
 from v2v.vmdk.runs import OddEntryError, Runs
 from v2v.vmdk.store import File
 
 CACHE = 64 * MiB  # memory for the tables of one disk
+DIRECTORIES = GiB  # and for its directories: 31 MiB for each of 32 snapshots of 62 TiB
 AT_ONCE = 4 * MiB  # bytes of tables that are asked for together, if so many are needed
 AHEAD = 256 * KiB  # and of those that merely follow in the file: they cost no round trip
 
@@ -40,6 +41,7 @@ class Layout:
 class Tables(Part):
     def __init__(self, file: File, start: int, end: int, layout: Layout, cache: Cache) -> None:
         super().__init__(file, start, end)
+        cache.hold(file, layout)
         self.layout = layout
         self._cache = cache
         self._span = layout.entries * layout.grain  # bytes of disk of one table
@@ -114,13 +116,21 @@ Key = tuple[Tables, int]
 class Cache:
     """The tables of a disk that were used last. Threads that need the same one wait for one."""
 
-    def __init__(self, reads: Reads, limit: int = CACHE) -> None:
+    def __init__(self, reads: Reads, limit: int = CACHE, *, directories: int = DIRECTORIES) -> None:
         self._reads = reads
         self._limit = limit
+        self._directories = directories  # bytes that more of them may take
         self._lock = Lock()
         self._kept: OrderedDict[Key, Runs] = OrderedDict()
         self._cost = 0
         self._loading: dict[Key, Future[Runs]] = {}
+
+    def hold(self, file: File, layout: Layout) -> None:
+        """Before the directory of one more part of the disk is kept. A disk may have thousands of
+        parts, and each may say that it is huge. SourceError."""
+        self._directories -= len(layout.directory) * layout.directory.itemsize
+        if self._directories < 0:
+            raise corrupt(file, "with it, the disk has too many grain tables")
 
     def runs(self, part: Tables, number: int, last: int) -> Runs:
         """A table of the part; those up to `last` will be asked for next."""
