@@ -350,10 +350,15 @@ while True:
 
 
 @pytest.mark.parametrize(
-    "answer", ["b'garbage, and more of it'", "far.REPLY.pack(5, 0, 0, 2**32 - 1)"]
+    ("answer", "words"),
+    [
+        ("b'garbage, and more of it'", "not asked"),
+        ("far.REPLY.pack(5, 0, 0, 2**32 - 1)", "not asked"),
+        ("sys.exit('no memory')", "it says: no memory"),
+    ],
 )
 def test_a_false_program_is_an_error(
-    tmp_path: Path, answer: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, answer: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(helper_programs, "PAUSE_SECONDS", 0.01)
     program = tmp_path / "python3"
@@ -366,7 +371,7 @@ def test_a_false_program_is_an_error(
     with (
         lacking(tmp_path / "host", str(program)) as host,
         opened(place_of(host, reader=SshReader.HELPER)) as store,
-        pytest.raises(SourceError) as caught,
+        pytest.raises(SourceError, match=words) as caught,
     ):
         store.open("/etc/hostname")
     assert caught.value.id == "ssh-helper"

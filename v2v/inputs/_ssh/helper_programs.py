@@ -76,7 +76,8 @@ class Programs:
 
     def ask(self, request: Request) -> None:
         """Waits while enough is under way: what is urgent must not queue behind all the rest."""
-        self._room.acquire()
+        while not self._room.acquire(timeout=LOOK_SECONDS):
+            self._look()
         self._post(request)
 
     def _post(self, request: Request) -> None:
@@ -108,11 +109,15 @@ class Programs:
 
     def wait(self, request: Request) -> None:
         while not request.done.wait(LOOK_SECONDS):
-            with self._lock:
-                silent = [one for one in self._fars if one.overdue > SILENT_SECONDS]
-            for one in silent:
-                log.warning("%s: no answer from the helper, it is ended", self.place.shown)
-                one.channel.close()
+            self._look()
+
+    def _look(self) -> None:
+        """End programs that do not answer: others are asked then."""
+        with self._lock:
+            silent = [one for one in self._fars if one.overdue > SILENT_SECONDS]
+        for one in silent:
+            log.warning("%s: no answer from the helper, it is ended", self.place.shown)
+            one.channel.close()
 
     def _first(self) -> Far:
         """Finds out what Python is called there."""
@@ -167,21 +172,22 @@ class Programs:
                 one = one or self._begun()
                 self._serve(one)
             except (ConnectionError, OddAnswer, NoHello) as exc:
-                words = one.channel.errors() if one else ""
-                answered = one is not None and self._dead(one, exc)
-                failures = 0 if answered else failures + 1
-                why, one = self._trouble(exc, words), None
+                why = self._trouble(exc, one.channel.errors() if one else "")
+                answered = one is not None and self._dead(one, why)
+                failures, one = 0 if answered else failures + 1, None
             except (ProgramRefused, V2VError) as exc:
                 why = exc if isinstance(exc, V2VError) else self._trouble(exc, "")
                 break
             except BaseException as exc:  # noqa: BLE001 - the last line of a thread
                 self.stop(exc)
                 if one is not None:
-                    self._dead(one, ConnectionError(str(exc)))
+                    self._dead(one, exc)
                 return
         with self._lock:
             self._lanes -= 1
             last = self._lanes == 0
+        if not self._closed.is_set():
+            log.warning("%s: one helper less: %s", self.place.shown, why)
         if last:
             self.stop(why)
 
@@ -195,24 +201,24 @@ class Programs:
             self._post(request)
         one.receive()
 
-    def _dead(self, one: Far, exc: Exception) -> bool:
+    def _dead(self, one: Far, why: BaseException) -> bool:
         """Ask others what it did not answer. Whether it was of any use."""
         with self._lock:
             if one in self._fars:
                 self._fars.remove(one)
         left = one.end()
         if not self._closed.is_set():
-            log.info("%s: the helper has ended: %s", self.place.shown, exc)
+            log.info("%s: the helper has ended: %s", self.place.shown, why)
         for request in left:
-            self._again(request, exc)
+            self._again(request, why)
         return one.answers > 0
 
-    def _again(self, request: Request, exc: Exception) -> None:
+    def _again(self, request: Request, why: BaseException) -> None:
         with self._lock:
             self._pace.answer(time.monotonic(), 0, 0, packed=request.packed)
         request.attempts += 1
         if request.attempts >= ATTEMPTS:
-            self._finish(request, self._trouble(exc, ""))
+            self._finish(request, why)
         else:
             self._post(request)
 
