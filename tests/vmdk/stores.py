@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from v2v.extents import Extent
 from v2v.vmdk import LocalStore
 from v2v.vmdk.local import LocalFile
-from v2v.vmdk.store import Entry
 
 
 class CountingFile:
@@ -49,9 +48,6 @@ class CountingStore:
 
     def real_path(self, path: str) -> str:
         return self._local.real_path(path)
-
-    def entries(self, path: str) -> Sequence[Entry]:
-        return self._local.entries(path)
 
     def on_read(self, path: str, offset: int, length: int) -> None:
         with self._lock:

@@ -76,6 +76,10 @@ class Store(Protocol):
         """The path without links: what `v2v.vmdk` compares, so that no link leads elsewhere."""
         ...
 
+
+class ListingStore(Store, Protocol):
+    """A store that also tells what is in its folders."""
+
     def entries(self, path: str) -> Sequence[Entry]:
         """What is in a folder, at most MAX_ENTRIES, in any order. Several threads may ask at once.
 

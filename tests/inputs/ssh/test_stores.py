@@ -28,7 +28,7 @@ from v2v.inputs._ssh.dd import DdStore
 from v2v.inputs._ssh.place import SshPlace
 from v2v.inputs._ssh.sftp import ATTEMPTS, SftpStore
 from v2v.types import KiB, MiB
-from v2v.vmdk.store import Entry, Kind, Store
+from v2v.vmdk.store import Entry, Kind, ListingStore
 
 STORES: dict[str, Any] = {"sftp": SftpStore, "dd": DdStore}
 CONTENT = random.Random(5).randbytes(10 * MiB + 12_345)
@@ -65,7 +65,7 @@ def opened(kind: str, place: SshPlace, cancel: Cancel | None = None) -> Iterator
 
 
 @pytest.fixture
-def store(host: Sshd, kind: str) -> Iterator[Store]:
+def store(host: Sshd, kind: str) -> Iterator[ListingStore]:
     with opened(kind, place_of(host)) as store:
         yield store
 
@@ -86,7 +86,7 @@ def refused(id: str, act: Any) -> SourceError:
     return caught.value
 
 
-def test_a_file(store: Store, disk: Path) -> None:
+def test_a_file(store: ListingStore, disk: Path) -> None:
     file = store.open(str(disk))
     assert file.size == len(CONTENT)
     assert file.read(0, len(CONTENT) + 5) == CONTENT
@@ -98,7 +98,7 @@ def test_a_file(store: Store, disk: Path) -> None:
     assert buffer == CONTENT[3 * MiB + 1 : 9 * MiB + 1]
 
 
-def test_threads_read_at_once(store: Store, disk: Path) -> None:
+def test_threads_read_at_once(store: ListingStore, disk: Path) -> None:
     file = store.open(str(disk))
     random.seed(1)
     ranges = [(random.randrange(len(CONTENT)), random.randrange(300 * KiB)) for _ in range(60)]
@@ -108,7 +108,7 @@ def test_threads_read_at_once(store: Store, disk: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_odd_names(store: Store, tmp_path: Path, name: str) -> None:
+def test_odd_names(store: ListingStore, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(name.encode(errors="surrogateescape"))
     path = str(tmp_path / name)
     assert store.open(path).read(0, 99) == name.encode(errors="surrogateescape")
@@ -116,7 +116,7 @@ def test_odd_names(store: Store, tmp_path: Path, name: str) -> None:
     assert [one.name for one in store.entries(str(tmp_path))] == [name]
 
 
-def test_an_empty_file(store: Store, tmp_path: Path) -> None:
+def test_an_empty_file(store: ListingStore, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     file = store.open(str(tmp_path / "empty"))
     assert (file.size, file.read(0, 10)) == (0, b"")
@@ -133,7 +133,7 @@ def test_a_version_tells_of_changes(host: Sshd, disk: Path) -> None:
         assert store.open(str(disk)).version not in found
 
 
-def test_what_is_no_file(store: Store, tmp_path: Path) -> None:
+def test_what_is_no_file(store: ListingStore, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "nowhere").symlink_to("/no-such")
@@ -145,13 +145,13 @@ def test_what_is_no_file(store: Store, tmp_path: Path) -> None:
     refused("image-file-missing", lambda: store.real_path(str(tmp_path / "none/none")))
 
 
-def test_a_path_without_links(store: Store, disk: Path, tmp_path: Path) -> None:
+def test_a_path_without_links(store: ListingStore, disk: Path, tmp_path: Path) -> None:
     (tmp_path / "other").symlink_to(tmp_path)
     (tmp_path / "link.vmdk").symlink_to("other/disk-flat.vmdk")
     assert store.real_path(str(tmp_path / "other/link.vmdk")) == str(disk)
 
 
-def test_what_is_in_a_folder(store: Store, tmp_path: Path) -> None:
+def test_what_is_in_a_folder(store: ListingStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 5000)
     (tmp_path / ".hidden").touch()
     (tmp_path / "folder").mkdir()
@@ -218,7 +218,7 @@ def test_a_file_that_changed_while_there_was_no_connection(host: Sshd, disk: Pat
         refused("source-changed-while-copied", lambda: file.read(0, 10))
 
 
-def test_a_file_that_is_cut_while_it_is_read(store: Store, disk: Path) -> None:
+def test_a_file_that_is_cut_while_it_is_read(store: ListingStore, disk: Path) -> None:
     file = store.open(str(disk))
     os.truncate(disk, MiB)
     refused("source-size", lambda: file.read(0, 5 * MiB))

@@ -15,7 +15,7 @@ from v2v.inputs._ssh.helper_far import NoHello
 from v2v.inputs._ssh.place import SshPlace, SshReader
 from v2v.inputs._ssh.sftp import SftpStore
 from v2v.texts import clean
-from v2v.vmdk.store import Store
+from v2v.vmdk.store import ListingStore
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ LACKING = {
 
 
 @contextmanager
-def open_store(place: SshPlace, *, cancel: Cancel, tell: Callable[[str], None]) -> Iterator[Store]:
+def open_store(
+    place: SshPlace, *, cancel: Cancel, tell: Callable[[str], None]
+) -> Iterator[ListingStore]:
     """Files of a host: of the readers (see SshReader) the first that works, or the one named.
 
     `tell` gets a sentence about the choice. Errors: those of `connect`; SourceError `ssh-reader`.
@@ -48,7 +50,7 @@ def open_store(place: SshPlace, *, cancel: Cancel, tell: Callable[[str], None]) 
 
 def _chosen(
     connection: Connection, stack: ExitStack, cancel: Cancel, tell: Callable[[str], None]
-) -> Store:
+) -> ListingStore:
     place = connection.place
     wanted = [one for one in NAMES if place.reader in (one, SshReader.AUTO)]
     lacking: list[str] = []
@@ -76,27 +78,27 @@ def _sentence(place: SshPlace, reader: SshReader, lacking: list[str]) -> str:
     return f"{place.shown}: read {NAMES[reader]}{why}"
 
 
-def _helper(connection: Connection, stack: ExitStack, cancel: Cancel) -> Store:
+def _helper(connection: Connection, stack: ExitStack, cancel: Cancel) -> ListingStore:
     store = HelperStore(connection, programs=CONNECTIONS)
     stack.callback(store.close)
     stack.enter_context(cancel.calling(lambda: store.stop(Cancelled())))
     return store
 
 
-def _sftp(connection: Connection, stack: ExitStack, cancel: Cancel) -> Store:
+def _sftp(connection: Connection, stack: ExitStack, cancel: Cancel) -> ListingStore:
     store = SftpStore(connection)
     stack.callback(store.close)
     return store
 
 
-def _dd(connection: Connection, stack: ExitStack, cancel: Cancel) -> Store:
+def _dd(connection: Connection, stack: ExitStack, cancel: Cancel) -> ListingStore:
     done = connection.run("exec dd if=/dev/null of=/dev/null count=0")
     if done.status != 0:
         raise ProgramRefused(done.stderr)
     return DdStore(connection)
 
 
-OPENED: dict[SshReader, Callable[[Connection, ExitStack, Cancel], Store]] = {
+OPENED: dict[SshReader, Callable[[Connection, ExitStack, Cancel], ListingStore]] = {
     SshReader.HELPER: _helper,
     SshReader.SFTP: _sftp,
     SshReader.DD: _dd,

@@ -53,7 +53,7 @@ LETTERS = {b"-": Kind.FILE, b"d": Kind.FOLDER, b"l": Kind.LINK}
 
 
 class DdStore:
-    """See v2v.vmdk.store.Store."""
+    """See v2v.vmdk.store.ListingStore."""
 
     request_size = BLOCK
     parallel = PARALLEL

@@ -26,7 +26,7 @@ KINDS = {far.FILE: Kind.FILE, far.FOLDER: Kind.FOLDER, far.LINK: Kind.LINK}
 
 
 class HelperStore:
-    """See v2v.vmdk.store.Store. NoHello or ProgramRefused if the host runs no Python for us."""
+    """See v2v.vmdk.store. NoHello or ProgramRefused if the host runs no Python for us."""
 
     request_size = REQUEST_SIZE
     parallel = PARALLEL

@@ -34,7 +34,7 @@ KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.
 
 
 class SftpStore:
-    """See v2v.vmdk.store.Store. ProgramRefused if the host offers no SFTP."""
+    """See v2v.vmdk.store.ListingStore. ProgramRefused if the host offers no SFTP."""
 
     request_size = REQUEST_SIZE
     parallel = PARALLEL

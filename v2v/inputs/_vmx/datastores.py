@@ -17,7 +17,7 @@ from v2v.inputs._vmx.folder import ENDINGS
 from v2v.inputs._vmx.places import is_plain
 from v2v.run import Run
 from v2v.texts import clean
-from v2v.vmdk.store import Entry, Kind, Store
+from v2v.vmdk.store import Entry, Kind, ListingStore, Store
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -44,7 +44,7 @@ class Found:
         return posixpath.dirname(self.path)
 
 
-def find_vms(store: Store, path: str, run: Run) -> list[Found]:
+def find_vms(store: ListingStore, path: str, run: Run) -> list[Found]:
     """Those on all datastores, if `path` is the folder of these, or on the one that it is.
 
     Sorted by path. Folders that may not be looked into are told.

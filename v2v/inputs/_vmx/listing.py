@@ -23,7 +23,7 @@ from v2v.options import did_you_mean
 from v2v.run import Run
 from v2v.texts import clean, clean_name
 from v2v.types import Finding, GuestSummary
-from v2v.vmdk.store import File, Store
+from v2v.vmdk.store import File, ListingStore
 
 BLOCKER, WARNING, INFO = "blocker", "warning", "info"
 SHOWN = 10  # VMs in a message
@@ -42,7 +42,7 @@ def path_of(word: str, volumes: str) -> str | None:
 
 
 def find_by_name(
-    store: Store, place: RemotePlace, found: Sequence[Found], word: str, run: Run
+    store: ListingStore, place: RemotePlace, found: Sequence[Found], word: str, run: Run
 ) -> Found:
     """The VM that calls itself so; or whose file, or folder, is called so. SourceError."""
     quiet = run.part(emit=lambda event: None)  # what is wrong with other VMs does not matter
@@ -60,7 +60,7 @@ def find_by_name(
     raise _unknown(word, place, [name for name in titles if name])
 
 
-def _title(store: Store, place: RemotePlace, found: Found, run: Run) -> str:
+def _title(store: ListingStore, place: RemotePlace, found: Found, run: Run) -> str:
     """Empty if its file cannot be read."""
     folder = RemoteFolder(store, place, found.path, known=found.entries)
     try:
@@ -104,12 +104,12 @@ def _unknown(word: str, place: RemotePlace, names: Sequence[str]) -> SourceError
 
 
 def summaries(
-    store: Store, place: RemotePlace, found: Sequence[Found], run: Run
+    store: ListingStore, place: RemotePlace, found: Sequence[Found], run: Run
 ) -> list[GuestSummary]:
     return each(store, lambda one: _summary(store, place, one, run), found, run)
 
 
-def _summary(store: Store, place: RemotePlace, found: Found, run: Run) -> GuestSummary:
+def _summary(store: ListingStore, place: RemotePlace, found: Found, run: Run) -> GuestSummary:
     findings: list[Finding] = []
 
     def hear(event: Event) -> None:
@@ -164,7 +164,11 @@ def _power(vmx: Vmx, folder: RemoteFolder) -> str:
 
 
 def _provisioned(
-    store: Store, folder: RemoteFolder, drives: Sequence[Drive], findings: list[Finding], run: Run
+    store: ListingStore,
+    folder: RemoteFolder,
+    drives: Sequence[Drive],
+    findings: list[Finding],
+    run: Run,
 ) -> int | None:
     """What the descriptors tell; what cannot be read is a finding."""
     sizes: list[int] = []

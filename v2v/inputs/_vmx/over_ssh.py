@@ -20,7 +20,7 @@ from v2v.inputs._vmx.remote import ROOTS, RemoteFolder, as_written
 from v2v.inputs._vmx.vm import read_folder
 from v2v.run import Run
 from v2v.types import GuestSummary, Source, SourceDisk
-from v2v.vmdk.store import Store
+from v2v.vmdk.store import ListingStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def _served(ssh: SshPlace, disk: SourceDisk, run: Run, name: str) -> Iterator[En
 
 
 @contextmanager
-def _store(host: Host, run: Run) -> Iterator[Store]:
+def _store(host: Host, run: Run) -> Iterator[ListingStore]:
     from v2v.inputs._ssh import choose  # with paramiko, which is slow to load
 
     def tell(text: str) -> None:
@@ -84,7 +84,7 @@ def _store(host: Host, run: Run) -> Iterator[Store]:
         yield store
 
 
-def _folder(store: Store, host: Host, word: str | None, run: Run) -> RemoteFolder:
+def _folder(store: ListingStore, host: Host, word: str | None, run: Run) -> RemoteFolder:
     path = host.path if word is None else path_of(word, host.volumes)
     if path is not None:
         return RemoteFolder(store, host.place, path, host.allowed)
@@ -93,7 +93,7 @@ def _folder(store: Store, host: Host, word: str | None, run: Run) -> RemoteFolde
     return RemoteFolder(store, host.place, found.path, host.allowed, found.entries)
 
 
-def _found(store: Store, host: Host, run: Run) -> list[Found]:
+def _found(store: ListingStore, host: Host, run: Run) -> list[Found]:
     try:
         return find_vms(store, posixpath.normpath(host.path), run)
     except SourceError as exc:

@@ -23,7 +23,7 @@ from v2v.run import Run
 from v2v.texts import clean
 from v2v.types import DiskFormat, SourceDisk
 from v2v.vmdk import open_disk
-from v2v.vmdk.store import Entry, Kind, Store
+from v2v.vmdk.store import Entry, Kind, ListingStore
 
 ROOTS = "roots"  # in SourceDisk.details: folders that it may refer to files of, a line each
 REAL = "real"  # the real path of its descriptor
@@ -42,7 +42,7 @@ class RemoteFolder:
 
     def __init__(
         self,
-        store: Store,
+        store: ListingStore,
         place: RemotePlace,
         path: str,
         allowed: Sequence[str] = (),
