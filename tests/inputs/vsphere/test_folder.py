@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import threading
@@ -168,6 +169,17 @@ def test_the_version_changes_with_the_file(host: Host, place: VspherePlace, open
     assert before and before == store.open(DISK).version
     host.put("VM/VM-flat.vmdk", CONTENT + bytes(512))
     assert store.open(DISK).version != before
+
+
+def test_a_file_that_is_replaced_while_it_is_read(host: Host, place: VspherePlace, opened) -> None:
+    """By one of the same size: what was read of the old one does not fit the new one."""
+    file = opened(place).open(DISK)
+    assert file.read(0, 10) == CONTENT[:10]
+    host.put("VM/VM-flat.vmdk", bytes(SIZE))
+    os.utime(host.root / "VM/VM-flat.vmdk", (1, 1))
+    with pytest.raises(SourceError) as caught:
+        file.read(SIZE - 10, 10)
+    assert caught.value.id == "source-changed-while-copied"
 
 
 def test_a_session_that_ended_is_renewed_once(host: Host, place: VspherePlace, opened) -> None:

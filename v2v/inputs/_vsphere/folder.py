@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.message import Message
 from urllib.parse import quote
 
 from v2v.cancel import Cancel
@@ -96,6 +97,7 @@ class FolderFile:
         self.size = int(length)
         told = version(head.headers)
         self.version = f"{told} {length}" if told else ""
+        self._head = head.headers
         self._web, self._url, self._request_size = web, url, request_size
 
     def read(self, offset: int, length: int) -> bytes:
@@ -138,6 +140,12 @@ class FolderFile:
             raise self._failed(
                 offset, f"it had {self.size} bytes, and now has {found[2]}: is it written?"
             )
+        if _is_another(self._head, answer.headers):
+            raise SourceError(
+                f"{self.name} has changed while it was read",
+                id="source-changed-while-copied",
+                hint="shut the VM down, then resume",
+            )
 
     def _failed(self, offset: int, why: str) -> SourceError:
         return SourceError(f"{self.name}: reading at byte {offset} failed: {why}", id="source-read")
@@ -177,6 +185,13 @@ def _fill(part: memoryview, answer: http.client.HTTPResponse) -> None:
         if count == 0:
             raise Lost(f"the connection was closed, after {done} of {len(part)} bytes")
         done += count
+
+
+def _is_another(before: Message, now: Message) -> bool:
+    """Whether it is another content than it was. See v2v.inputs._serve.http.version."""
+    pairs = ((before.get(name), now.get(name)) for name in ("Last-Modified", "ETag"))
+    one, other = next(filter(all, pairs), ("", ""))
+    return one != other
 
 
 def _quoted(text: str) -> str:
