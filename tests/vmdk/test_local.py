@@ -71,6 +71,14 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path: Path, store: LocalStore) 
     assert caught.value.id == "source-read"
 
 
+def test_what_was_cut_off_is_no_hole(tmp_path: Path, store: LocalStore) -> None:
+    (tmp_path / "file").write_bytes(b"x" * MiB)
+    file = store.open(str(tmp_path / "file"))
+    os.truncate(tmp_path / "file", 64 * KiB)
+    assert not any(one.zero for one in file.extents(0, MiB))
+    assert not any(one.zero for one in file.extents(512 * KiB, 1024))
+
+
 def test_the_version_is_another_one_after_a_write(tmp_path: Path, store: LocalStore) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x")

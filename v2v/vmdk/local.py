@@ -68,8 +68,8 @@ class LocalFile:
         try:
             return os.lseek(self._fd, offset, whence)
         except OSError as exc:
-            if exc.errno == errno.ENXIO:  # no data from there on
-                return end
+            if exc.errno == errno.ENXIO and os.lseek(self._fd, 0, os.SEEK_END) >= end:
+                return end  # a hole up to the end; of a file that was cut it would be no hole
             return offset if whence == os.SEEK_DATA else end
 
     def close(self) -> None:

@@ -141,6 +141,14 @@ def test_holes(file: File, disk: Path) -> None:
                 assert os.pread(there.fileno(), one.length, one.offset) == bytes(one.length)
 
 
+def test_what_was_cut_off_is_no_hole(host: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * MiB)
+    with opened(place_of(host, reader=SshReader.HELPER)) as store:
+        file = store.open(str(tmp_path / "file"))
+        os.truncate(tmp_path / "file", 4096)
+        assert not any(one.zero for one in file.extents(0, MiB))
+
+
 def test_names_and_folders(host: Sshd, tmp_path: Path) -> None:
     (tmp_path / "VM").mkdir()
     (tmp_path / "VM/ä%20[b] \n\udc80'").write_bytes(b"abc")

@@ -175,7 +175,8 @@ def next_extent(fd: int, offset: int, end: int) -> "tuple[int, bool]":
             return min(data, end), True
         hole = os.lseek(fd, offset, SEEK_HOLE)
     except OSError as exc:
-        return end, exc.errno == errno.ENXIO  # nothing but a hole up to the end of the file
+        # Nothing but a hole up to the end; what was cut off meanwhile is none.
+        return end, exc.errno == errno.ENXIO and os.lseek(fd, 0, os.SEEK_END) >= end
     return (min(hole, end), False) if hole > offset else (end, False)
 
 
