@@ -14,7 +14,7 @@ from v2v import source_changes
 from v2v.errors import Cancelled, SourceError
 from v2v.events import Event, Message, Warned
 from v2v.run import Run
-from v2v.source_changes import make, pending, undo_all, undo_or_warn
+from v2v.source_changes import let_go, make, pending, undo_all
 from v2v.types import SourceChange
 
 
@@ -101,7 +101,7 @@ def test_temporary_changes_are_undone_alone(run: Run, host: Host, events_seen: l
     off = change("off", temporary=False)
     for one in (off, change("one")):
         make(run, one, host.create(one))
-    undo_or_warn(run, host.undo, temporary_only=True)
+    let_go(run, host.undo)
     assert pending(run) == (off,)
     source_changes.tell_of_lasting(run)
     (told,) = [event for event in events_seen if isinstance(event, Message)]
@@ -114,7 +114,7 @@ def test_what_cannot_be_undone_is_told_with_the_command_for_later(
 ) -> None:
     make(run, change("one"), host.create(change("one")))
     host.reachable = False
-    undo_or_warn(run, host.undo)
+    let_go(run, host.undo)
     (warning,) = [event for event in events_seen if isinstance(event, Warned)]
     assert warning.id == "source-change-left"
     assert warning.hint and f"v2v undo {run.job_id}" in warning.hint
@@ -144,9 +144,28 @@ def test_a_cancelled_job_undoes_although_its_token_is_set(run: Run, host: Host) 
     make(run, change("one"), host.create(change("one")))
     run.cancel.cancel()
     with pytest.raises(Cancelled):
-        undo_or_warn(run, host.undo)
+        undo_all(run, host.undo)
     source_changes.undo_of_stopped(run, host.undo)
     assert host.snapshots == []
+
+
+def test_who_cancels_the_end_of_a_job_still_has_what_is_temporary_undone(
+    run: Run, host: Host, events_seen: list[Event]
+) -> None:
+    off = change("off", temporary=False)
+    for one in (off, change("one")):
+        make(run, one, host.create(one))
+
+    def undo(one: SourceChange, part: Run) -> None:
+        if not run.cancel.cancelled:
+            run.cancel.cancel()
+            part.cancel.check()
+        host.undo(one, part)
+
+    let_go(run, undo)
+    assert host.snapshots == ["off"]
+    assert pending(run) == (off,)
+    assert not [event for event in events_seen if isinstance(event, Warned)]
 
 
 def test_a_cancelled_job_does_not_wait_for_hours(

@@ -438,6 +438,8 @@ def _execute(
                     _undo(output, run)
                 finally:
                     source_changes.undo_of_stopped(run, input_.undo)
+            else:
+                source_changes.warn_of_kept(run)
             _end(run, job, began, _State("cancelled", "cancelled", "cancelled"))
             raise Cancelled from None
         except V2VError as exc:

@@ -19,7 +19,7 @@ import msgspec
 
 from v2v import events
 from v2v.cancel import Cancel
-from v2v.errors import V2VError
+from v2v.errors import Cancelled, V2VError
 from v2v.run import Run, default_jobs_folder
 from v2v.types import SourceChange
 
@@ -107,19 +107,20 @@ def undo_all(
     return tuple(undone)
 
 
-def undo_or_warn(
+def let_go(run: Run, undo: Callable[[SourceChange, Run], None]) -> None:
+    """All is copied: take back what is temporary. That it fails, or is cancelled, ends no job; what
+    is left is told, with the command for later."""
+    try:
+        undo_all(run, undo, temporary_only=True)
+    except Cancelled:
+        undo_of_stopped(run, undo, temporary_only=True)
+    except V2VError as exc:
+        _warn_of_left(run, exc.message, temporary_only=True)
+
+
+def undo_of_stopped(
     run: Run, undo: Callable[[SourceChange, Run], None], *, temporary_only: bool = False
 ) -> None:
-    """The same where it ends no job: what is left is told, with the command for later."""
-    try:
-        undo_all(run, undo, temporary_only=temporary_only)
-    except V2VError as exc:
-        if run.cancel.cancelled:
-            raise
-        _warn_of_left(run, exc.message, temporary_only=temporary_only)
-
-
-def undo_of_stopped(run: Run, undo: Callable[[SourceChange, Run], None]) -> None:
     """After a job was cancelled: its token is set, so that this has one of its own. What takes
     long, such as a large snapshot, goes on at the source without us."""
     token = Cancel()
@@ -127,15 +128,16 @@ def undo_of_stopped(run: Run, undo: Callable[[SourceChange, Run], None]) -> None
     timer.daemon = True
     timer.start()
     try:
-        undo_all(run.part(cancel=token), undo)
+        undo_all(run.part(cancel=token), undo, temporary_only=temporary_only)
     except V2VError as exc:
         late = f"it takes longer than {STOPPED_SECONDS:.0f} s"
-        _warn_of_left(run, late if token.cancelled else exc.message)
+        why = late if token.cancelled else exc.message
+        _warn_of_left(run, why, temporary_only=temporary_only)
     finally:
         timer.cancel()
 
 
-def _warn_of_left(run: Run, why: str, *, temporary_only: bool = False) -> None:
+def _warn_of_left(run: Run, why: str, *, temporary_only: bool) -> None:
     left = [one for one in pending(run) if one.temporary or not temporary_only]
     run.warn(
         f"{_listed(left)} could not be undone at the source: {why}",

@@ -191,7 +191,7 @@ class SourceChange:
     what: str  # for people: "snapshot v2v-20260301-101500 of web"
     target: str  # what the input needs to find the VM again: a moref, a name
     name: str = ""  # of what was created: the snapshot's
-    temporary: bool = True  # undone as soon as the disks are copied; else only by `v2v undo`
+    temporary: bool = True  # undone once the copy is finished; else only by `v2v undo`
 
 
 # What conversion found and did --------------------------------------------------------------------

@@ -108,7 +108,7 @@ def killed(argv: list[str]) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-def test_snapshot_is_gone_as_soon_as_the_disks_are_copied(place: Place) -> None:
+def test_snapshot_is_gone_as_soon_as_the_copy_is_finished(place: Place) -> None:
     seen: list[tuple[str, list[str]]] = []
 
     def emit(event: Event) -> None:
@@ -119,7 +119,7 @@ def test_snapshot_is_gone_as_soon_as_the_disks_are_copied(place: Place) -> None:
     name = f"v2v-{result.job_id}"
     assert (place.target / "copy-sda").read_bytes() == CONTENT
     assert ("copied:0", [name]) in seen and ("check-source", [name]) in seen
-    assert ("finalize", []) in seen and ("finalize", [name]) not in seen
+    assert ("finalize", [name]) in seen and ("undo-source", []) in seen
     assert place.is_as_before()
     assert place.job.source_changes == ()
     assert v2v.undo(result.job_id, jobs=place.jobs) == ()
@@ -185,6 +185,54 @@ def test_a_job_that_is_cancelled_takes_all_back(place: Place, running: str) -> N
     assert place.is_as_before()
     assert place.job.source_changes == ()
     assert list(place.target.iterdir()) == []
+
+
+def test_a_job_that_is_cancelled_while_its_snapshot_is_deleted_keeps_its_copy(place: Place) -> None:
+    cancel = v2v.Cancel()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "undo-source":
+            cancel.cancel()
+
+    result = place.convert("snapshot", emit=emit, cancel=cancel)
+    assert (place.target / "copy-sda").read_bytes() == CONTENT
+    assert place.job.state == "finished"
+    assert place.is_as_before()
+    assert v2v.undo(result.job_id, jobs=place.jobs) == ()
+
+
+def test_a_copy_that_cannot_be_finished_needs_no_snapshot(place: Place) -> None:
+    """What is copied is kept; a snapshot that nobody reads would grow."""
+    described = place.target / "copy.xml"
+
+    def emit(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "finalize":
+            described.write_text("somebody else's")
+
+    with pytest.raises(v2v.V2VError) as caught:
+        place.convert("snapshot", emit=emit)
+    assert caught.value.id == "target-exists"
+    assert place.is_as_before()
+    assert place.job.source_changes == ()
+    described.unlink()
+    v2v.resume(place.job.job_id, jobs=place.jobs)
+    assert (place.target / "copy-sda").read_bytes() == CONTENT
+
+
+def test_a_snapshot_that_somebody_deletes_while_it_is_copied(place: Place) -> None:
+    """What was read may be torn; the job is there to begin again."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, StepStarted) and event.step == "check-source":
+            place.vm.api.RemoveAllSnapshots()
+
+    with pytest.raises(v2v.V2VError) as caught:
+        place.convert("snapshot", emit=emit)
+    assert caught.value.id == "source-changed-while-copied"
+    assert f"v2v-{place.job.job_id}" in caught.value.message
+    v2v.resume(place.job.job_id, jobs=place.jobs)
+    assert (place.target / "copy-sda").read_bytes() == CONTENT
+    assert place.is_as_before()
 
 
 def untrusted_from(step: str, place: Place, tmp_path: Path, seen: list[str]) -> Callable[..., None]:

@@ -18,7 +18,7 @@ from v2v.coordinator import restart
 from v2v.coordinator.copying import Copying, copying
 from v2v.coordinator.parts import OpenDisk
 from v2v.endpoint import Endpoint
-from v2v.errors import BootCheckError, HostError, SourceError, UsageError, V2VError
+from v2v.errors import BootCheckError, Cancelled, HostError, SourceError, UsageError, V2VError
 from v2v.hardware import target_hardware
 from v2v.input import Input
 from v2v.job import Job
@@ -74,10 +74,10 @@ def migrate(
                 copies = copy.finish()
         check_unchanged(source, input_, run)
         run.journal.put("copied", copies)
-    source_changes.undo_or_warn(run, input_.undo, temporary_only=True)
     guest = run.journal.get("guest", ConvertedGuest)
     targets = run.journal.get("disks", tuple[TargetDisk, ...])
-    ref = finalize(source, guest, targets, output, run)
+    with source_let_go(input_, run):
+        ref = finalize(source, guest, targets, output, run)
     overlay.discard_overlays(run)
     forget_progress(run)
     boot = prove(job, source, guest, ref, converter, run)
@@ -225,16 +225,38 @@ def check_unchanged(source: Source, input_: Input, run: Run) -> None:
     A disk that cannot tell whether it changed is taken to be as it was.
     """
     with run.step("check-source", "Checking that the source did not change"):
-        current = input_.read_source(run.part(emit=events.ignore))
+        try:
+            current = input_.read_source(run.part(emit=events.ignore))
+        except UsageError as exc:  # these words were right before: such as a snapshot's name
+            raise _changed(f"{source.name} changed while being copied: {exc.message}", run) from exc
     changed = restart.changed_disks(source, current)
     if changed:
-        names = restart.names_of(changed, source)
-        raise SourceError(
-            f"{names} changed while being copied",
-            id="source-changed-while-copied",
-            hint="shut the VM down, or use a snapshot of it; "
-            f"then `v2v resume {run.job_id}` copies again what changed",
-        )
+        raise _changed(f"{restart.names_of(changed, source)} changed while being copied", run)
+
+
+def _changed(what: str, run: Run) -> SourceError:
+    return SourceError(
+        what,
+        id="source-changed-while-copied",
+        hint="shut the VM down, or use a snapshot of it; "
+        f"then `v2v resume {run.job_id}` copies again what changed",
+    )
+
+
+@contextmanager
+def source_let_go(input_: Input, run: Run) -> Iterator[None]:
+    """Afterwards, whether the block fails or not: nothing of the source is needed any more.
+
+    Not before it: to delete a snapshot may take hours, and who cancels that would lose the copy.
+    """
+    try:
+        yield
+    except Cancelled:  # all changes are taken back then, by another token
+        raise
+    except V2VError:
+        source_changes.let_go(run, input_.undo)
+        raise
+    source_changes.let_go(run, input_.undo)
 
 
 def finalize(
