@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from v2v.errors import SourceError
@@ -123,13 +124,12 @@ class SftpStore:
             attrs = session.stat(_bytes(path))
             if attrs.size is None or (attrs.mode is not None and not stat.S_ISREG(attrs.mode)):
                 raise wrong.not_a_file(name)
-            _forget(session)
-            handle = session.handles[path] = session.open(_bytes(path))
-            try:
-                session.read_into(handle, attrs.size, memoryview(bytearray(1)))
-            except EndOfFile:
-                return attrs
-            raise wrong.wrong_size(name, attrs.size, "there are more")
+            with _opened(session, path, attrs) as handle:
+                try:
+                    session.read_into(handle, attrs.size, memoryview(bytearray(1)))
+                except EndOfFile:
+                    return attrs
+                raise wrong.wrong_size(name, attrs.size, "there are more")
 
         return self._told(path, look)
 
@@ -204,20 +204,31 @@ class SftpFile:
 
     def _handle(self, session: Session) -> bytes:
         """Of this file in a session. The file must be the one that it was."""
-        handle = session.handles.get(self._path)
-        if handle is None:
-            _forget(session)
-            handle = session.handles[self._path] = session.open(_bytes(self._path))
+        known = session.handles.get((self._path, self._attrs))
+        if known is not None:
+            return known
+        with _opened(session, self._path, self._attrs) as handle:
             attrs = session.stat(_bytes(self._path))
             if (attrs.size, attrs.mtime) != (self._attrs.size, self._attrs.mtime):
                 raise wrong.changed(self.name)
         return handle
 
 
-def _forget(session: Session) -> None:
-    """Make room for another file; a server, too, has so many."""
-    while len(session.handles) >= MAX_HANDLES:
+@contextmanager
+def _opened(session: Session, path: str, attrs: Attrs) -> Iterator[bytes]:
+    """A handle, which the session keeps if the block finds nothing wrong with it."""
+    handle = session.open(_bytes(path))
+    try:
+        yield handle
+    except (Refused, SourceError):
+        if session.idle:
+            session.close_handle(handle)
+        raise
+    if (former := session.handles.pop((path, attrs), None)) is not None:
+        session.close_handle(former)
+    while len(session.handles) >= MAX_HANDLES:  # a server, too, has so many
         session.close_handle(session.handles.pop(next(iter(session.handles))))
+    session.handles[path, attrs] = handle
 
 
 def _error(name: str, exc: Refused) -> SourceError:

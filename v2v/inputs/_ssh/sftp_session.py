@@ -114,7 +114,8 @@ class Session:
         self._program = program
         self._last = 0  # number of a request
         self._waiting: dict[int, tuple[int, int]] = {}  # reads: where in the buffer, how much
-        self.handles: dict[str, bytes] = {}  # of files that are kept open, by path
+        # Of files that are kept open, by their paths and what they were.
+        self.handles: dict[tuple[str, Attrs], bytes] = {}
         self.read_size = READ_SIZE
         program.send(struct.pack(">IBI", 5, Ask.INIT, VERSION))
         kind, fields = self._packet()
