@@ -20,6 +20,7 @@ from tests.integration.test_inputs import (
 )
 from tests.sshd import sshd
 from tests.vcsim import Disk, Nic, Vcsim, vcsim
+from v2v import nbdkit
 from v2v.api import Result
 
 __all__ = ["test_it_boots_on_virtio_with_its_network"]  # what is tested of each
@@ -78,6 +79,8 @@ def vddk(image: Path, folder: Path, stack: ExitStack) -> Words:
     flat = vm / "guest-flat.vmdk"
     disks = {"[datastore1] guest/guest.vmdk": flat}
     host = vddk_host(folder / "host", disks, password=server.password)
+    nbdkit._config.cache_clear()
+    stack.callback(nbdkit._config.cache_clear)
     patch = stack.enter_context(pytest.MonkeyPatch.context())
     patch.setenv("PATH", str(host.folder), prepend=":")
     patch.setenv("VDDK_FAKE", str(host.world))
