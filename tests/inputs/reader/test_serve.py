@@ -16,7 +16,7 @@ from tests.contract.input_suite import InputCase, InputSuite, check_extents, chi
 from tests.fakes.disks import disk_content
 from tests.inputs.reader.reading import ReaderInput
 from tests.integration import processes
-from v2v import nbd_client
+from v2v import events, nbd_client
 from v2v.errors import CopyError, GuestError, SourceError, TargetError, V2VError
 from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.serve import read_vmdk, serve_recipe
@@ -177,6 +177,36 @@ def test_what_could_be_read_at_last_is_no_reason(recipe: Recipe, run: Run, faili
             failing.write_bytes(whole)
             assert reader.read(2 * MiB - 512, 4096) == whole[2 * MiB - 512 :][:4096]
         raise NO_OS
+
+
+def test_what_could_be_read_in_smaller_pieces_is_no_reason(
+    recipe: Recipe, run: Run, failing: Path
+) -> None:
+    with pytest.raises(GuestError), serve_recipe(recipe, run, "disk") as endpoint:
+        with nbd_client.ExportReader(endpoint, "disk") as reader:
+            whole = failing.read_bytes()
+            os.truncate(failing, MiB)
+            with pytest.raises(SourceError):
+                reader.read(2 * MiB, 4096)
+            failing.write_bytes(whole)
+            for at in range(2 * MiB, 2 * MiB + 4096, 512):
+                assert reader.read(at, 512) == whole[at : at + 512]
+        raise NO_OS
+
+
+def test_other_programs_that_failed_to_read_are_told_why(
+    recipe: Recipe, tmp_path: Path, failing: Path
+) -> None:
+    """To v2v all is well: they may not even say that they failed."""
+    seen: list[events.Event] = []
+    with Run.create(tmp_path / "told", "x", emit=seen.append) as run:
+        with serve_recipe(recipe, run, "disk") as endpoint:
+            os.truncate(failing, MiB)
+            with pytest.raises(SourceError), nbd_client.ExportReader(endpoint, "disk") as reader:
+                reader.read(2 * MiB, 512)
+    (warning,) = [one for one in seen if isinstance(one, events.Warned)]
+    assert warning.id == "source-read"
+    assert failing.name in warning.text
 
 
 def test_a_client_goes_on_after_a_failed_read(recipe: Recipe, run: Run, failing: Path) -> None:

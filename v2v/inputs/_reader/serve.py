@@ -69,7 +69,7 @@ def serve_recipe(recipe: Recipe, run: Run, name: str) -> Iterator[Endpoint]:
     """Serve a disk read-only until the block ends.
 
     What the block ends with because the disk could not be read is raised as the SourceError that
-    tells why.
+    tells why. If it ends well all the same, as with other programs that read, that is a warning.
     """
     nbdkit.check_python()
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-order-", dir=run.tmp))
@@ -85,6 +85,7 @@ def serve_recipe(recipe: Recipe, run: Run, name: str) -> Iterator[Endpoint]:
             try:
                 endpoint = nbd_client.describe(socket, cancel=run.cancel)
                 yield replace(endpoint, request_size=ready.request_size)
+                _warn_of_failed(folder, run)
             finally:
                 _tell(folder, run, after=heard)
     finally:
@@ -157,6 +158,11 @@ def _tell(folder: Path, run: Run, after: int = 0) -> int:
     for text in told[after:]:
         run.emit(events.Message, text=text)
     return len(told)
+
+
+def _warn_of_failed(folder: Path, run: Run) -> None:
+    if failed := files.read(folder / files.FAILED, Failed):
+        run.warn(failed.message, id=failed.id, hint=failed.hint)
 
 
 @contextmanager

@@ -113,10 +113,13 @@ class Failures:
     def healed(self, offset: int, length: int) -> None:
         if not self._known:  # so that it costs nothing
             return
+        stop = offset + length
         with self._lock:
-            for start, (end, _) in tuple(self._known.items()):
-                if offset <= start and end <= offset + length:
+            for start, (end, why) in tuple(self._known.items()):
+                if offset <= start < stop:
                     del self._known[start]
+                    if stop < end:  # who tries again may do so in smaller pieces
+                        self._known.setdefault(stop, (end, why))
             self._write()
 
     def _write(self) -> None:
