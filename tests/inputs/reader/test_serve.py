@@ -199,11 +199,13 @@ def test_other_programs_that_failed_to_read_are_told_why(
 ) -> None:
     """To v2v all is well: they may not even say that they failed."""
     seen: list[events.Event] = []
-    with Run.create(tmp_path / "told", "x", emit=seen.append) as run:
-        with serve_recipe(recipe, run, "disk") as endpoint:
-            os.truncate(failing, MiB)
-            with pytest.raises(SourceError), nbd_client.ExportReader(endpoint, "disk") as reader:
-                reader.read(2 * MiB, 512)
+    with (
+        Run.create(tmp_path / "told", "x", emit=seen.append) as run,
+        serve_recipe(recipe, run, "disk") as endpoint,
+    ):
+        os.truncate(failing, MiB)
+        with pytest.raises(SourceError), nbd_client.ExportReader(endpoint, "disk") as reader:
+            reader.read(2 * MiB, 512)
     (warning,) = [one for one in seen if isinstance(one, events.Warned)]
     assert warning.id == "source-read"
     assert failing.name in warning.text
