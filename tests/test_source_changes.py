@@ -87,6 +87,18 @@ def test_a_change_that_fails_half_way_is_undone_too(run: Run, host: Host) -> Non
     assert host.snapshots == []
 
 
+def test_what_is_refused_before_it_is_begun_is_not_undone(run: Run, host: Host) -> None:
+    def refused() -> None:
+        raise SourceError("not allowed", id="vsphere-permission")
+
+    for known in (False, True):
+        with pytest.raises(SourceError):
+            make(run, change("one"), refused, refused=lambda error: True)
+        assert pending(run) == ((change("one"),) if known else ())
+        with pytest.raises(SourceError):
+            make(run, change("one"), refused)  # begun, for all that is known
+
+
 def test_a_change_made_again_keeps_its_entry(run: Run, host: Host) -> None:
     for _ in range(3):
         make(run, change("one"), host.create(change("one")))

@@ -70,16 +70,29 @@ def pending_in(values: Mapping[str, Any]) -> tuple[SourceChange, ...]:
     return tuple(one.change for one in found if one.state != State.UNDONE)
 
 
-def make(run: Run, change: SourceChange, action: Callable[[], None]) -> None:
+def make(
+    run: Run,
+    change: SourceChange,
+    action: Callable[[], None],
+    *,
+    refused: Callable[[V2VError], bool] = lambda error: False,
+) -> None:
     """Journal the change, then make it. `action` does nothing where all is as it should be.
 
-    A change that the journal has already, as of a job that is resumed, keeps its entry.
+    A change that the journal has already, as of a job that is resumed, keeps its entry. `refused`
+    tells errors after which nothing can have changed, so that there is nothing to undo: somebody
+    else may make the same change later.
     """
     known = [key for key, one in _pending(run) if one.change == change]
     key = known[0] if known else f"{KEY}{len(keys(run))}"
     with run.step("change-source", f"At the source: {change.what}"):
         run.journal.put(key, Recorded(change, State.PLANNED))
-        action()
+        try:
+            action()
+        except V2VError as exc:
+            if not known and refused(exc):
+                run.journal.put(key, Recorded(change, State.UNDONE))
+            raise
         run.journal.put(key, Recorded(change, State.MADE))
 
 

@@ -190,6 +190,7 @@ class SourceChange:
     kind: str  # snapshot, shut-down, power-off
     what: str  # for people: "snapshot v2v-20260301-101500 of web"
     target: str  # what the input needs to find the VM again: a moref, a name
+    uuid: str = ""  # of the VM, where `target` may be another's one day
     name: str = ""  # of what was created: the snapshot's
     temporary: bool = True  # undone once the copy is finished; else only by `v2v undo`
 

@@ -191,6 +191,17 @@ def test_a_vm_that_is_gone_is_told_and_no_error(
     assert warnings(events_seen) == ["source-vm-gone"]
 
 
+def test_another_vm_with_the_same_reference_is_not_started(
+    vc: Vcsim, vm: Vm, run: Run, events_seen: list[Event]
+) -> None:
+    """An ESXi host that was installed anew gives its references to other VMs."""
+    change(vc, vm, Running.POWER_OFF, run)
+    vm.set("config.instanceUuid", "50000000-0000-4000-8000-000000000001")
+    assert undo_all(vc, run) == ["power-off"]
+    assert warnings(events_seen) == ["source-vm-gone"]
+    assert power(vm) == "poweredOff"
+
+
 def test_a_server_that_does_not_answer_leaves_the_change_for_later(
     tmp_path: Path, run: Run
 ) -> None:
@@ -345,3 +356,30 @@ def test_a_snapshot_that_cannot_be_made_is_one_error(
     assert len(source_changes.pending(run)) == 1  # it may be there, for all that is known
     undo_all(vc, run)
     assert snapshots(vm) == []
+
+
+REFUSED = {
+    "vsphere-no-tools": b'<f xmlns="urn:vim25" x:type="ToolsUnavailable"></f>',
+    "vsphere-permission": b'<f xmlns="urn:vim25" x:type="NoPermission"><object type="VirtualMachine">vm-1</object>'
+    b"<privilegeId>VirtualMachine.Interact.PowerOff</privilegeId></f>",
+}
+ENVELOPE = b"""<?xml version="1.0"?>
+<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"
+ xmlns:x="http://www.w3.org/2001/XMLSchema-instance"><s:Body><s:Fault>
+<faultcode>ServerFaultCode</faultcode><faultstring>no</faultstring><detail>%s</detail>
+</s:Fault></s:Body></s:Envelope>"""
+
+
+@pytest.mark.parametrize("id", REFUSED)
+def test_a_vm_that_v2v_could_not_shut_down_is_not_started_by_undo(
+    vc: Vcsim, vm: Vm, run: Run, id: str, rewriting: None
+) -> None:
+    """Somebody shuts it down by hand then, as the error says."""
+    fault = ENVELOPE % REFUSED[id]
+    vc.front.rewrite = lambda asked, told: fault if b"<ShutdownGuest" in asked else told
+    with pytest.raises(SourceError) as caught:
+        change(vc, vm, Running.SHUTDOWN, run)
+    assert caught.value.id == id
+    assert power(vm) == "poweredOff"
+    assert undo_all(vc, run) == []
+    assert power(vm) == "poweredOff"

@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         return found is not None and found[1] in self.server.folder.sessions
 
     def _send(self, answer: http.client.HTTPResponse, content: bytes) -> None:
-        self.send_response(answer.status)
+        self.send_response(500 if b":Fault>" in content else answer.status)
         for name, value in answer.getheaders():
             if name.lower() in NOT_PASSED_ON:
                 continue

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from v2v import source_changes
-from v2v.errors import SourceError
+from v2v.errors import SourceError, V2VError
 from v2v.inputs._vsphere import errors, findings
 from v2v.inputs._vsphere.connect import Session
 from v2v.inputs._vsphere.drives import read_drives
@@ -59,6 +59,9 @@ def undo(session: Session, change: SourceChange, run: Run) -> None:
     """Take one back. A VM that is not there any more is told of, and is no error."""
     vm = reference(session.content, "VirtualMachine", change.target)
     try:
+        if change.uuid and _uuid(session, vm) != change.uuid:
+            _warn_of_gone(session, change, run)
+            return
         settle(session, vm, run)
         if change.kind == SNAPSHOT:
             _delete_snapshots(session, vm, change.name, run)
@@ -67,11 +70,21 @@ def undo(session: Session, change: SourceChange, run: Run) -> None:
     except SourceError as exc:
         if not _is_gone(vm, exc.__cause__):
             raise
-        run.warn(
-            f"{change.what}: {session.place.shown} has no VM {clean(change.target)} any more",
-            id="source-vm-gone",
-            hint="if it was added again since, look there for what the job changed",
-        )
+        _warn_of_gone(session, change, run)
+
+
+def _uuid(session: Session, vm: Any) -> str:
+    """An ESXi host numbers its VMs from 1 again when it is installed anew."""
+    return session.call(lambda: getattr(vm.config, "instanceUuid", None)) or ""
+
+
+def _warn_of_gone(session: Session, change: SourceChange, run: Run) -> None:
+    run.warn(
+        f"{change.what}: {session.place.shown} has no VM {clean(change.target)} any more, or "
+        "another one",
+        id="source-vm-gone",
+        hint="if it was added again since, look there for what the job changed",
+    )
 
 
 def _is_gone(vm: Any, fault: BaseException | None) -> bool:
@@ -182,8 +195,20 @@ def _stop(
     kind, what = (
         (SHUT_DOWN, "shutdown") if running is Running.SHUTDOWN else (POWER_OFF, "power-off")
     )
-    change = SourceChange(kind=kind, what=f"{what} of {name}", target=vm._moId, temporary=False)
-    source_changes.make(run, change, action)
+    change = SourceChange(
+        kind=kind,
+        what=f"{what} of {name}",
+        target=vm._moId,
+        uuid=_uuid(session, vm),
+        temporary=False,
+    )
+    source_changes.make(run, change, action, refused=_is_refused)
+
+
+def _is_refused(error: V2VError) -> bool:
+    """Before anything was done: whoever shuts it down then does not want it to be started."""
+    privilege = getattr(error.__cause__, "privilegeId", None) or ""
+    return error.id == "vsphere-no-tools" or privilege.startswith("VirtualMachine.Interact.")
 
 
 def _shut_down(session: Session, vm: Any, name: str, seconds: float, run: Run) -> None:
