@@ -359,9 +359,10 @@ def test_a_snapshot_that_cannot_be_made_is_one_error(
 
 
 REFUSED = {
-    "vsphere-no-tools": b'<f xmlns="urn:vim25" x:type="ToolsUnavailable"></f>',
-    "vsphere-permission": b'<f xmlns="urn:vim25" x:type="NoPermission"><object type="VirtualMachine">vm-1</object>'
-    b"<privilegeId>VirtualMachine.Interact.PowerOff</privilegeId></f>",
+    "vsphere-no-tools": b'<ToolsUnavailableFault xmlns="urn:vim25" x:type="ToolsUnavailable"></ToolsUnavailableFault>',
+    "vsphere-permission": b'<NoPermissionFault xmlns="urn:vim25" x:type="NoPermission">'
+    b'<object type="VirtualMachine">vm-1</object>'
+    b"<privilegeId>VirtualMachine.Interact.PowerOff</privilegeId></NoPermissionFault>",
 }
 ENVELOPE = b"""<?xml version="1.0"?>
 <s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"
