@@ -359,7 +359,8 @@ def test_a_snapshot_that_cannot_be_made_is_one_error(
 
 
 REFUSED = {
-    "vsphere-no-tools": b'<ToolsUnavailableFault xmlns="urn:vim25" x:type="ToolsUnavailable"></ToolsUnavailableFault>',
+    "vsphere-no-tools": b'<ToolsUnavailableFault xmlns="urn:vim25" x:type="ToolsUnavailable">'
+    b"</ToolsUnavailableFault>",
     "vsphere-permission": b'<NoPermissionFault xmlns="urn:vim25" x:type="NoPermission">'
     b'<object type="VirtualMachine">vm-1</object>'
     b"<privilegeId>VirtualMachine.Interact.PowerOff</privilegeId></NoPermissionFault>",

@@ -216,6 +216,7 @@ VSAN = flat(datastore=vim.Datastore("ds-2"))
         ([scsi()], {}, "vsphere-no-disks", None),
         (None, {"runtime_connectionState": "inaccessible"}, "vsphere-inaccessible", None),
         (None, {"config_hardware_device": None}, "vsphere-inaccessible", None),
+        (None, {"runtime_powerState": None}, "vsphere-inaccessible", None),
         (None, {"runtime_consolidationNeeded": True}, None, "vsphere-consolidation-needed"),
         ([scsi(), disk(backing=SHARED_RDM)], {}, "vsphere-rdm", None),
         (

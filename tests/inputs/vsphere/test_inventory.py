@@ -81,8 +81,17 @@ def test_two_vms_of_a_name_are_told_apart_by_paths_and_references() -> None:
     with pytest.raises(SourceError) as caught:
         find_vm(ALL, "twin", PLACE)
     assert caught.value.id == "vsphere-vm-ambiguous"
-    for words in ("/F0/DC%2f1/vm/twin (vm-3)", "/F0/DC%2f1/vm/blue/twin (vm-4)"):
+    for words in ("/F0/DC%2f1/vm/twin (moref=vm-3)", "/F0/DC%2f1/vm/blue/twin (moref=vm-4)"):
         assert words in str(caught.value.hint)
+
+
+def test_a_vm_that_is_called_like_the_reference_of_another_is_not_taken_for_it() -> None:
+    both = inventory(("vm-1", "web", ""), ("vm-666", "vm-1", "blue"))
+    with pytest.raises(SourceError) as caught:
+        find_vm(both, "vm-1", PLACE)
+    assert caught.value.id == "vsphere-vm-ambiguous"
+    assert find_vm(both, "moref=vm-1", PLACE).name == "web"
+    assert find_vm(both, "/F0/DC%2f1/vm/blue/vm-1", PLACE).id == "vm-666"
 
 
 def test_networks_have_their_names() -> None:

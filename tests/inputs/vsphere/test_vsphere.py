@@ -123,6 +123,15 @@ def test_no_verify_trusts_anybody(vc: Vcsim, plain: Vm, run: Run) -> None:
     assert made(vc, "plain", uri=uri, cafile=None).read_source(run).name == "plain"
 
 
+def test_a_cafile_is_gone_by_whatever_the_address_says(
+    vc: Vcsim, plain: Vm, run: Run, tmp_path: Path
+) -> None:
+    """Addresses that were written for libvirt often end in no_verify=1."""
+    uri = made(vc, "").options.uri + "?no_verify=1"
+    other = certificate(tmp_path).cafile
+    refused(made(vc, "plain", uri=uri, cafile=other), run, "tls-untrusted")
+
+
 def test_nobody_answers(vc: Vcsim, run: Run) -> None:
     uri = made(vc, "").options.uri.replace(str(vc.port), "1")
     refused(made(vc, "plain", uri=uri), run, "vsphere-unreachable")

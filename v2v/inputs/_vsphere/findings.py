@@ -45,11 +45,16 @@ def power_of(vm: Found) -> str:
 def blockers(vm: Found, drives: Sequence[Drive], *, vddk: bool = False) -> Iterator[Finding]:
     """Why the VM cannot be read at all. `vddk`: disks are not read by our own reader."""
     state = str(vm.get("runtime.connectionState") or "")
-    if state not in HEALTHY or vm.get("config.hardware.device") is None:
+    why = clean(state) if state not in HEALTHY else ""
+    if vm.get("config.hardware.device") is None:
+        why = why or "without a configuration"
+    if power_of(vm) == "unknown":  # maybe it runs
+        why = why or "without a state"
+    if why:
         yield Finding(
             BLOCKER,
             "vsphere-inaccessible",
-            f"vSphere cannot say what the VM is: it is {clean(state) or 'without a configuration'}",
+            f"vSphere cannot say what the VM is: it is {why}",
             "is its host connected, and its datastore there?",
         )
         return

@@ -29,6 +29,7 @@ IDENTITY = ("name", "parent", "parentVApp", "config.uuid", "config.instanceUuid"
 
 DEEPEST = 100  # folders within one another
 LISTED = 10  # VMs in a message
+MOREF = "moref="  # before a reference that is to be nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +170,16 @@ def is_below(vm: Located, path: str) -> bool:
 
 
 def _matching(vms: Iterable[Located], word: str) -> list[Located]:
-    """The first way of naming a VM that fits any."""
+    """The first way of naming a VM that fits any.
+
+    A name and a reference count alike: else whoever calls his VM vm-42 has it taken for another's.
+    """
     vms, path, id = list(vms), f"/{word.strip('/')}", _uuid(word)
     ways = (
-        [vm for vm in vms if word in (vm.name, vm.found.get("name"))],
+        [vm for vm in vms if word == f"{MOREF}{vm.id}"],
+        [vm for vm in vms if word in (vm.name, vm.found.get("name"), vm.id)],
         [vm for vm in vms if path in (vm.path, plain_name(vm.path))],
         [vm for vm in vms if id is not None and id in map(_uuid, vm.uuids)],
-        [vm for vm in vms if word.removeprefix("moref=") == vm.id],
     )
     return next((found for found in ways if found), [])
 
@@ -210,7 +214,7 @@ def _elsewhere(vm: Located, word: str, place: VspherePlace) -> SourceError:
 
 
 def _ambiguous(word: str, found: Sequence[Located], place: VspherePlace) -> SourceError:
-    shown = [f"{clean(vm.path)} ({vm.id})" for vm in found[:LISTED]]
+    shown = [f"{clean(vm.path)} ({MOREF}{vm.id})" for vm in found[:LISTED]]
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     return SourceError(
         f"{place.shown} has {len(found)} VMs {word!r}",

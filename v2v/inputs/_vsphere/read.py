@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +18,11 @@ from v2v.inputs._vsphere.names import folder_of, store_path
 from v2v.inputs._vsphere.retrieve import Found, reference, retrieve_these
 from v2v.inputs._vsphere.snapshots import Snapshot, find_snapshot, read_snapshots
 from v2v.run import Run
-from v2v.texts import clean
+from v2v.texts import clean, clean_name
 from v2v.types import Finding
 
 SNAPSHOT = "vm.Snapshot"
+TASK = ("info.state", "info.descriptionId", "info.progress")
 UNDER_WAY = ("queued", "running")  # of TaskInfo.state
 # Parts of the names of tasks that move or merge a VM's disks, whatever the release calls them.
 DISK_TASKS = ("snapshot", "consolidate", "relocate", "migrate", "revert")
@@ -58,13 +60,13 @@ def read_vm(session: Session, wish: Wish, run: Run) -> DescribedVm:
     vm, found, snapshot = looked.vm, looked.vm.found, wish.snapshot
     check_still(looked, snapshot, may_run=wish.may_run)
     known = read_snapshots(found.get("snapshot"))
-    chosen = find_snapshot(known, snapshot, clean(vm.name)) if snapshot is not None else None
+    chosen = find_snapshot(known, snapshot, clean_name(vm.name)) if snapshot is not None else None
     drives = read_drives(found.get("config.hardware.device") or ())
     if chosen:
         drives = _drives_then(session, chosen, drives, found, run)
     _judge(vm, findings.blockers(found, drives, vddk=wish.vddk))
     for finding in findings.warnings(found, drives, looked.inventory.datastores):
-        run.warn(f"{clean(vm.name)}: {finding.text}", id=finding.id, hint=finding.hint)
+        run.warn(f"{clean_name(vm.name)}: {finding.text}", id=finding.id, hint=finding.hint)
     source = vms.read_vm(vm, looked.inventory.networks, run, mode=wish.mode)
     return DescribedVm(
         source=replace(source, snapshots=tuple(one.name for one in known)),
@@ -85,18 +87,26 @@ def _look(session: Session, word: str) -> Looked:
 
     def ask() -> tuple[Found, tuple[Found, ...]]:
         (found,) = retrieve_these(content, [reference(content, VM, located.id)], vms.ALL_PATHS)
-        tasks = retrieve_these(content, found.get("recentTask") or (), ["info"])
-        return found, tuple(tasks)
+        return found, tuple(_told(content, found.get("recentTask") or ()))
 
     found, tasks = session.call(ask)
     return Looked(replace(located, found=found), tasks, inventory)
 
 
+def _told(content: Any, tasks: Iterable[Any]) -> Iterator[Found]:
+    """Of tasks only what is needed: other parts name objects that pyVmomi may not know."""
+    from pyVmomi import vmodl
+
+    for task in tasks:
+        with suppress(vmodl.fault.ManagedObjectNotFound):  # forgotten, some time after it ended
+            yield from retrieve_these(content, [task], TASK)
+
+
 def check_still(looked: Looked, snapshot: str | None, *, may_run: bool = False) -> None:
     """Refuse a VM whose disks change while they are read."""
-    name, power = clean(looked.vm.name), findings.power_of(looked.vm.found)
+    name, power = clean_name(looked.vm.name), findings.power_of(looked.vm.found)
     for task in looked.tasks:
-        _check_task(task.get("info"), name)
+        _check_task(task, name)
     if snapshot is not None or power in ("off", "unknown"):
         return
     if power == "suspended":
@@ -115,12 +125,13 @@ def check_still(looked: Looked, snapshot: str | None, *, may_run: bool = False) 
     )
 
 
-def _check_task(info: Any, name: str) -> None:
-    kind = str(getattr(info, "descriptionId", None) or "")
+def _check_task(task: Found, name: str) -> None:
+    kind = str(task.get("info.descriptionId") or "")
     moves_disks = any(part in kind.lower() for part in DISK_TASKS)
-    if info is None or not moves_disks or str(info.state) not in UNDER_WAY:
+    if not moves_disks or str(task.get("info.state")) not in UNDER_WAY:
         return
-    percent = f", {info.progress} % done" if info.progress is not None else ""
+    progress = task.get("info.progress")
+    percent = f", {progress} % done" if progress is not None else ""
     raise SourceError(
         f"{name}: vSphere is changing its disks ({clean(kind)}{percent})",
         id="source-consolidating",
@@ -152,8 +163,8 @@ def _drives_then(
 
 
 def _judge(vm: Located, blockers: Iterable[Finding]) -> None:
-    for finding in blockers:
-        raise SourceError(f"{clean(vm.name)}: {finding.text}", id=finding.id, hint=finding.hint)
+    for one in blockers:
+        raise SourceError(f"{clean_name(vm.name)}: {one.text}", id=one.id, hint=one.hint)
 
 
 def _disks(vm: Found, drives: Sequence[Drive], inventory: Inventory) -> tuple[VmDisk, ...]:

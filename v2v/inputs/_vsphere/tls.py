@@ -35,6 +35,7 @@ class _Socket(ssl.SSLSocket):
 
 def make_context(place: VspherePlace) -> ssl.SSLContext:
     """Verifies by the thumbprint if one is given, else by the CAs of `cafile`, else by this host's.
+    Who gives neither may have it verify nothing.
 
     A connection fails in its handshake: with ssl.SSLCertVerificationError, or another ssl.SSLError.
     """
@@ -42,11 +43,11 @@ def make_context(place: VspherePlace) -> ssl.SSLContext:
     context.sslsocket_class = _Socket
     if place.thumbprint is not None:
         context.thumbprint = parse_thumbprint(place.thumbprint)
-    if context.thumbprint or not place.verify:
+    if place.cafile is not None and not context.thumbprint:
+        _load(context, place.cafile)
+    elif context.thumbprint or not place.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif place.cafile is not None:
-        _load(context, place.cafile)
     else:
         context.load_default_certs()
     return context
