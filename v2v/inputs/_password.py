@@ -15,13 +15,22 @@ from v2v.process import PASSWORD_VARIABLE
 TERMINAL = Path("/dev/tty")
 
 _answers: dict[str, str] = {}  # what the user has been asked for
+_streams: dict[Path, str] = {}  # what came from files that can be read once: <(pass show esxi)
+_refused: set[tuple[str, str]] = set()  # who, and a password that was wrong
 _asking = threading.Lock()
+_reading = threading.Lock()
 
 
 def read_password(file: Path) -> str:
     """The first line, as nbdkit reads it."""
     try:
-        return file.read_text(errors="surrogateescape").split("\n")[0]
+        with _reading:
+            if file in _streams:
+                return _streams[file]
+            word = file.read_text(errors="surrogateescape").split("\n")[0]
+            if not file.is_file():
+                _streams[file] = word
+            return word
     except OSError as exc:
         raise UsageError(
             f"-ip {file}: cannot be read: {exc.strerror}",
@@ -52,6 +61,15 @@ def find_password(file: Path | None, *, what: str, environment: bool = True) -> 
 def forget_password(what: str) -> None:
     """It was wrong: ask anew."""
     _answers.pop(what, None)
+
+
+def refuse_password(what: str, word: str) -> None:
+    """It was wrong, and is not to be tried again: hosts lock accounts after a few failures."""
+    _refused.add((what, word))
+
+
+def is_refused(what: str, word: str) -> bool:
+    return (what, word) in _refused
 
 
 @contextmanager

@@ -6,9 +6,12 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,7 @@ from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.inputs._password import forget_password
 from v2v.inputs._ssh.connection import Done, ProgramRefused, connect
 from v2v.inputs._ssh.hostkeys import HostKey, is_wanted
+from v2v.inputs._ssh.pipe import WINDOW
 from v2v.inputs._ssh.place import SshPlace
 from v2v.types import MiB
 
@@ -367,6 +371,49 @@ def test_a_key_besides_a_password_that_is_wrong(asking: Sshd, tmp_path: Path) ->
     works(replace(place_of(asking), password_file=password_file(tmp_path, "barley")))
 
 
+def test_a_wrong_password_is_tried_once_by_all_connections(tmp_path: Path) -> None:
+    """ESXi locks an account after five failures; the key goes on to work."""
+    with sshd(tmp_path / "ssh", password=WORD) as server:
+        place = replace(place_of(server), password_file=password_file(tmp_path, "barley"))
+        for _ in range(3):
+            works(place)
+        error = refused("ssh-login", replace(place, identity=tmp_path / "none"))
+        assert "not tried again" in error.message
+        assert (tmp_path / "ssh/log").read_text().count("Failed password") == 1
+        works(replace(place, identity=None, password_file=password_file(tmp_path)))
+
+
+def test_a_password_that_can_be_read_once(tmp_path: Path) -> None:
+    """-ip <(pass show esxi)"""
+    ours, theirs = os.pipe()
+    os.write(theirs, f"{WORD}\n".encode())
+    os.close(theirs)
+    with sshd(tmp_path / "ssh", password=WORD) as server:
+        place = replace(place_of(server), identity=None, password_file=Path(f"/dev/fd/{ours}"))
+        works(place)
+        works(place)
+    os.close(ours)
+
+
+def test_a_login_that_the_network_ends_is_tried_again(asking: Sshd, tmp_path: Path) -> None:
+    place = replace(place_of(asking), identity=None, password_file=password_file(tmp_path))
+    with tcp_proxy(asking.port) as wire:
+        known = tmp_path / "known"
+        known.write_text(place.known_hosts.read_text().replace(str(asking.port), str(wire.port)))
+        with connect(
+            replace(place, port=wire.port, known_hosts=known), cancel=Cancel(), connections=1
+        ) as there:
+            cuts = 0
+            for size in range(1000, 3000, 100):  # in the middle of this or that
+                before = wire.connections()
+                wire.cut()
+                wire.cut_after(size)
+                with suppress(ConnectionError):  # in the middle of the command
+                    assert there.run("echo in").stdout == b"in\n"
+                cuts += wire.connections() > before + 1
+        assert cuts
+
+
 def test_a_key_and_a_password(tmp_path: Path) -> None:
     both = "AuthenticationMethods publickey,password"
     with sshd(tmp_path / "ssh", password=WORD, extra=both) as server:
@@ -457,6 +504,105 @@ def test_another_kind_of_server(host: Sshd) -> None:
 
         threading.Thread(target=speak, daemon=True).start()
         refused("ssh-unreachable", replace(place_of(host), port=server.getsockname()[1]))
+
+
+@contextmanager
+def hostile(answer: Callable[[socket.socket], object]) -> Iterator[int]:
+    """The port of a host that says what it likes to the first who comes, until he goes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak() -> None:
+            with suppress(OSError):
+                end, _ = server.accept()
+                with end:
+                    answer(end)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def endless_greeting(end: socket.socket) -> None:
+    while True:
+        end.sendall(b"x" * MiB)
+
+
+def endless_packet(end: socket.socket) -> None:
+    end.sendall(b"SSH-2.0-x\r\n\xff\xff\xff\xf4")
+    while True:
+        end.sendall(bytes(MiB))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(endless_greeting, "does not end"), (endless_packet, "4294967280 bytes")]
+)
+def test_a_host_that_talks_without_end(
+    host: Sshd, answer: Callable[[socket.socket], object], words: str
+) -> None:
+    """Whoever it is: that is not known before a key was agreed on."""
+    with hostile(answer) as port:
+        assert words in refused("ssh-unreachable", replace(place_of(host), port=port)).message
+
+
+@pytest.mark.parametrize("errors", [False, True])
+def test_a_host_that_sends_more_than_it_may(tmp_path: Path, *, errors: bool) -> None:
+    with hostile(lambda end: flood(end, host_key_of(tmp_path), errors=errors)) as port:
+        known = tmp_path / "known"
+        known.write_text(f"[127.0.0.1]:{port} {host_key_of(tmp_path).get_name()} ")
+        with known.open("a") as out:
+            out.write(host_key_of(tmp_path).get_base64())
+        place = SshPlace(host="127.0.0.1", port=port, user="root", known_hosts=known)
+        with connect(place, cancel=Cancel(), connections=1) as there:
+            program = there.open("flood")
+            lane = there._lanes[0]
+            deadline = time.monotonic() + 30
+            while lane.alive and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert not lane.alive
+            assert len(program._channel.in_buffer) <= WINDOW + MiB
+            assert len(program._channel.in_stderr_buffer) <= WINDOW + MiB
+
+
+def host_key_of(folder: Path) -> Any:
+    import paramiko
+
+    file = folder / "flood-key"
+    if not file.exists():
+        paramiko.ECDSAKey.generate().write_private_key_file(str(file))
+    return paramiko.ECDSAKey(filename=str(file))
+
+
+def flood(end: socket.socket, key: Any, *, errors: bool) -> None:
+    """Let everybody in, start everything, and send 64 MiB of its output, whatever the window is."""
+    import paramiko
+
+    class Server(paramiko.ServerInterface):
+        def check_auth_none(self, username: str) -> int:
+            return int(paramiko.AUTH_SUCCESSFUL)
+
+        def check_channel_request(self, kind: str, chanid: int) -> int:
+            return int(paramiko.OPEN_SUCCEEDED)
+
+        def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
+            return True
+
+    transport = paramiko.Transport(end)
+    transport.add_server_key(key)
+    transport.start_server(server=Server())
+    channel = transport.accept(30)
+    message = paramiko.Message()
+    message.add_byte(bytes([95 if errors else 94]))  # CHANNEL_EXTENDED_DATA, CHANNEL_DATA
+    message.add_int(channel.remote_chanid)
+    if errors:
+        message.add_int(1)
+    message.add_string(bytes(32768))
+    with suppress(OSError, EOFError, paramiko.SSHException):
+        for _ in range(2048):
+            transport._send_user_message(message)
+        transport.join(30)
+    transport.close()
 
 
 def test_a_host_that_says_nothing(host: Sshd, home: Path) -> None:

@@ -1,7 +1,7 @@
 """Logging in: keys of the agent and of files, a password, or questions that ask for one.
 
-A password that the user gave is tried first, and a wrong one once only: ESXi locks an account
-after five failures.
+A password that the user gave is tried first, and a wrong one once only, however many connections
+there are: ESXi locks an account after five failures.
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from v2v.errors import SourceError, V2VError
-from v2v.inputs._password import find_password, forget_password, given_password
+from v2v.inputs._password import (
+    find_password,
+    forget_password,
+    given_password,
+    is_refused,
+    refuse_password,
+)
 from v2v.inputs._ssh.config import Settings
 
 KEY, PASSWORD, QUESTIONS = "publickey", "password", "keyboard-interactive"
 MAX_STEPS = 4  # a host may want several proofs, one after another
 ANSWER_SECONDS = 60.0  # a host may look us up before it answers, or delay those who fail
+
+# Accounts that this process was in: if a login ends early there, it was the network.
+_let_in: set[str] = set()
 
 
 @dataclass(slots=True)
@@ -40,10 +49,11 @@ class Login:
             wanted = self._none()
             for _ in range(MAX_STEPS):
                 if not wanted:
-                    return
+                    return _let_in.add(self._account)
                 wanted = self._step(wanted)
         except (SSHException, EOFError, OSError) as exc:
-            if self.tried and not self.transport.is_active():  # they end what fails too often
+            ended = not self.transport.is_active()  # they end what fails too often
+            if ended and self.tried and self._account not in _let_in:
                 raise self._refused() from exc
             raise ConnectionError(str(exc) or "the connection has ended") from exc
         raise self._refused()
@@ -77,23 +87,43 @@ class Login:
     def who(self) -> str:
         return f"{self.settings.user}@{self.settings.host}"
 
+    @property
+    def _account(self) -> str:
+        return f"{self.who}:{self.settings.port}"
+
     def _by_password(self, word: str, wanted: list[str]) -> list[str] | None:
-        """None if the host refuses it, or wants none."""
+        """None if the host refuses it, or did so before, or wants none."""
+        from paramiko import SSHException
+
+        if not {PASSWORD, QUESTIONS} & set(wanted):
+            return None
+        if is_refused(self._account, word):
+            self.notes.append("the password was refused before, and is not tried again")
+            return None
+        try:
+            left = self._with_password(word, wanted)
+        except SSHException:  # the connection has ended
+            if self._account not in _let_in:
+                refuse_password(self._account, word)
+            raise
+        if left is None:
+            refuse_password(self._account, word)
+        return left
+
+    def _with_password(self, word: str, wanted: list[str]) -> list[str] | None:
         user = self.settings.user
         if PASSWORD in wanted:
             self.tried.append("the password")
             return self._left(lambda: self.transport.auth_password(user, word, fallback=False))
-        if QUESTIONS in wanted:
-            self.tried.append("the password, as the answer to the host's question")
-            answers = [word]
+        self.tried.append("the password, as the answer to the host's question")
+        answers = [word]
 
-            def answer(title: str, text: str, fields: list[tuple[str, bool]]) -> list[str]:
-                """One hidden question is that for the password; others we cannot answer."""
-                hidden = [not shown for _, shown in fields]
-                return [answers.pop() if hide and answers else "" for hide in hidden]
+        def answer(title: str, text: str, fields: list[tuple[str, bool]]) -> list[str]:
+            """One hidden question is that for the password; others we cannot answer."""
+            hidden = [not shown for _, shown in fields]
+            return [answers.pop() if hide and answers else "" for hide in hidden]
 
-            return self._left(lambda: self.transport.auth_interactive(user, answer))
-        return None
+        return self._left(lambda: self.transport.auth_interactive(user, answer))
 
     def _by_keys(self) -> list[str] | None:
         for name, key in self._keys():
@@ -108,9 +138,9 @@ class Login:
 
         try:
             return list(attempt())
-        except AuthenticationException as exc:
+        except AuthenticationException:
             if not self.transport.is_active():
-                raise self._refused() from exc
+                raise
             return None
 
     def _keys(self) -> Iterator[tuple[str, Any]]:

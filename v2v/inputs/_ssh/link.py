@@ -24,9 +24,8 @@ from v2v.inputs._ssh.hostkeys import (
 )
 from v2v.inputs._ssh.place import SshPlace
 from v2v.texts import clean
-from v2v.types import GiB, KiB, MiB
+from v2v.types import GiB, KiB
 
-WINDOW = 16 * MiB  # that the host may send before we take it: 10 ms at 1.6 GB/s
 # Of what a program writes; a host sends smaller ones if it likes. From paramiko 137 MiB/s with the
 # usual 32 KiB, 600 with this.
 PACKET = 128 * KiB
@@ -63,10 +62,18 @@ def link(place: SshPlace, guard: Guard, *, depth: int = 0) -> Iterator[Any]:
             if transport is None:
                 raise wrong_fingerprint(refused, settings)
             if _verified(transport, place, settings, refused):
-                Login(transport, settings, place.password_file, jump=depth > 0).run()
+                _log_in(Login(transport, settings, place.password_file, jump=depth > 0))
                 stack.enter_context(_kept_alive(transport, settings.alive_seconds))
                 yield transport
                 return
+
+
+def _log_in(login: Login) -> None:
+    try:
+        login.run()
+    except ConnectionError as exc:
+        settings = login.settings
+        raise Unreachable(f"{settings.host} port {settings.port}: {_why(exc)}") from exc
 
 
 def _verified(transport: Any, place: SshPlace, settings: Settings, refused: list[HostKey]) -> bool:
@@ -79,6 +86,8 @@ def _verified(transport: Any, place: SshPlace, settings: Settings, refused: list
     if is_wanted(key, place.host_key):
         return True
     refused.append(key)
+    if transport.host_key_type not in key.algorithms:  # it lies: to ask on would never end
+        raise wrong_fingerprint(refused, settings)
     return False
 
 
@@ -89,9 +98,16 @@ def _begun(
     from paramiko import SSHException, Transport
     from paramiko.ssh_exception import IncompatiblePeer
 
+    from v2v.inputs._ssh.pipe import WINDOW, Packets  # with paramiko, which is slow to load
+
     try:
         end = _socket(settings, stack, guard, depth)
-        transport = Transport(end, default_window_size=WINDOW, default_max_packet_size=PACKET)
+        transport = Transport(
+            end,
+            default_window_size=WINDOW,
+            default_max_packet_size=PACKET,
+            packetizer_class=Packets,
+        )
         stack.callback(transport.close)
         stack.enter_context(guard(transport.close))
         _choose(transport, settings, refused)

@@ -1,15 +1,46 @@
-"""What a channel has received and nobody has taken yet."""
+"""What has come from a host: paramiko's own parts, where they are slow or take without limit."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 
+from paramiko import SSHException
 from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
+from paramiko.packet import Packetizer
+
+from v2v.types import KiB, MiB
+
+WINDOW = 16 * MiB  # that the host may send before we take it: 10 ms at 1.6 GB/s
+MAX_PACKET = 1 * MiB  # bytes; we ask for 128 KiB at most
+MAX_GREETING = 64 * KiB  # before the host says that it speaks SSH
+
+
+class Packets(Packetizer):  # type: ignore[misc]
+    """Of the size that we agreed on: a host may say 4 GiB, before it is known who it is."""
+
+    _greeting = 0
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        if n > MAX_PACKET:
+            raise SSHException(f"a packet of {n} bytes")
+        data: bytes = super().read_all(n, check_rekey)
+        return data
+
+    def _read_timeout(self, timeout: float) -> bytes:
+        """A part of the greeting."""
+        data: bytes = super()._read_timeout(timeout)
+        self._greeting += len(data)
+        if self._greeting > MAX_GREETING:
+            raise SSHException(": it does not end")  # follows paramiko's words
+        return data
 
 
 class Pipe(BufferedPipe):  # type: ignore[misc]
-    """In the packets that it came in: paramiko's own moves all that is left at each read."""
+    """What a channel has received and nobody has taken yet, in the packets that it came in.
+
+    paramiko's own moves all that is left at each read, and lets a host send more than it may.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,6 +51,8 @@ class Pipe(BufferedPipe):  # type: ignore[misc]
         with self._cv:
             if not data:
                 return
+            if self._length > WINDOW:
+                raise SSHException("the host sends more than it may")
             self._packets.append(memoryview(data))
             self._length += len(data)
             if self._event is not None:

@@ -22,7 +22,7 @@ class Program:
         self._channel, self._release = channel, release
         self._stderr = b""
         self._lock = threading.Lock()  # of the two above
-        channel.in_buffer = Pipe()  # nothing has come yet
+        channel.in_buffer, channel.in_stderr_buffer = Pipe(), Pipe()  # nothing has come yet
 
     def send(self, data: bytes | memoryview) -> None:
         from paramiko import SSHException
