@@ -12,7 +12,7 @@ from tests.vcsim import Disk, Vcsim, Vm, vcsim
 from v2v import source_changes
 from v2v.errors import Cancelled, SourceError
 from v2v.events import Event, Message, Warned
-from v2v.inputs._vsphere.changes import frozen, prepare, undo
+from v2v.inputs._vsphere.changes import TOOLS_RUN, frozen, prepare, undo
 from v2v.inputs._vsphere.connect import Session, connect
 from v2v.inputs._vsphere.retrieve import reference
 from v2v.inputs._vsphere.running import Running
@@ -223,13 +223,34 @@ def test_cancelled_before_a_change_makes_none(vc: Vcsim, vm: Vm, run: Run) -> No
     assert snapshots(vm) == []
 
 
-def test_a_guest_that_is_shutting_down_is_waited_for_before_it_is_started(
-    vc: Vcsim, vm: Vm, run: Run
+def test_what_the_server_is_asked_for_is_waited_for_although_the_job_is_cancelled(
+    vc: Vcsim, run: Run
 ) -> None:
-    """A job was killed between telling the guest and seeing it off."""
+    """Else it might be made just after `undo` has found nothing."""
+    answers = []
+
+    def action() -> None:
+        run.cancel.cancel()
+        answers.append(one.content.about.apiType)
+
+    with session(vc, run) as one:
+        one.call(action, changes=True)
+        assert answers == ["VirtualCenter"]
+        with pytest.raises(Cancelled):
+            one.call(action)
+
+
+@pytest.mark.parametrize(
+    "told", [{"guestState": "shuttingDown"}, {"toolsRunningStatus": TOOLS_RUN}]
+)
+def test_a_guest_that_is_shutting_down_is_waited_for_before_it_is_started(
+    vc: Vcsim, vm: Vm, run: Run, told: dict[str, str]
+) -> None:
+    """A job was killed after it had told the guest; which may not show it yet."""
     change(vc, vm, Running.SHUTDOWN, run)
     vm.power(on=True)
-    vm.set("guest.guestState", "shuttingDown")
+    for name, value in told.items():
+        vm.set(f"guest.{name}", value)
     with session(vc, run) as one:
         asked = 0
         ask = one.call
@@ -237,13 +258,13 @@ def test_a_guest_that_is_shutting_down_is_waited_for_before_it_is_started(
         def call(action, **options):
             nonlocal asked
             asked += 1
-            if asked == 6:
+            if asked == 8:
                 vm.power(on=False)
             return ask(action, **options)
 
         one.call = call  # type: ignore[method-assign]
         source_changes.undo_all(run, lambda change, run: undo(one, change, run))
-    assert asked > 6
+    assert asked > 8
     assert power(vm) == "poweredOn"
 
 

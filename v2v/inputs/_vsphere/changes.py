@@ -23,6 +23,7 @@ from v2v.types import SourceChange
 
 POWER_SECONDS = 600.0  # for a task that turns a VM on or off; it may wait for somebody's answer
 OFF_SECONDS = 300.0  # for a guest that is shutting down to be off
+HEARD_SECONDS = 10.0  # for VMware Tools to do what they are told
 SHUTTING_DOWN = "shuttingDown"  # GuestInfo.guestState
 TOOLS_RUN = "guestToolsRunning"  # GuestInfo.toolsRunningStatus
 TOLD = "made by v2v to read the disks; `v2v undo` deletes it"  # a snapshot's description
@@ -66,7 +67,7 @@ def undo(session: Session, change: SourceChange, run: Run) -> None:
         if change.kind == SNAPSHOT:
             _delete_snapshots(session, vm, change.name, run)
         else:
-            _start(session, vm, run)
+            _start(session, vm, run, was_told=change.kind == SHUT_DOWN)
     except SourceError as exc:
         if not _is_gone(vm, exc.__cause__):
             raise
@@ -215,7 +216,7 @@ def _shut_down(session: Session, vm: Any, name: str, seconds: float, run: Run) -
     from pyVmomi import vim
 
     try:
-        session.call(vm.ShutdownGuest)
+        session.call(vm.ShutdownGuest, changes=True)
     except SourceError as exc:
         if isinstance(exc.__cause__, vim.fault.ToolsUnavailable):
             raise _no_tools(name) from exc
@@ -225,14 +226,21 @@ def _shut_down(session: Session, vm: Any, name: str, seconds: float, run: Run) -
         raise _does_not_end(name, seconds)
 
 
-def _start(session: Session, vm: Any, run: Run) -> None:
-    """A guest that is about to shut down is waited for: it would be off a moment later."""
+def _start(session: Session, vm: Any, run: Run, *, was_told: bool) -> None:
+    """A guest that is about to shut down is waited for: it would be off a moment later.
 
-    def decided() -> bool:
-        state = session.call(lambda: getattr(vm.guest, "guestState", None))
-        return state != SHUTTING_DOWN or _power(session, vm) == "poweredOff"
+    was_told: to shut down, perhaps this very moment.
+    """
 
-    wait_until(decided, OFF_SECONDS, run.cancel)
+    def shuts_down() -> bool:
+        return session.call(lambda: getattr(vm.guest, "guestState", None)) == SHUTTING_DOWN
+
+    def is_off() -> bool:
+        return _power(session, vm) == "poweredOff"
+
+    if was_told and _tools_run(session, vm):
+        wait_until(lambda: shuts_down() or is_off(), HEARD_SECONDS, run.cancel)
+    wait_until(lambda: not shuts_down() or is_off(), OFF_SECONDS, run.cancel)
     if _power(session, vm) == "poweredOff":
         _set_power(session, vm, run, on=True)
 

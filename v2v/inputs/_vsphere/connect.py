@@ -39,10 +39,13 @@ class Session:
         self._stub: Any = None
         self.content: Any = None  # vim.ServiceContent
 
-    def call(self, action: Callable[[], T], *, seconds: float = ANSWER_SECONDS) -> T:
+    def call(
+        self, action: Callable[[], T], *, seconds: float = ANSWER_SECONDS, changes: bool = False
+    ) -> T:
         """What `action` gives, done in another thread; errors of the API as ours.
 
-        It may be done twice: when the server says that nobody is logged in any more.
+        It may be done twice: when the server says that nobody is logged in any more. What `changes`
+        something is not left alone when the job is cancelled: who undoes it would see nothing yet.
         """
         from pyVmomi import vim
 
@@ -53,7 +56,7 @@ class Session:
                 self._log_in()
                 return action()
 
-        return self._wait(asked, seconds)
+        return self._wait(asked, seconds, patient=changes)
 
     def log_in(self) -> None:
         what = who(self.place)
@@ -97,9 +100,10 @@ class Session:
     def _log_in(self) -> None:
         self.content.sessionManager.Login(self.place.user, self._password, None)
 
-    def _wait(self, action: Callable[[], T], seconds: float) -> T:
+    def _wait(self, action: Callable[[], T], seconds: float, *, patient: bool = False) -> T:
+        cancel = None if patient else self._cancel
         try:
-            return in_thread(action, name="vsphere", seconds=seconds, cancel=self._cancel)
+            return in_thread(action, name="vsphere", seconds=seconds, cancel=cancel)
         except Exception as exc:
             clear = errors.wrapped(exc, self.place)
             if clear is exc:

@@ -43,7 +43,8 @@ def run_task(
 
     until = time.monotonic() + BUSY_SECONDS
     while True:
-        fault = _fault_of(session, session.call(begun), cancel, seconds)
+        cancel.check()
+        fault = _fault_of(session, session.call(begun, changes=True), cancel, seconds)
         if fault is None:
             return
         if not isinstance(fault, vim.fault.TaskInProgress) or time.monotonic() > until:
