@@ -244,3 +244,34 @@ def test_a_password_of_the_environment_reaches_the_reader_unseen(
         for path in run.folder.rglob("*"):
             if path.is_file():
                 assert PASSWORD.encode() not in path.read_bytes()
+
+
+def test_a_wrong_password_is_not_tried_for_each_disk(
+    folder: Path, run: Run, tmp_path: Path
+) -> None:
+    """A key lets us in all the same; an ESXi host locks the account after five."""
+    file = tmp_path / "password"
+    file.write_text("barley\n")
+    with sshd(tmp_path / "ssh", password=PASSWORD) as host:
+        place = replace(place_of(host), password_file=file)
+        disks = [recipe(folder, place, name) for name in ("web", "web-000001")]
+        for one in disks:
+            read_vmdk(one, run)
+        for one in disks:
+            with serve_recipe(one, run, "disk") as endpoint:
+                assert endpoint.size == len(CONTENT)
+        assert (tmp_path / "ssh/log").read_text().count("Failed password") == 1
+
+
+def test_a_password_that_can_be_read_once(folder: Path, run: Run, tmp_path: Path) -> None:
+    """-ip <(pass show esxi)"""
+    ours, theirs = os.pipe()
+    os.write(theirs, f"{PASSWORD}\n".encode())
+    os.close(theirs)
+    with sshd(tmp_path / "ssh", password=PASSWORD) as host:
+        place = replace(
+            place_of(host), identity=tmp_path / "none", password_file=Path(f"/dev/fd/{ours}")
+        )
+        with serve_recipe(recipe(folder, place), run, "disk") as endpoint:
+            assert endpoint.size == len(CONTENT)
+    os.close(ours)

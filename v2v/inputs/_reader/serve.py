@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import v2v
 from v2v import events, nbd_client, nbdkit
 from v2v.endpoint import Endpoint
 from v2v.errors import GuestError, V2VError
-from v2v.inputs._password import given_password, password_as_file
+from v2v.inputs._password import given_password, is_refused, password_as_file
 from v2v.inputs._reader import order as files
 from v2v.inputs._reader.order import Failed, Order, Ready
 from v2v.inputs._reader.recipe import Recipe
@@ -94,20 +94,20 @@ def serve_recipe(recipe: Recipe, run: Run, name: str) -> Iterator[Endpoint]:
 
 @contextmanager
 def _with_password(recipe: Recipe) -> Iterator[Recipe]:
-    """The other process has no terminal to ask for one at, and does not get our environment's."""
-    place = recipe.ssh
-    if place is None or place.password_file is not None:
+    """The other process has no terminal to ask for one at, does not get our environment's, and
+    cannot read <(pass show esxi) again. One that the host refused, it does not try."""
+    if recipe.ssh is None:
         yield recipe
         return
     from v2v.inputs._ssh.config import settings_of
 
-    settings = settings_of(place)
-    known = given_password(None, what=f"{settings.user}@{settings.host}")
-    if known is None:
-        yield recipe
-        return
-    with password_as_file(known) as file:
-        yield replace(recipe, ssh=replace(place, password_file=file))
+    settings = settings_of(recipe.ssh)
+    word = given_password(recipe.ssh.password_file, what=settings.who)
+    with ExitStack() as stack:
+        file = None
+        if word is not None and not is_refused(settings.account, word):
+            file = stack.enter_context(password_as_file(word))
+        yield replace(recipe, ssh=replace(recipe.ssh, password_file=file))
 
 
 @contextmanager

@@ -49,11 +49,11 @@ class Login:
             wanted = self._none()
             for _ in range(MAX_STEPS):
                 if not wanted:
-                    return _let_in.add(self._account)
+                    return _let_in.add(self.settings.account)
                 wanted = self._step(wanted)
         except (SSHException, EOFError, OSError) as exc:
             ended = not self.transport.is_active()  # they end what fails too often
-            if ended and self.tried and self._account not in _let_in:
+            if ended and self.tried and self.settings.account not in _let_in:
                 raise self._refused() from exc
             raise ConnectionError(str(exc) or "the connection has ended") from exc
         raise self._refused()
@@ -70,7 +70,7 @@ class Login:
 
     def _step(self, wanted: list[str]) -> list[str]:
         """Give one proof; what the host wants besides, nothing if we are in."""
-        file, who = self.password_file, self.who
+        file, who = self.password_file, self.settings.who
         word = given_password(file, what=who, environment=not self.jump)
         if word is not None and (left := self._by_password(word, wanted)) is not None:
             return left
@@ -83,31 +83,23 @@ class Login:
             forget_password(who)
         raise self._refused()
 
-    @property
-    def who(self) -> str:
-        return f"{self.settings.user}@{self.settings.host}"
-
-    @property
-    def _account(self) -> str:
-        return f"{self.who}:{self.settings.port}"
-
     def _by_password(self, word: str, wanted: list[str]) -> list[str] | None:
         """None if the host refuses it, or did so before, or wants none."""
         from paramiko import SSHException
 
         if not {PASSWORD, QUESTIONS} & set(wanted):
             return None
-        if is_refused(self._account, word):
+        if is_refused(self.settings.account, word):
             self.notes.append("the password was refused before, and is not tried again")
             return None
         try:
             left = self._with_password(word, wanted)
         except SSHException:  # the connection has ended
-            if self._account not in _let_in:
-                refuse_password(self._account, word)
+            if self.settings.account not in _let_in:
+                refuse_password(self.settings.account, word)
             raise
         if left is None:
-            refuse_password(self._account, word)
+            refuse_password(self.settings.account, word)
         return left
 
     def _with_password(self, word: str, wanted: list[str]) -> list[str] | None:
@@ -182,7 +174,7 @@ class Login:
             + "".join(f"; {note}" for note in self.notes),
             id="ssh-login",
             hint="give a file with the password (-ip FILE), or a key (-io ssh-identity=FILE); "
-            f"`ssh -p {self.settings.port} {self.who}` must work from here",
+            f"`ssh -p {self.settings.port} {self.settings.who}` must work from here",
         )
 
 

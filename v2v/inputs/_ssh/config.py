@@ -52,6 +52,15 @@ class Settings:
     connect_seconds: float
     alive_seconds: float
 
+    @property
+    def who(self) -> str:
+        """What the user is asked the password of."""
+        return f"{self.user}@{self.host}"
+
+    @property
+    def account(self) -> str:
+        return f"{self.who}:{self.port}"
+
 
 def settings_of(place: SshPlace) -> Settings:
     """UsageError `ssh-config` if ~/.ssh/config cannot be understood."""
