@@ -26,6 +26,7 @@ from v2v.errors import UsageError
 from v2v.inputs._vsphere import findings
 from v2v.inputs._vsphere.drives import Drive, boot_orders, read_drives
 from v2v.inputs._vsphere.inventory import Datastore, Inventory
+from v2v.inputs._vsphere.read import _of_parents
 from v2v.inputs._vsphere.snapshots import Snapshot, find_snapshot, read_snapshots
 from v2v.inputs._vsphere.summary import summary
 from v2v.types import Firmware, GiB, GuestSummary, KiB, MiB
@@ -70,6 +71,22 @@ def test_sizes_in_bytes_or_from_old_servers_in_kib() -> None:
     assert drive(capacityInKB=3).size == 3 * KiB
     assert drive(capacityInKB=3, capacityInBytes=3 * KiB + 512).size == 3 * KiB + 512
     assert drive(capacityInKB=0).size is None
+
+
+def test_datastores_of_parents_are_known_by_what_stands_in_paths() -> None:
+    """A linked clone names its parents by /vmfs/volumes/UUID."""
+    parent = flat("[b] p/p.vmdk", datastore=vim.Datastore("ds-2"))
+    own = flat("[a] w/w.vmdk", datastore=vim.Datastore("ds-1"), parent=parent)
+    known = {
+        "ds-1": Datastore("a", "VMFS", "ds:///vmfs/volumes/5f0-a/"),
+        "ds-2": Datastore("b", "NFS", "/vmfs/volumes/77-b"),
+        "ds-3": Datastore("c", "VMFS", "ds:///vmfs/volumes/5f0-c/"),
+        "ds-4": Datastore("two\nlines", "VMFS", "ds:///vmfs/volumes/5f0-d/"),
+    }
+    drives = read_drives([scsi(), disk(backing=own)])
+    assert _of_parents(drives, Inventory(vms=(), datastores=known)) == {"5f0-a": "a", "77-b": "b"}
+    last = read_drives([scsi(), disk(backing=flat(datastore=vim.Datastore("ds-4")))])
+    assert _of_parents(last, Inventory(vms=(), datastores=known)) == {}
 
 
 def test_a_disk_with_snapshots_is_a_chain_of_files() -> None:

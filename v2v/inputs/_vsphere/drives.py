@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Drive:
     lun: str | None = None  # of a raw device mapping
     physical: bool = False  # a raw device mapping that even VMware's snapshots do not know
     encrypted: bool = False
-    datastore: str | None = None  # its reference
+    datastores: tuple[str, ...] = ()  # references: of its own, then of its parents
 
     @property
     def independent(self) -> bool:
@@ -117,19 +117,20 @@ def _drive(disk: Any, place: tuple[int, int, int], controllers: dict[int, Any]) 
     backing = disk.backing
     mapping = isinstance(backing, vim.vm.device.VirtualDisk.RawDiskMappingVer1BackingInfo)
     lun = (backing.lunUuid or backing.deviceName or "") if mapping else None
-    datastore = getattr(backing, "datastore", None)
     return Drive(
         key=disk.key,
         label=f"{CONTROLLERS[kind]}{bus}:{unit}" if known else f"device {disk.key}",
         controller=CONTROLLERS[kind] if known else None,
         size=_size(disk),
-        files=_files(backing),
+        files=tuple(one.fileName for one in _chain(backing) if getattr(one, "fileName", None)),
         mode=(getattr(backing, "diskMode", None) or "persistent").lower(),
         shared=_is_shared(backing, controllers.get(disk.controllerKey)),
         lun=lun,
         physical=mapping and backing.compatibilityMode != "virtualMode",
         encrypted=getattr(backing, "keyId", None) is not None,
-        datastore=None if datastore is None else datastore._moId,
+        datastores=tuple(
+            one.datastore._moId for one in _chain(backing) if getattr(one, "datastore", None)
+        ),
     )
 
 
@@ -139,13 +140,13 @@ def _size(disk: Any) -> int | None:
     return int(size) if size > 0 else None
 
 
-def _files(backing: Any) -> tuple[str, ...]:
-    files: list[str] = []
-    while backing is not None and len(files) < MAX_CHAIN:
-        if name := getattr(backing, "fileName", None):
-            files.append(name)
+def _chain(backing: Any) -> Iterator[Any]:
+    """Its own image, then its parents."""
+    for _ in range(MAX_CHAIN):
+        if backing is None:
+            return
+        yield backing
         backing = getattr(backing, "parent", None)
-    return tuple(files)
 
 
 def _is_shared(backing: Any, controller: Any) -> bool:

@@ -150,8 +150,8 @@ def running(vm: Found) -> Iterator[Finding]:
 
 
 def _is_object(drive: Drive, datastores: Mapping[str, Datastore]) -> bool:
-    datastore = datastores.get(drive.datastore or "")
-    return datastore is not None and datastore.type.lower() in OBJECT_STORES
+    known = [datastores[id] for id in drive.datastores if id in datastores]
+    return any(one.type.lower() in OBJECT_STORES for one in known)
 
 
 def _dropped(devices: Sequence[Any]) -> Iterator[Finding]:

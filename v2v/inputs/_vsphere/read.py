@@ -77,7 +77,7 @@ def read_vm(session: Session, wish: Wish, run: Run) -> DescribedVm:
         snapshot=chosen.id if chosen else "",
         vcenter=session.content.about.apiType == "VirtualCenter",
         running=not snapshot and findings.power_of(found) in ("on", "suspended"),
-        datastores=vms.datastores(found),
+        datastores=vms.datastores(found) | _of_parents(drives, looked.inventory),
     )
 
 
@@ -174,6 +174,13 @@ def _disks(vm: Found, drives: Sequence[Drive], inventory: Inventory) -> tuple[Vm
     return tuple(
         _disk(drive, order, sorted(names)) for drive, order in zip(drives, orders, strict=True)
     )
+
+
+def _of_parents(drives: Sequence[Drive], inventory: Inventory) -> dict[str, str]:
+    """Names of datastores by UUIDs: a linked clone's disks name their parents by these."""
+    ids = {id for drive in drives for id in drive.datastores}
+    known = [one for id, one in inventory.datastores.items() if id in ids]
+    return vms.names_in_paths((one.url, one.name) for one in known)
 
 
 def _disk(drive: Drive, order: int | None, datastores: Sequence[str]) -> VmDisk:

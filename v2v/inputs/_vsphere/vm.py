@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from v2v.errors import SourceError
@@ -87,11 +87,14 @@ def extra_config(vm: Found) -> dict[str, str]:
 def datastores(vm: Found) -> dict[str, str]:
     """Names of those that the VM has files on, by what stands for them in paths: mostly UUIDs."""
     urls = vm.get("config.datastoreUrl") or ()
-    return {
-        posixpath.basename((one.url or "").rstrip("/")): plain_name(one.name)
-        for one in urls
-        if one.name
-    }
+    return names_in_paths((one.url or "", plain_name(one.name or "")) for one in urls)
+
+
+def names_in_paths(datastores: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Of (URL, name): ds:///vmfs/volumes/UUID/, or /vmfs/volumes/UUID."""
+    known = ((posixpath.basename(url.rstrip("/")), name) for url, name in datastores)
+    # Details of disks have them in lines.
+    return {id: name for id, name in known if id and name and f"{id}{name}".isprintable()}
 
 
 def _has(devices: Sequence[Any], kind: str) -> bool:
