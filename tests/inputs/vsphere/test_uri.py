@@ -68,10 +68,18 @@ def test_what_is_no_such_address(uri: str, id: str, words: str) -> None:
     assert words in caught.value.message
 
 
-def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
+@pytest.mark.parametrize(
+    ("uri", "id"),
+    [
+        ("vpx://root:secret@vc/DC/esx", "password-in-uri"),
+        ("vpx://root:1/secret@vc/DC/esx", "vsphere-uri"),  # a host "root" with the port 1
+        ("esx://root:1/secret@vc", "vsphere-uri"),
+    ],
+)
+def test_a_password_in_the_address_is_refused_and_not_shown(uri: str, id: str) -> None:
     with pytest.raises(UsageError) as caught:
-        read_place("vpx://root:secret@vc/DC/esx")
-    assert caught.value.id == "password-in-uri"
+        read_place(uri)
+    assert caught.value.id == id
     assert "secret" not in str(caught.value) + str(caught.value.hint)
 
 

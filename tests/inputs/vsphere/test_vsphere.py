@@ -189,6 +189,17 @@ def test_a_host_that_does_not_answer_ends_with_the_job(run: Run, password: Path)
         thread.join()
 
 
+def test_a_server_that_tells_what_pyvmomi_does_not_know(
+    vc: Vcsim, plain: Vm, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rewrite(request: bytes, answer: bytes) -> bytes:
+        return answer.replace(b"VirtualVmxnet3", b"VirtualVmxnet9")
+
+    monkeypatch.setattr(vc.front, "rewrite", rewrite)
+    error = refused(made(vc, "plain"), run, "vsphere-unreachable")
+    assert "VirtualVmxnet9" in error.message
+
+
 def test_something_else_answers(run: Run, tmp_path: Path, password: Path) -> None:
     made_for = certificate(tmp_path)
     with serve_garbage(made_for.context) as port:

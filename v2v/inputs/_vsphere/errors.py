@@ -34,7 +34,17 @@ def wrapped(exc: BaseException, place: VspherePlace) -> BaseException:
         return unreachable(place, "what answers there is not vSphere")
     if isinstance(exc, vmodl.MethodFault):
         return _failed(place, exc)
+    if isinstance(exc, KeyError | TypeError | ValueError) and _is_of_pyvmomi(exc):
+        return unreachable(place, f"its answer is not understood: {type(exc).__name__} {exc}")
     return exc
+
+
+def _is_of_pyvmomi(exc: BaseException) -> bool:
+    """So it ends where a server tells types that it does not know."""
+    innermost, places = "", exc.__traceback__
+    while places is not None:
+        innermost, places = places.tb_frame.f_globals.get("__name__", ""), places.tb_next
+    return innermost.partition(".")[0] in ("pyVmomi", "pyVim")
 
 
 def untrusted(place: VspherePlace, why: str) -> SourceError:

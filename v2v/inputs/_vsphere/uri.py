@@ -30,6 +30,8 @@ def read_place(
 ) -> VspherePlace:
     """What -ic says, with the files of other options. UsageError if it is no such address."""
     address = parse(uri)
+    if not address.user and "@" in uri:  # maybe a password with a slash in it
+        uri = f"{address.scheme}://..."
     if address.scheme not in SCHEMES or not address.host:
         raise _invalid(uri, f"is not the address of a VMware host: {EXAMPLE}")
     path = address.path.strip("/")
