@@ -101,6 +101,17 @@ def test_a_snapshot_that_somebody_deleted_is_made_again_or_is_undone(
     assert undo_all(vc, run) == ["snapshot"]
 
 
+def test_files_that_a_deleted_snapshot_leaves_are_told(
+    vc: Vcsim, vm: Vm, run: Run, events_seen: list[Event]
+) -> None:
+    change(vc, vm, Running.SNAPSHOT, run)
+    vm.set("runtime.consolidationNeeded", True)
+    events_seen.clear()
+    undo_all(vc, run)
+    assert snapshots(vm) == []
+    assert warnings(events_seen) == ["vsphere-consolidation-needed"]
+
+
 def test_job_that_is_resumed_keeps_its_snapshot_although_the_vm_is_off_now(
     vc: Vcsim, vm: Vm, run: Run
 ) -> None:

@@ -149,8 +149,16 @@ def _tools_run(session: Session, vm: Any) -> bool:
 
 def _delete_snapshots(session: Session, vm: Any, label: str, run: Run) -> None:
     """Those of that name alone: what was made above them stays."""
-    for one in _snapshots(session, vm, label):
+    there = _snapshots(session, vm, label)
+    for one in there:
         _delete(session, vm, label, one, run)
+    if there and session.call(lambda: vm.runtime.consolidationNeeded):
+        run.warn(
+            f"{label} is deleted, but the VM still writes to files of it, or of another snapshot",
+            id="vsphere-consolidation-needed",
+            hint="in the vSphere Client: Snapshots, Consolidate; somebody may have read them just "
+            "then, such as a backup",
+        )
 
 
 def _delete(session: Session, vm: Any, label: str, snapshot: Any, run: Run) -> None:
