@@ -231,10 +231,11 @@ def test_a_file_that_took_the_place_of_one_that_is_open(host: Sshd, disk: Path) 
         assert after.read(0, 10) == CONTENT[::-1][:10]
 
 
-def test_a_file_that_is_cut_while_it_is_read(store: ListingStore, disk: Path) -> None:
+def test_a_file_that_is_cut_while_it_is_read(store: ListingStore, kind: str, disk: Path) -> None:
     file = store.open(str(disk))
     os.truncate(disk, MiB)
-    refused("source-size", lambda: file.read(0, 5 * MiB))
+    id = "source-changed-while-copied" if kind == "dd" else "source-size"  # it looks each time
+    refused(id, lambda: file.read(0, 5 * MiB))
 
 
 def test_a_job_that_is_cancelled(host: Sshd, kind: str, disk: Path) -> None:
@@ -419,6 +420,20 @@ def test_names_are_in_no_command(tmp_path: Path, disk: Path, faulty: tuple[Path,
     assert f"if={odd} " in log.read_text()
 
 
+def test_another_file_of_the_same_name(host: Sshd, disk: Path) -> None:
+    with opened("dd", place_of(host)) as store:
+        file = store.open(str(disk))
+        assert file.read(0, 10) == CONTENT[:10]
+        other = disk.with_name("other")
+        other.write_bytes(CONTENT[::-1])
+        os.utime(other, (1, 1))
+        other.rename(disk)
+        for _ in range(2):
+            refused("source-changed-while-copied", lambda: file.read(5 * MiB, 10))
+        disk.unlink()
+        refused("source-changed-while-copied", lambda: file.read(5 * MiB, 10))
+
+
 def test_a_name_with_a_newline(host: Sshd) -> None:
     with opened("dd", place_of(host)) as store:
         assert "sftp" in str(refused("source-name", lambda: store.open("/a\nb")).hint)
@@ -441,7 +456,7 @@ def test_a_shell_of_another_kind(host: Sshd, disk: Path) -> None:
     """A command's text is one that every shell takes; bash stands for those that are not sh."""
     from v2v.inputs._ssh import dd
 
-    for script in (dd.READ.format(1, 2, 3), dd.LOOK, dd.REAL_PATH, dd.FOLDER):
+    for script in (dd.READ.format(dd.STATE, 1, 2, 3), dd.LOOK, dd.REAL_PATH, dd.FOLDER):
         assert "'" not in script
         assert "\n" not in script
         subprocess.run(["sh", "-n", "-c", script], check=True)

@@ -32,7 +32,8 @@ ANSWER_SECONDS = 60.0  # without a byte
 
 # {} are numbers. No quote ' may be within.
 START = "LC_ALL=C; export LC_ALL; IFS= read -r f || exit 9; "
-READ = START + 'exec dd if="$f" bs={} skip={} count={}'
+READ = START + '{}exec dd if="$f" bs={} skip={} count={}'
+STATE = 'stat -L -c "%s %Y" "$f" || echo gone; '  # a line before the data
 LOOK = (
     START
     + 'if stat -L -c %s / >/dev/null 2>&1; then stat -L -c "%f %s %Y" "$f"; else ls -lnLd "$f"; fi '
@@ -69,10 +70,9 @@ class DdStore:
         if done.status != 0:
             raise wrong.from_words(name, done.stderr)
         if found := BY_STAT.match(done.stdout):
-            size, mtime = int(found[2]), int(found[3])
-            return DdFile(self, path, name, size, wrong.version_of(size, mtime))
+            return DdFile(self, path, name, int(found[2]), int(found[3]))
         if found := BY_LS.match(done.stdout):
-            return DdFile(self, path, name, int(found[2]), "")
+            return DdFile(self, path, name, int(found[2]), None)
         raise wrong.odd_answer(name, done.stdout.decode(errors="replace"))
 
     def real_path(self, path: str) -> str:
@@ -104,9 +104,11 @@ class DdStore:
 class DdFile:
     """See v2v.vmdk.store.File."""
 
-    def __init__(self, store: DdStore, path: str, name: str, size: int, version: str) -> None:
+    def __init__(self, store: DdStore, path: str, name: str, size: int, mtime: int | None) -> None:
         self._store, self._input = store, line(name, path)
-        self.name, self.size, self.version = name, size, version
+        self.name, self.size = name, size
+        self.version = "" if mtime is None else wrong.version_of(size, mtime)
+        self._state = b"" if mtime is None else f"{size} {mtime}\n".encode()  # as STATE shows it
         self._blocks: OrderedDict[int, bytes] = OrderedDict()  # by number, the oldest first
         self._lock = threading.Lock()
 
@@ -150,7 +152,8 @@ class DdFile:
     def _fetch(self, offset: int, buffer: memoryview) -> None:
         """From the beginning of a block to the end of one, or of the file."""
         units = -(-len(buffer) // UNIT)
-        script = command(READ.format(UNIT, offset // UNIT, units))
+        before = STATE if self._state else ""
+        script = command(READ.format(before, UNIT, offset // UNIT, units))
         with self._store.room:
             _again(self._store, self.name, offset, lambda: self._read(script, offset, buffer))
 
@@ -160,6 +163,7 @@ class DdFile:
         try:
             program.timeout(ANSWER_SECONDS)
             program.send(self._input)
+            self._check_state(program)
             count = _filled(program, buffer)
             if count == len(buffer):
                 if offset + count == self.size and program.receive_into(memoryview(bytearray(1))):
@@ -171,6 +175,13 @@ class DdFile:
             raise ConnectionError(_words(program.errors()) or "dd ended early")
         finally:
             program.close()
+
+    def _check_state(self, program: Program) -> None:
+        """Each dd opens the file by its name: another one may have it now."""
+        found = bytearray(len(self._state))
+        count = _filled(program, memoryview(found))
+        if found != self._state and (b"\n" in found or count == len(found)):
+            raise wrong.changed(self.name)
 
 
 def command(script: str) -> str:
