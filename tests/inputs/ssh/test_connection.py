@@ -383,6 +383,14 @@ def test_a_wrong_password_is_tried_once_by_all_connections(tmp_path: Path) -> No
         works(replace(place, identity=None, password_file=password_file(tmp_path)))
 
 
+def test_an_empty_password_is_not_tried(tmp_path: Path) -> None:
+    with sshd(tmp_path / "ssh", password=WORD) as server:
+        place = replace(place_of(server), password_file=password_file(tmp_path, ""))
+        with pytest.raises(UsageError, match="empty"), connect(place, cancel=Cancel()):
+            pass
+        assert "Failed" not in (tmp_path / "ssh/log").read_text()
+
+
 def test_a_password_that_can_be_read_once(tmp_path: Path) -> None:
     """-ip <(pass show esxi)"""
     ours, theirs = os.pipe()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from v2v.errors import SourceError, V2VError
+from v2v.errors import SourceError, UsageError, V2VError
 from v2v.inputs._password import (
     find_password,
     forget_password,
@@ -72,6 +72,8 @@ class Login:
         """Give one proof; what the host wants besides, nothing if we are in."""
         file, who = self.password_file, self.settings.who
         word = given_password(file, what=who, environment=not self.jump)
+        if word == "":
+            raise _empty(file)
         if word is not None and (left := self._by_password(word, wanted)) is not None:
             return left
         if KEY in wanted and (left := self._by_keys()) is not None:
@@ -176,6 +178,14 @@ class Login:
             hint="give a file with the password (-ip FILE), or a key (-io ssh-identity=FILE); "
             f"`ssh -p {self.settings.port} {self.settings.who}` must work from here",
         )
+
+
+def _empty(file: Path | None) -> UsageError:
+    return UsageError(
+        f"-ip {file}: the password is empty",
+        id="password-file",
+        hint="name a file whose first line is the password",
+    )
 
 
 def _agent_keys() -> list[Any]:
