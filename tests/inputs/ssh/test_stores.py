@@ -40,6 +40,7 @@ NAMES = [
     "-rf.vmdk",
     "\"quoted\" and 'quoted' \\n.vmdk",
     " space at the ends ",
+    "..hidden.vmdk",
     os.fsdecode(b"latin \xe9.vmdk"),
 ]
 

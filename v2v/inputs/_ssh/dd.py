@@ -43,7 +43,7 @@ REAL_PATH = START + '[ -e "$f" ] || exit 1; exec readlink -f "$f"'
 FOLDER = (
     START
     + 'ls "$f/" >/dev/null || exit 1; cd "$f" || exit 1; if stat -L -c %s / >/dev/null 2>&1; '
-    + 'then printf "%s\\0" ./* ./.[!.]* | xargs -0 stat -c "%f %s %b %B %n" 2>/dev/null; '
+    + 'then printf "%s\\0" ./* ./.[!.]* ./..?* | xargs -0 stat -c "%f %s %b %B %n" 2>/dev/null; '
     + "else ls -lnA; fi; exit 0"
 )
 BY_STAT = re.compile(rb"([0-9a-f]+) (\d+) (-?\d+)")
