@@ -25,7 +25,7 @@ UsePAM {questions}
 KbdInteractiveAuthentication {questions}
 PasswordAuthentication {password}
 PermitRootLogin yes
-MaxStartups 100
+MaxStartups {starts}
 """
 SFTP = "Subsystem sftp internal-sftp"
 PAM = "auth required pam_unix.so\naccount required pam_permit.so\nsession required pam_permit.so\n"
@@ -59,6 +59,7 @@ def sshd(
     keys: Sequence[str] = ("ed25519",),
     sftp: bool = True,
     path: Path | None = None,
+    starts: str = "100",
     extra: str = "",
 ) -> Iterator[Sshd]:
     """Serve until the block ends. `password`: the user may log in with it; needs root. So does
@@ -66,6 +67,7 @@ def sshd(
 
     questions: the password is taken as the answer to a question only, which is ESXi's way.
     keys: kinds of its host keys; the first is known. path: the folder where programs are found.
+    starts: MaxStartups, how many may log in at once.
     Skips where there is no sshd.
     """
     program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
@@ -80,6 +82,7 @@ def sshd(
     settings = CONFIG.format(
         port=port,
         folder=folder,
+        starts=starts,
         password="no" if password is None or questions else "yes",
         questions="yes" if questions else "no",
     )

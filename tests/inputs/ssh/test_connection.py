@@ -506,9 +506,11 @@ def test_another_kind_of_server(host: Sshd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def speak() -> None:
-            end, _ = server.accept()
-            with end:
-                end.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with suppress(OSError):
+                while True:
+                    end, _ = server.accept()
+                    with end:
+                        end.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         threading.Thread(target=speak, daemon=True).start()
         refused("ssh-unreachable", replace(place_of(host), port=server.getsockname()[1]))
@@ -611,6 +613,23 @@ def flood(end: socket.socket, key: Any, *, errors: bool) -> None:
             transport._send_user_message(message)
         transport.join(30)
     transport.close()
+
+
+def test_a_host_that_takes_one_at_a_time(tmp_path: Path) -> None:
+    """sshd's MaxStartups counts those who are not in yet: other jobs that begin."""
+    with sshd(tmp_path / "ssh", starts="1:100:1") as server, socket.socket() as other:
+        other.connect(("127.0.0.1", server.port))
+        assert other.recv(4) == b"SSH-"
+        with pytest.raises(Cancelled), connect(place_of(server), cancel=soon(0.5)):
+            pass
+        threading.Timer(0.5, lambda: other.shutdown(socket.SHUT_RDWR)).start()
+        works(place_of(server))
+
+
+def soon(seconds: float) -> Cancel:
+    cancel = Cancel()
+    threading.Timer(seconds, cancel.cancel).start()
+    return cancel
 
 
 def test_a_host_that_says_nothing(host: Sshd, home: Path) -> None:

@@ -25,6 +25,7 @@ CONNECTIONS = 2  # TCP connections at most
 CHANNELS = 5  # programs on one of them; servers allow ten (MaxSessions)
 PATIENCE_SECONDS = 120.0  # for a connection that was there once
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0  # seconds between attempts
+BUSY_SECONDS = 5.0  # that a host may drop the first connection again and again
 START_SECONDS = 30.0  # for a program to be started
 ROOM_SECONDS = 3.0  # for others to end, where a host lets few run at once
 RUN_SECONDS = 60.0
@@ -212,15 +213,20 @@ class Connection:
                     pause = min(2 * pause, LONGEST_PAUSE)
 
     def _begin(self) -> None:
-        """The first connection, with one attempt."""
-        try:
-            self._make(self._lanes[0], time.monotonic())
-        except Unreachable as exc:
-            raise SourceError(
-                f"{self.place.shown}: cannot connect: {exc}",
-                id="ssh-unreachable",
-                hint="is the address right, and the host's SSH server running?",
-            ) from exc
+        """The first connection. Who does not answer is not waited for, but who is busy."""
+        pause, deadline = FIRST_PAUSE, time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return self._make(self._lanes[0], time.monotonic())
+            except Unreachable as exc:
+                if not exc.dropped or time.monotonic() + pause > deadline:
+                    raise SourceError(
+                        f"{self.place.shown}: cannot connect: {exc}",
+                        id="ssh-unreachable",
+                        hint="is the address right, and the host's SSH server running?",
+                    ) from exc
+            self._cancel.wait(pause)
+            pause *= 2
 
     def _close(self) -> None:
         self._closed = True

@@ -42,6 +42,10 @@ logging.getLogger("paramiko").propagate = False
 class Unreachable(ConnectionError):
     """No connection, or it broke before we were in."""
 
+    def __init__(self, why: str, *, dropped: bool = False) -> None:
+        super().__init__(why)
+        self.dropped = dropped  # by an SSH server that may only have too many others
+
 
 Guard = Callable[[Callable[[], None]], Any]  # Cancel.calling
 
@@ -119,8 +123,16 @@ def _begun(
             return None
         raise _no_common_algorithm(settings, str(exc)) from exc
     except (SSHException, EOFError, OSError) as exc:
-        raise Unreachable(f"{settings.host} port {settings.port}: {_why(exc)}") from exc
+        dropped = _is_dropped(exc) and not settings.proxy_command
+        why = f"{settings.host} port {settings.port}: {_why(exc)}"
+        raise Unreachable(why, dropped=dropped) from exc
     return transport
+
+
+def _is_dropped(exc: Exception) -> bool:
+    """As sshd does, at once, while more log in than MaxStartups allows: 10, as a rule."""
+    ended = any(isinstance(one, (EOFError, ConnectionResetError)) for one in (exc, exc.__context__))
+    return ended or "MaxStartups" in str(exc)
 
 
 def _choose(transport: Any, settings: Settings, refused: list[HostKey]) -> None:
