@@ -248,6 +248,21 @@ def test_the_connection_drops(host: Sshd, disk: Path) -> None:
         assert wire.connections() > CONNECTIONS
 
 
+def test_a_disk_that_waits_for_its_turn_loses_its_connection(host: Sshd, disk: Path) -> None:
+    """Again and again, and is read all the same; no connection is made while nobody reads."""
+    with through(host) as (wire, store):
+        file = store.open(str(disk))
+        programs_here = store._programs  # type: ignore[attr-defined]
+        for _ in range(helper_programs.STARTS + 1):
+            wait_until(lambda: bool(programs_here._fars))
+            wire.cut()
+            wait_until(lambda: not programs_here._fars)
+            before = wire.connections()
+            time.sleep(0.05)
+            assert wire.connections() == before
+            assert file.read(0, 10) == disk.read_bytes()[:10]
+
+
 def test_a_program_that_says_nothing_is_ended(
     host: Sshd, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ class Programs:
         self._starting: set[Far] = set()
         self._waiting: list[Request] = []  # for a program
         self._lock = threading.Lock()  # of the three above, and of the pace
+        self._work = threading.Condition(self._lock)  # for lanes without a program
         self._end: BaseException | None = None  # why nothing can be read any more
         self._closed = threading.Event()
         self._room = threading.BoundedSemaphore(UNDER_WAY)
@@ -69,6 +70,7 @@ class Programs:
             self._end = self._end or why
             waiting, self._waiting = self._waiting, []
             fars = [*self._fars, *self._starting]
+            self._work.notify_all()
         for request in waiting:
             self._finish(request, self._end)
         for one in fars:
@@ -86,6 +88,7 @@ class Programs:
             with self._lock:
                 if self._end is not None:
                     return self._finish(request, self._end)
+                self._work.notify_all()
                 if not self._fars:
                     return self._waiting.append(request)
                 one = min(self._fars, key=lambda one: one.load)
@@ -164,7 +167,8 @@ class Programs:
             ) from exc
 
     def _lane(self, one: Far | None = None) -> None:
-        """Keeps a program running, started anew when it has ended."""
+        """Keeps a program running, started anew when it has ended and something is to be read: a
+        disk may wait for hours for its turn, while a host ends those that say nothing."""
         why: BaseException = ConnectionError("nothing is read any more")
         failures = 0
         while not self._closed.wait(PAUSE_SECONDS * (2**failures - 1)) and failures < STARTS:
@@ -175,6 +179,7 @@ class Programs:
                 why = self._trouble(exc, one.channel.errors() if one else "")
                 answered = one is not None and self._dead(one, why)
                 failures, one = 0 if answered else failures + 1, None
+                self._wait_for_work()
             except (ProgramRefused, V2VError) as exc:
                 why = exc if isinstance(exc, V2VError) else self._trouble(exc, "")
                 break
@@ -191,6 +196,16 @@ class Programs:
         if last:
             self.stop(why)
 
+    def _wait_for_work(self) -> None:
+        with self._work:
+            self._work.wait_for(
+                lambda: (
+                    self._closed.is_set()
+                    or bool(self._waiting)
+                    or any(one.load for one in self._fars)
+                )
+            )
+
     def _serve(self, one: Far) -> None:
         with self._lock:
             if self._end is not None:
@@ -202,7 +217,7 @@ class Programs:
         one.receive()
 
     def _dead(self, one: Far, why: BaseException) -> bool:
-        """Ask others what it did not answer. Whether it was of any use."""
+        """Ask others what it did not answer. Whether it was of any use, or had nothing to do."""
         with self._lock:
             if one in self._fars:
                 self._fars.remove(one)
@@ -211,7 +226,8 @@ class Programs:
             log.info("%s: the helper has ended: %s", self.place.shown, why)
         for request in left:
             self._again(request, why)
-        return one.answers > 0
+        idle = not left and time.monotonic() - one.heard > LOOK_SECONDS
+        return one.answers > 0 or idle
 
     def _again(self, request: Request, why: BaseException) -> None:
         with self._lock:
