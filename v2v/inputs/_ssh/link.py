@@ -77,7 +77,8 @@ def _log_in(login: Login) -> None:
         login.run()
     except ConnectionError as exc:
         settings = login.settings
-        raise Unreachable(f"{settings.host} port {settings.port}: {_why(exc)}") from exc
+        why = f"{settings.host} port {settings.port}: {_why(exc)}"
+        raise Unreachable(why, dropped=True) from exc
 
 
 def _verified(transport: Any, place: SshPlace, settings: Settings, refused: list[HostKey]) -> bool:
