@@ -34,7 +34,7 @@ from v2v import (
 from v2v.cancel import Cancel
 from v2v.converter import Inspection
 from v2v.copy.bandwidth import parse_rate
-from v2v.errors import Cancelled, JobError, UsageError, V2VError
+from v2v.errors import Cancelled, GuestError, JobError, UsageError, V2VError
 from v2v.events import Emit
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap
 from v2v.logs import LogFile, logged_to
@@ -235,9 +235,23 @@ def inspect_guest(
     input_ = registry.make_input(job.input, job.guests)
     with _scratch_run(jobs, emit, cancel) as run:
         source = coordinator.read_source(job, input_, run)
-        with coordinator.open_disks(source, input_, run) as disks:
-            overlays = [disk.overlay for disk in disks]
-            return converter_for(job.conversion).inspect(source, overlays, job.conversion, run)
+        try:
+            with coordinator.open_disks(source, input_, run) as disks:
+                overlays = [disk.overlay for disk in disks]
+                found = converter_for(job.conversion).inspect(source, overlays, job.conversion, run)
+                if not found.convertible:
+                    raise _NotConvertible
+        except _NotConvertible:
+            pass
+        return found
+
+
+class _NotConvertible(GuestError):
+    """Raised while the source is served: what is behind it may be that it cannot be read, which
+    the input then tells instead."""
+
+    def __init__(self) -> None:
+        super().__init__("the guest does not convert", id="guest-not-convertible")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from v2v.errors import SourceError
 from v2v.types import MiB
 
 CONTENT = disk_content()
+convert = partial(v2v.convert, output="null")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,9 @@ def vm(tmp_path: Path, need_tool) -> Path:
 
 @pytest.fixture
 def fails(vm: Path, host: Sshd, tmp_path: Path) -> Callable[..., v2v.V2VError]:
-    def fails(step: str, **options: object) -> v2v.V2VError:
+    def fails(
+        step: str, action: Callable[..., object] = convert, **options: object
+    ) -> v2v.V2VError:
         """The error of a job whose disk loses its end when this step starts."""
 
         def emit(event: v2v.Event) -> None:
@@ -47,14 +51,13 @@ def fails(vm: Path, host: Sshd, tmp_path: Path) -> Callable[..., v2v.V2VError]:
         files = {"known-hosts": host.known_hosts, "identity": host.identity}
         words = {**files, "reader": "sftp"}  # it asks nothing before somebody wants it
         with pytest.raises(v2v.V2VError) as caught:
-            v2v.convert(
+            action(
                 host.uri(vm),
                 input="vmx",
                 input_options={f"-io ssh-{key}": str(word) for key, word in words.items()},
-                output="null",
                 jobs=tmp_path / "jobs",
                 emit=emit,
-                **options,  # type: ignore[arg-type]
+                **options,
             )
         assert children() == set()
         return caught.value
@@ -78,5 +81,14 @@ def test_a_conversion_is_not_blamed_for_what_it_could_not_read(
     fails: Callable[..., v2v.V2VError],
 ) -> None:
     error = fails("convert:launch")
+    assert isinstance(error, SourceError)
+    assert "web-flat.vmdk" in error.message
+
+
+@pytest.mark.appliance
+def test_an_inspection_does_not_call_a_guest_empty_that_it_could_not_read(
+    fails: Callable[..., v2v.V2VError],
+) -> None:
+    error = fails("convert:launch", v2v.inspect)
     assert isinstance(error, SourceError)
     assert "web-flat.vmdk" in error.message
