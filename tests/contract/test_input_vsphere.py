@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ from typing import Any
 import pytest
 
 from fixtures.vmx import write_chain
-from tests.contract.input_suite import ContentSuite, InputCase, InputSuite
+from tests.contract.input_suite import ContentSuite, InputCase, InputSuite, read_all
 from tests.fakes.disks import disk_content
 from tests.fakes.vddk.host import THUMBPRINT, vddk_host
 from tests.inputs.vsphere.esxi_ssh import esxi_ssh
 from tests.sshd import Sshd
 from tests.vcsim import Disk, Nic, Vcsim, vcsim
 from v2v import nbdkit
+from v2v.inputs import _password
 from v2v.inputs._vsphere.options import VsphereOptions
 from v2v.inputs.vsphere import VsphereInput
+from v2v.run import Run
 from v2v.types import Firmware, MiB
 from v2v.types import Nic as SourceNic
 
@@ -146,3 +149,18 @@ class TestChain(ContentSuite):
             [chained.datastore() / "web"],
             expect={"snapshots": ("clean", "updated")},
         )
+
+
+def test_a_password_that_can_be_read_once(
+    vc: Vcsim, tools: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """-ip <(pass show vcenter): also nbdkit's processes get it."""
+    monkeypatch.setattr(_password, "_streams", {})
+    ours, theirs = os.pipe()
+    os.write(theirs, f"{vc.password}\n".encode())
+    os.close(theirs)
+    input = made(vc, NAME, password_file=Path(f"/dev/fd/{ours}"))
+    source = input.read_source(run)
+    with input.serve(source, run) as endpoints:
+        assert [read_all(one) for one in endpoints] == CONTENTS
+    os.close(ours)

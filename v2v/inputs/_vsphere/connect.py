@@ -118,10 +118,9 @@ def who(place: VspherePlace) -> str:
 
 @contextmanager
 def password_in_file(place: VspherePlace) -> Iterator[VspherePlace]:
-    """The same place for another process of ours, which can ask nobody for a password."""
-    password = None
-    if place.password_file is None:
-        password = find_password(None, what=who(place))
+    """The same place for other processes, which can ask nobody for a password, and cannot read
+    <(pass show vcenter) again."""
+    password = find_password(place.password_file, what=who(place))
     if password is None:
         yield place
         return
