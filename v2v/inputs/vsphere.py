@@ -16,7 +16,7 @@ from v2v.inputs._ssh import options as ssh
 from v2v.inputs._ssh.place import SshPlace
 from v2v.inputs._vsphere import changes, connect, libvirt_driver, read, serving, summary
 from v2v.inputs._vsphere.described import DescribedVm, VmDisk
-from v2v.inputs._vsphere.options import Api, VsphereOptions
+from v2v.inputs._vsphere.options import SSH, VDDK, Api, VsphereOptions, check_useful
 from v2v.inputs._vsphere.place import VspherePlace
 from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.uri import read_place
@@ -24,7 +24,7 @@ from v2v.inputs._vsphere.vddk import serve_vddk
 from v2v.run import Run
 from v2v.types import GuestSummary, Source, SourceChange, SourceDisk
 
-HTTPS, SSH, VDDK = "https", "ssh", "vddk"
+HTTPS = "https"
 OURS = (None, HTTPS, SSH)  # -it: what our own reader reads
 SSH_USER = "root"
 
@@ -96,6 +96,7 @@ class VsphereInput(Input):
         )
 
     def _check_transport(self) -> None:
+        check_useful(self.options)
         word = self.options.transport
         if word is None or word in (HTTPS, SSH, VDDK):
             return

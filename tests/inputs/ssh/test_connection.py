@@ -445,7 +445,7 @@ def test_a_key_that_is_not_there_or_none(host: Sshd, tmp_path: Path) -> None:
     assert f"{tmp_path / 'none'} is not there" in error.message
     (tmp_path / "text").write_text("buy milk\n")
     error = refused("ssh-login", replace(place_of(host), identity=tmp_path / "text"))
-    assert f"{tmp_path / 'text'} cannot be used" in error.message
+    assert f"{tmp_path / 'text'} is no private key" in error.message
 
 
 @pytest.fixture

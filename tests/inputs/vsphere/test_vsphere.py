@@ -24,8 +24,10 @@ from v2v.cancel import Cancel
 from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Event, Warned
 from v2v.inputs._password import forget_password
+from v2v.inputs._ssh.place import SshReader
 from v2v.inputs._vsphere.connect import connect
 from v2v.inputs._vsphere.options import Api, VsphereOptions
+from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.uri import read_place
 from v2v.inputs.vsphere import VsphereInput
 from v2v.process import PASSWORD_VARIABLE
@@ -459,3 +461,28 @@ def test_what_takes_the_api_is_refused_with_libvirt(
 @pytest.mark.parametrize("word", ["nfc", "nbdkit", "https:"])
 def test_an_unknown_transport(word: str, vc: Vcsim, run: Run) -> None:
     assert word in refused(made(vc, "plain", transport=word), run, "input-transport").message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"identity": Path("/x")},
+        {"ssh_host": "esxi", "transport": "https"},
+        {"vddk_snapshot": "snapshot-1"},
+        {"vddk_libdir": Path("/x"), "transport": "ssh"},
+        {"reader": SshReader.DD, "transport": "vddk"},
+        {"host_key": "x", "transport": "nbdkit:nfc"},
+        {"shutdown_timeout": 5, "running": Running.SNAPSHOT},
+    ],
+)
+def test_what_the_other_options_leave_without_effect_is_told(
+    options: dict[str, Any], vc: Vcsim, run: Run
+) -> None:
+    refused(made(vc, "plain", **options), run, "option-useless")
+
+
+def test_a_snapshot_that_is_there_and_what_becomes_of_the_vm_exclude_each_other(
+    vc: Vcsim, run: Run
+) -> None:
+    options = {"snapshot": "s", "running": Running.SHUTDOWN}
+    refused(made(vc, "plain", **options), run, "option-conflict")

@@ -67,8 +67,8 @@ def _vmware(uri: str) -> UsageError:
     return UsageError(
         f"-ic {uri}: -i libvirt does not read from VMware",
         id="libvirt-vmware",
-        hint="use -i vsphere for vpx:// and esx://; else export the VM as an OVA and use -i ova, "
-        "or copy its folder and use -i vmx",
+        hint="-ic vpx://USER@VCENTER, esx://root@ESXI or esx+ssh://root@ESXI, without "
+        "-i libvirt; else export the VM as an OVA for -i ova, or copy its folder for -i vmx",
     )
 
 

@@ -166,7 +166,9 @@ class Login:
                     self.notes.append(
                         f"{path} is encrypted, and not in the agent: `ssh-add {path}`"
                     )
-            except (SSHException, OSError, ValueError) as exc:
+            except ValueError:  # which cryptography tells at length
+                self.notes.append(f"{path} is no private key that v2v can read")
+            except (SSHException, OSError) as exc:
                 self.notes.append(f"{path} cannot be used: {exc}")
 
     def _refused(self) -> V2VError:
@@ -175,8 +177,20 @@ class Login:
             f"{self.settings.shown}: the host does not let {self.settings.user} in. Tried: {tried}"
             + "".join(f"; {note}" for note in self.notes),
             id="ssh-login",
-            hint="give a file with the password (-ip FILE), or a key (-io ssh-identity=FILE); "
+            hint=f"{self._remedy()}; "
             f"`ssh -p {self.settings.port} {self.settings.who}` must work from here",
+        )
+
+    def _remedy(self) -> str:
+        """-ip is the vCenter's password where one tells of the VM."""
+        if any("the password" in one for one in [*self.tried, *self.notes]):
+            return (
+                "is the password right? ESXi refuses even the right one for some minutes after "
+                "several wrong ones. A key is -io ssh-identity=FILE"
+            )
+        return (
+            "give a file with the password (-ip FILE; beside -ic vpx:// -io ssh-password=FILE), "
+            "or a key (-io ssh-identity=FILE)"
         )
 
 

@@ -223,7 +223,8 @@ class Connection:
                     raise SourceError(
                         f"{self.place.shown}: cannot connect: {exc}",
                         id="ssh-unreachable",
-                        hint="is the address right, and the host's SSH server running?",
+                        hint="is the address right, and the host's SSH server running? ESXi's is "
+                        "off until you start it: in the Host Client Manage, Services, TSM-SSH",
                     ) from exc
             self._cancel.wait(pause)
             pause *= 2

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,21 +100,30 @@ def wrong_fingerprint(offered: Sequence[HostKey], settings: Settings) -> SourceE
 def _unknown(key: HostKey, settings: Settings) -> SourceError:
     return SourceError(
         f"{settings.shown}: the key of this host is not known here, so that it could be any host: "
-        f"it offers {_shown(key)}",
+        f"it offers {_shown(key)}" + _not_there(settings),
         id="ssh-host-key",
         hint=f"compare with what the host itself says ({_on_the_host(key)}); if it is the same, "
         f"give -io ssh-hostkey={key.fingerprint}",
     )
 
 
+def _not_there(settings: Settings) -> str:
+    """A path that was mistyped is told."""
+    if any(file.exists() for file in settings.known_hosts):
+        return ""
+    return f"; not there: {', '.join(map(str, settings.known_hosts))}"
+
+
 def _changed(key: HostKey, settings: Settings, known: Known) -> SourceError:
+    file = shlex.quote(known.where.rpartition(":")[0])
     return SourceError(
         f"{settings.shown}: the key of this host is not the one that is known here: another host "
         f"may have taken its place. It offers {_shown(key)}, and {known.where} has "
         f"{_shown(known.key)}",
         id="ssh-host-key",
         hint="ask who runs it. If it was set up anew: "
-        f"`ssh-keygen -R '{settings.known_name}'`, and accept the new one with `ssh`",
+        f"`ssh-keygen -R '{settings.known_name}' -f {file}`; "
+        "v2v then tells how to compare the new one",
     )
 
 
@@ -131,7 +141,10 @@ def _shown(key: HostKey) -> str:
 
 def _on_the_host(key: HostKey) -> str:
     kind = "ecdsa" if key.kind.startswith("ecdsa") else key.kind.removeprefix("ssh-")
-    return f"`ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub` there"
+    return (
+        f"`ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub` there, "
+        "which ESXi has in /usr/lib/vmware/openssh/bin"
+    )
 
 
 def _of_file(file: Path, name: str) -> Iterator[Known]:

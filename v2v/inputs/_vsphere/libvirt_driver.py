@@ -88,7 +88,8 @@ def check_place(place: VspherePlace) -> None:
         raise UsageError(
             "libvirt wants the ESXi host in -ic: vpx://USER@VCENTER/DATACENTER/[CLUSTER/]ESXI",
             id="vsphere-uri",
-            hint="or let v2v look everywhere, with pyVmomi: pip install pyvmomi",
+            hint="or let v2v look everywhere: --vsphere-api=pyvmomi; "
+            "`pip install pyvmomi` installs it",
         )
     for key, value in (("cafile", place.cafile), ("thumbprint", place.thumbprint)):
         if value is not None:

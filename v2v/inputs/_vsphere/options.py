@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
+from v2v.errors import UsageError
 from v2v.inputs import _options as common
 from v2v.inputs import _plugins as plugins
 from v2v.inputs._ssh import options as ssh
@@ -14,6 +15,8 @@ from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.vddk import VddkOptions
 from v2v.options import FREE, option
 
+SSH, VDDK = "ssh", "vddk"  # words of -it
+SSH_ONLY = ("ssh_host", "ssh_password_file", "reader", "known_hosts", "host_key", "identity")
 SHUTDOWN_SECONDS = 300  # a server with much to end takes minutes
 
 
@@ -80,3 +83,37 @@ class VsphereOptions(VddkOptions):
     host_key: str | None = ssh.host_key()
     identity: Path | None = ssh.identity()
     parameters: FREE = plugins.parameters_option()
+
+
+def check_useful(options: VsphereOptions) -> None:
+    """UsageError for what would do nothing beside the other options: it would be left out silently,
+    as the state that `vddk-snapshot` names."""
+    for field in fields(options):
+        needs = _needs(field.name)
+        given = getattr(options, field.name) != field.default
+        if needs is not None and given and options.transport != needs:
+            raise _useless(field.metadata["flag"], f"-it {needs}")
+    if options.shutdown_timeout != SHUTDOWN_SECONDS and options.running is not Running.SHUTDOWN:
+        raise _useless("-io shutdown-timeout", "-io running=shutdown")
+    if options.snapshot is not None and options.running is not Running.REFUSE:
+        raise UsageError(
+            f"-io snapshot and -io running={options.running} exclude each other",
+            id="option-conflict",
+            hint="the VM may run while a snapshot is read that is there already: "
+            "leave out -io running; or read the disks as they are now: leave out -io snapshot",
+        )
+
+
+def _needs(field: str) -> str | None:
+    """The transport without which an option does nothing."""
+    if field in SSH_ONLY:
+        return SSH
+    return VDDK if field in {one.name for one in fields(VddkOptions)} else None
+
+
+def _useless(flag: str, beside: str) -> UsageError:
+    return UsageError(
+        f"{flag} does nothing without {beside}",
+        id="option-useless",
+        hint=f"give {beside} too, or leave it out",
+    )
