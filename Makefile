@@ -1,6 +1,6 @@
 # `make` lists the targets.
 PYTHON := .venv/bin/python
-.PHONY: help setup demo test test-fast check bench-convert bench-copy bench-copy-overlap bench-folder bench-ssh clean
+.PHONY: help setup demo test test-fast check bench-convert bench-copy bench-copy-overlap bench-folder bench-ssh bench-vmdk clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -41,6 +41,10 @@ bench-folder: ## reading a disk over HTTPS /folder, as ratios to nbdkit's curl p
 bench-ssh: ## reading disks over SSH, as ratios to nbdkit's ssh plugin and to ssh dd (8 minutes)
 	@scripts/setup
 	$(PYTHON) -m tests.bench.ssh
+
+bench-vmdk: ## VMDK disks by our own reader, as ratios to qemu-img (2 minutes)
+	@scripts/setup
+	$(PYTHON) -m tests.bench.vmdk
 
 clean: ## remove what was built: the environment, caches, guests, the demo's result
 	rm -rf .venv .cache demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
