@@ -263,6 +263,18 @@ def test_a_disk_that_waits_for_its_turn_loses_its_connection(host: Sshd, disk: P
             assert file.read(0, 10) == disk.read_bytes()[:10]
 
 
+def test_a_disk_of_which_little_is_read_takes_one_connection(host: Sshd, disk: Path) -> None:
+    """A VM may have twenty, of which one is copied at a time."""
+    with through(host) as (wire, store):
+        file = store.open(str(disk))
+        store.entries(str(disk.parent))
+        for at in range(0, 4 * MiB, 64 * KiB):
+            file.read(at, 64 * KiB)
+            list(file.extents(at, file.size - at))
+        assert wire.connections() == 1
+        wait_until(lambda: bool(whole(file)) and wire.connections() == CONNECTIONS)
+
+
 def test_a_program_that_says_nothing_is_ended(
     host: Sshd, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +283,7 @@ def test_a_program_that_says_nothing_is_ended(
     others = set(programs(host))
     with opened(place_of(host, reader=SshReader.HELPER)) as store:
         file = store.open(str(disk))
-        wait_until(lambda: len(set(programs(host)) - others) == CONNECTIONS)
+        wait_until(lambda: bool(whole(file)) and len(set(programs(host)) - others) == CONNECTIONS)
         first = set(programs(host)) - others
         for pid in first:
             os.kill(pid, signal.SIGSTOP)
@@ -316,7 +328,6 @@ def test_cancelled_while_nothing_comes(host: Sshd, disk: Path) -> None:
         place = place_of(host, port=wire.port, reader=SshReader.HELPER)
         with opened(place, cancel) as store:
             file = store.open(str(disk))
-            wait_until(lambda: len(store._programs._fars) == CONNECTIONS)  # type: ignore[attr-defined]
             wire.stall()
             done = pool.submit(file.read, 0, MiB)
             cancel.cancel()

@@ -66,6 +66,11 @@ class Request:
     error: BaseException | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def data(self) -> int:
+        """Bytes of it that are to come; those of other answers are few."""
+        return len(self.view) if self.view is not None else 0
+
 
 class Far:
     """`answered(request, nonzero, sent)` is called by the thread that runs `receive`.
@@ -75,7 +80,7 @@ class Far:
 
     def __init__(self, channel: Channel, answered: Callable[[Request, int, int], None]) -> None:
         self.channel = channel
-        self.load = 0  # bytes that are asked for
+        self.load = 0  # bytes of data that are asked for
         self.answers = 0
         self.heard = time.monotonic()
         self._answered = answered
@@ -115,7 +120,7 @@ class Far:
                 self.heard = time.monotonic()
             self._last_number = self._last_number % 0xFFFF_FFFF + 1
             self._pending[self._last_number] = request
-            self.load += request.length
+            self.load += request.data
             return self._last_number
 
     def send(self, number: int, request: Request) -> None:
@@ -166,7 +171,7 @@ class Far:
             if request is not None:
                 with self._pending_lock:
                     del self._pending[number]
-                    self.load -= request.length
+                    self.load -= request.data
                 self.answers += 1
                 self._answered(request, nonzero, sent)
 

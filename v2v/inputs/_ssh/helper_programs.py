@@ -1,7 +1,7 @@
 """Our programs on the other host: kept running, asked, and asked again.
 
-Several run there, each over a connection of its own if there are so many. What one was asked and
-did not answer before it ended, another is asked.
+Several run there, each over a connection of its own if there are so many; one, as long as there is
+little to read. What one was asked and did not answer before it ended, another is asked.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from v2v.inputs._ssh.pace import Pace
 from v2v.inputs._ssh.place import SshPlace
 from v2v.inputs._ssh.program import Program
 from v2v.texts import clean
+from v2v.types import MiB
 
 log = logging.getLogger(__name__)
 
 UNDER_WAY = 16  # requests, of all programs together: 100 ms at 160 MiB/s
+ENOUGH = MiB  # under way for each program; when it is more, another one begins
 ATTEMPTS = 5  # to have a request answered, each by another run of the program
 STARTS = 4  # of a program that ends before it answers anything
 SILENT_SECONDS = 60.0  # without a word, though it was asked: the program is given up
@@ -39,14 +41,14 @@ class Programs:
         self._fars: list[Far] = []  # that can be asked
         self._starting: set[Far] = set()
         self._waiting: list[Request] = []  # for a program
-        self._lock = threading.Lock()  # of the three above, and of the pace
+        self._active = count  # lanes that do not wait for work
+        self._lock = threading.Lock()  # of the four above, and of the pace
         self._work = threading.Condition(self._lock)  # for lanes without a program
         self._end: BaseException | None = None  # why nothing can be read any more
         self._closed = threading.Event()
         self._room = threading.BoundedSemaphore(UNDER_WAY)
         self._pace = Pace()
         self._threads = [threading.Thread(target=self._lane, daemon=True) for _ in range(count)]
-        self._lanes = count
         first = self._first()
         self._threads[0] = threading.Thread(target=self._lane, args=(first,), daemon=True)
         for thread in self._threads:
@@ -167,10 +169,12 @@ class Programs:
             ) from exc
 
     def _lane(self, one: Far | None = None) -> None:
-        """Keeps a program running, started anew when it has ended and something is to be read: a
+        """Keeps a program running, started (anew when it has ended) when there is work for it: a
         disk may wait for hours for its turn, while a host ends those that say nothing."""
         why: BaseException = ConnectionError("nothing is read any more")
         failures = 0
+        if one is None:
+            self._wait_for_work()
         while not self._closed.wait(PAUSE_SECONDS * (2**failures - 1)) and failures < STARTS:
             try:
                 one = one or self._begun()
@@ -189,8 +193,8 @@ class Programs:
                     self._dead(one, exc)
                 return
         with self._lock:
-            self._lanes -= 1
-            last = self._lanes == 0
+            self._active -= 1
+            last = self._active == 0
         if not self._closed.is_set():
             log.warning("%s: one helper less: %s", self.place.shown, why)
         if last:
@@ -198,13 +202,18 @@ class Programs:
 
     def _wait_for_work(self) -> None:
         with self._work:
-            self._work.wait_for(
-                lambda: (
-                    self._closed.is_set()
-                    or bool(self._waiting)
-                    or any(one.load for one in self._fars)
-                )
-            )
+            self._active -= 1
+            self._work.wait_for(self._is_work)
+            self._active += 1
+
+    def _is_work(self) -> bool:
+        """For one lane more than there are."""
+        if self._closed.is_set():
+            return True
+        if not self._active:
+            return bool(self._waiting)
+        asked = sum(one.load for one in self._fars) + sum(one.data for one in self._waiting)
+        return asked > ENOUGH * self._active
 
     def _serve(self, one: Far) -> None:
         with self._lock:
