@@ -32,6 +32,10 @@ DIRECT_REQUEST = 4 * MiB
 VCENTER_REQUEST = 2 * MiB
 ESXI_DATACENTER = "ha-datacenter"
 PATH = re.compile("/vmfs/volumes/([^/]+)/(.+)")
+OTHER_WAY = (
+    "is there a proxy before the server, or a datastore in trouble? `v2v resume` tries again; "
+    "-it ssh reads from the ESXi host itself"
+)
 LENGTH = re.compile(r"\d{1,19}", re.ASCII)
 
 
@@ -92,7 +96,9 @@ class FolderFile:
         length = head.headers.get("Content-Length") or ""
         if LENGTH.fullmatch(length) is None:
             raise SourceError(
-                f"{name}: the server does not tell the size of the file", id="source-read"
+                f"{name}: the server does not tell the size of the file",
+                id="source-read",
+                hint=OTHER_WAY,
             )
         self.size = int(length)
         told = version(head.headers)
@@ -148,7 +154,9 @@ class FolderFile:
             )
 
     def _failed(self, offset: int, why: str) -> SourceError:
-        return SourceError(f"{self.name}: reading at byte {offset} failed: {why}", id="source-read")
+        return SourceError(
+            f"{self.name}: reading at byte {offset} failed: {why}", id="source-read", hint=OTHER_WAY
+        )
 
 
 @contextmanager
@@ -220,4 +228,6 @@ def _refused(name: str, exc: Refused) -> SourceError:
             hint="the user needs the privileges Datastore.Browse and Datastore.FileManagement "
             "(low level file operations)",
         )
-    return SourceError(f"{name}: the server does not give it: {exc}", id="source-read")
+    return SourceError(
+        f"{name}: the server does not give it: {exc}", id="source-read", hint=OTHER_WAY
+    )
