@@ -287,6 +287,16 @@ def test_a_locked_file_is_told_when_it_is_opened(host: Host, place: VspherePlace
     assert caught.value.id == "source-locked"
 
 
+def test_a_server_that_is_busy_from_the_start_is_not_waited_for_long(
+    host: Host, place: VspherePlace, opened
+) -> None:
+    host.files.locked.add("VM/VM-flat.vmdk")
+    host.files.locked_status = 503
+    with pytest.raises(SourceError, match="503") as caught:
+        opened(place, limits=replace(HASTY, patience=3600.0, first=0.1)).open(DISK)
+    assert caught.value.id == "source-read"
+
+
 def test_a_wrong_password_is_told_and_not_shown(
     host: Host, place: VspherePlace, opened, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -44,6 +44,7 @@ class Limits:
 
     silence: float = 60.0  # seconds without a byte, after which a connection counts as lost
     patience: float = 300.0  # seconds over which the same is asked for again
+    first: float = 10.0  # the same, as long as nothing has been had from the server
     locked: float = 3.0  # the same, where it fails with what is said of files in use
     first_wait: float = 0.5  # seconds between two tries; then twice that, and so on
     longest_wait: float = 15.0
@@ -165,6 +166,7 @@ class Web:
                 if answer.status >= 300:
                     raise Refused(answer.status, answer.reason)
                 result = take(answer)
+                self._patience = self._limits.patience
                 if method != "HEAD" and not answer.isclosed():
                     connection.close()
                 return result
@@ -196,7 +198,7 @@ class Web:
         cookies = map(COOKIE.match, answer.headers.get_all("Set-Cookie") or [])
         cookie = next(filter(None, cookies), None)
         self._headers = {"Cookie": cookie[1]} if cookie else dict(self._login)
-        self._patience = self._limits.patience
+        self._patience = max(self._patience, self._limits.first)
 
     @contextmanager
     def _connection(self) -> Iterator[http.client.HTTPSConnection]:
