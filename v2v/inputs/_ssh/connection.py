@@ -29,6 +29,7 @@ BUSY_SECONDS = 5.0  # that a host may drop the first connection again and again
 START_SECONDS = 30.0  # for a program to be started
 ROOM_SECONDS = 3.0  # for others to end, where a host lets few run at once
 RUN_SECONDS = 60.0
+ENDING_SECONDS = 0.2  # in which a connection that breaks, and still looks alive, has ended
 
 
 class ProgramRefused(Exception):
@@ -158,7 +159,8 @@ class Connection:
                 self._cancel.wait(FIRST_PAUSE / 10 if self._has_room() else FIRST_PAUSE)
             except (SSHException, EOFError, OSError) as exc:
                 self._release(lane)
-                if lane.alive and not isinstance(exc, TimeoutError):
+                lane.transport.join(ENDING_SECONDS)
+                if lane.alive and isinstance(exc, SSHException):
                     raise ProgramRefused(clean(str(exc))) from exc
                 lane.transport.close()
                 if time.monotonic() > begin + self._patience:
