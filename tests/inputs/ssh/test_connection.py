@@ -567,6 +567,7 @@ def test_a_host_that_sends_more_than_it_may(tmp_path: Path, *, errors: bool) -> 
         with connect(place, cancel=Cancel(), connections=1) as there:
             program = there.open("flood")
             lane = there._lanes[0]
+            program.send(b"!")
             deadline = time.monotonic() + 30
             while lane.alive and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -602,6 +603,7 @@ def flood(end: socket.socket, key: Any, *, errors: bool) -> None:
     transport.add_server_key(key)
     transport.start_server(server=Server())
     channel = transport.accept(30)
+    channel.recv(1)  # it has started: a connection that breaks before would be made anew
     message = paramiko.Message()
     message.add_byte(bytes([95 if errors else 94]))  # CHANNEL_EXTENDED_DATA, CHANNEL_DATA
     message.add_int(channel.remote_chanid)
