@@ -34,6 +34,10 @@ ROWS = {
         "v2v.run",
         "v2v.hardware",
         "v2v.network",
+        "v2v.optional",
+        "v2v.password",
+        "v2v.patience",
+        "v2v.storage",
         "v2v.source_changes",
     ),
     "toolbox": (
@@ -83,7 +87,10 @@ ROWS = {
     "user": ("v2v.ui", "v2v.doctor", "v2v.cli", "v2v.cli.*"),
 }
 
-HEAVY = "guestfs nbd libvirt paramiko pyVmomi lxml yaml jinja2 shtab"
+HEAVY = (
+    "guestfs nbd libvirt paramiko pyVmomi lxml yaml jinja2 shtab "
+    "ovirtsdk4 ovirt_imageio openstack kubernetes proxmoxer requests"
+)
 
 # Modules of the siblings' row that never import each other.
 SIBLINGS = ("v2v.coordinator", "v2v.inputs", "v2v.outputs", "conversion")

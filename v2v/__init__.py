@@ -34,6 +34,7 @@ _PUBLIC = {
     "ConversionOptions": "v2v.job",
     "CopyOptions": "v2v.job",
     "NicMap": "v2v.job",
+    "StorageMap": "v2v.job",
     "Cancel": "v2v.cancel",
     "Event": "v2v.events",
     "V2VError": "v2v.errors",
@@ -53,6 +54,7 @@ __all__ = [
     "OpenedGuest",
     "Result",
     "SourceChange",
+    "StorageMap",
     "V2VError",
     "__version__",
     "checksum",
@@ -87,7 +89,7 @@ if TYPE_CHECKING:
     from v2v.errors import V2VError
     from v2v.events import Event
     from v2v.image_copy import CopiedImage, checksum, copy_image
-    from v2v.job import ConversionOptions, CopyOptions, NicMap
+    from v2v.job import ConversionOptions, CopyOptions, NicMap, StorageMap
     from v2v.opening import OpenedDisk, OpenedGuest
     from v2v.types import GuestSummary, SourceChange
 

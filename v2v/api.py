@@ -36,7 +36,7 @@ from v2v.converter import Inspection
 from v2v.copy.bandwidth import parse_rate
 from v2v.errors import Cancelled, GuestError, JobError, UsageError, V2VError
 from v2v.events import Emit
-from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap
+from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap, StorageMap
 from v2v.logs import LogFile, logged_to
 from v2v.opening import Exposure, OpenedGuest
 from v2v.output import forget_progress
@@ -327,6 +327,7 @@ def convert(
     output_options: dict[str, str] | None = None,
     conversion: ConversionOptions | None = None,
     nic_maps: Sequence[NicMap] = (),
+    storage_maps: Sequence[StorageMap] = (),
     boot_check: float | None = None,
     copy: CopyOptions | None = None,
     jobs: Path | None = None,
@@ -337,8 +338,9 @@ def convert(
 
     guests: its disks, its metadata file or its name, as the input takes them. storage: where to
     put it (-os). input_options and output_options: the module's words by flag, {"-of": "qcow2",
-    "-oo compressed": ""}. nic_maps: where the source's networks go. boot_check: seconds
-    allowed to boot, None for no check. copy: how the disks are copied.
+    "-oo compressed": ""}. nic_maps: where the source's networks go. storage_maps: where disks go
+    that do not go to `storage`. boot_check: seconds allowed to boot, None for no check. copy: how
+    the disks are copied.
     """
     words = dict(output_options or {})
     if storage is not None:
@@ -349,6 +351,7 @@ def convert(
         guests=tuple(str(guest) for guest in guests),
         name=name,
         nic_maps=tuple(nic_maps),
+        storage_maps=tuple(storage_maps),
         conversion=conversion or ConversionOptions(),
         boot_check=boot_check,
         copy=copy or CopyOptions(),

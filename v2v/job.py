@@ -27,6 +27,14 @@ class NicMap:
     target: str
 
 
+@dataclass(frozen=True, slots=True)
+class StorageMap:
+    """--storage: where a disk goes that `source` tells of: its number from 1, or its storage."""
+
+    source: str
+    target: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionOptions:
     """What the user may ask of guest conversion."""
@@ -77,6 +85,7 @@ class Job:
     guests: tuple[str, ...]  # the positional words: disks, files or a VM's name
     name: str | None = None  # -on
     nic_maps: tuple[NicMap, ...] = ()
+    storage_maps: tuple[StorageMap, ...] = ()
     conversion: ConversionOptions = ConversionOptions()
     boot_check: float | None = None  # seconds allowed, None for no check
     copy: CopyOptions = CopyOptions()

@@ -30,6 +30,7 @@ class Output(ABC):
     request_size: ClassVar[int | None] = None  # preferred bytes per write; None: engine's choice
     bootable: ClassVar[bool] = True  # its disks are local, so that --boot-check can boot them
     can_verify: ClassVar[bool] = True  # what was written can be read back
+    per_disk_storage: ClassVar[bool] = False  # takes --storage: SourceDisk.target_storage
     can_rewrite: bool = True  # what was written may be written over: needed to copy ahead
 
     def __init__(self, options: Any) -> None:

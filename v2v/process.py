@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 # The signal never comes if we died before setpriv asked for it; then the parent is another one.
 UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
 
-PASSWORD_VARIABLE = "V2V_PASSWORD"  # noqa: S105  a name: for v2v alone, see v2v.inputs._password
+# Names: for v2v alone, see v2v.password.
+PASSWORD_VARIABLE = "V2V_PASSWORD"  # noqa: S105
+OUTPUT_PASSWORD_VARIABLE = "V2V_OUTPUT_PASSWORD"  # noqa: S105
 
 SERVERS = ("nbdkit", "qemu-nbd", "nbdfuse")  # what show disks; see ended_server
 START_SECONDS = 60.0
@@ -73,8 +75,9 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without the password that the user may have put there."""
-    return {key: word for key, word in os.environ.items() if key != PASSWORD_VARIABLE}
+    """Our environment without the passwords that the user may have put there."""
+    secret = (PASSWORD_VARIABLE, OUTPUT_PASSWORD_VARIABLE)
+    return {key: word for key, word in os.environ.items() if key not in secret}
 
 
 def _dying_with_us(argv: Sequence[str], death_signal: str = "KILL") -> list[str]:

@@ -88,6 +88,8 @@ class SourceDisk:
     boot_order: int | None = None  # from 1; None when the source does not say
     serial: str | None = None  # as the guest sees it
     checksum: Checksum | None = None  # of the content that the guest sees
+    storage: str | None = None  # where the source keeps it: a datastore, a pool
+    target_storage: str | None = None  # where --storage puts it; None: where -os says
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from v2v import __version__, options, registry
 from v2v.cli import copy_options, unsupported
-from v2v.cli.parser import Once, Parser, mac_map, network_map, positive
+from v2v.cli.parser import Once, Parser, mac_map, network_map, positive, storage_map
 from v2v.errors import UsageError
-from v2v.job import ConversionOptions, Job, ModuleChoice
+from v2v.job import ConversionOptions, Job, ModuleChoice, StorageMap
 from v2v.types import BlockBus
 from v2v.ui import KINDS
 
@@ -75,6 +76,19 @@ def add_output(parser: Parser) -> None:
     )
     group.add_argument(
         "--force", action="store_true", help="replace what is in the way at the target"
+    )
+    group.add_argument(
+        "--start", action="store_true", help="start the guest at the target, where the output can"
+    )
+    group.add_argument(
+        "--storage",
+        dest="storage_maps",
+        action="append",
+        default=[],
+        type=storage_map,
+        metavar="IN:OUT",
+        help="put disk number IN, or the disks on the source's storage IN (a datastore, a pool), "
+        "on storage OUT instead of that of -os; may be repeated",
     )
 
 
@@ -216,6 +230,7 @@ def to_job(args: argparse.Namespace, keys: tuple[str, ...]) -> Job:
         guests=tuple(args.guests),
         name=given.get("-on"),
         nic_maps=_without_duplicates(given.get("nic_maps") or []),
+        storage_maps=_one_place_each(given.get("storage_maps") or []),
         conversion=_conversion(args, keys),
         boot_check=given.get("boot_check"),
         copy=copy_options.to_options(args),
@@ -243,8 +258,9 @@ def output_choice(args: argparse.Namespace) -> ModuleChoice:
     if mode in unsupported.OUTPUTS and mode not in registry.outputs():
         raise _mode_unsupported(f"-o {mode}", "write files with -o local, and import those")
     words = {flag: given[flag] for flag in OUTPUT_FLAGS if given[flag] is not None}
-    if args.force:
-        words["--force"] = ""
+    for flag in ("--force", "--start"):
+        if given[flag.removeprefix("--")]:
+            words[flag] = ""
     return ModuleChoice(mode, words | _module_words("-oo", args.oo))
 
 
@@ -273,6 +289,14 @@ def _without_duplicates(maps: list[Any]) -> tuple[Any, ...]:
             what = f"{one.kind} {one.source}" if one.source else f"every {one.kind}"
             raise UsageError(f"{what} is mapped more than once", id="option-repeated")
         seen.add((one.kind, one.source))
+    return tuple(maps)
+
+
+def _one_place_each(maps: list[StorageMap]) -> tuple[StorageMap, ...]:
+    """Two maps of the same disk or storage contradict each other."""
+    for name, count in Counter(one.source for one in maps).items():
+        if count > 1:
+            raise UsageError(f"--storage {name} is mapped more than once", id="option-repeated")
     return tuple(maps)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from v2v.cli import argv
 from v2v.errors import UsageError
-from v2v.job import NicMap
+from v2v.job import NicMap, StorageMap
 from v2v.options import not_one_of
 
 MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
@@ -125,6 +125,18 @@ def network_map(kind: str) -> Any:
         return NicMap(kind, source or None, kind, target)
 
     return parse
+
+
+def storage_map(word: str) -> StorageMap:
+    """--storage IN:OUT."""
+    source, _, target = word.rpartition(":")
+    if not source or not target:
+        raise UsageError(
+            f"--storage: {word!r} is not IN:OUT",
+            id="option-value",
+            hint="for example --storage datastore1:pool1, or --storage 2:pool2 for the second disk",
+        )
+    return StorageMap(source, target)
 
 
 def mac_map(word: str) -> NicMap:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from v2v import events, network, overlay, source_changes
+from v2v import events, network, overlay, source_changes, storage
 from v2v.boot_check import boot_check
 from v2v.converter import Converter
 from v2v.coordinator import restart
@@ -115,10 +115,10 @@ def preview_source(job: Job, input_: Input, run: Run) -> Source:
 
 def _as_asked(source: Source, job: Job, run: Run) -> Source:
     """The VM by its new name, and with its NICs where they go."""
-    if source.nics is not None:
-        _warn_of_unused_maps(source, job, run)
+    _warn_of_unused_maps(source, job, run)
     named = replace(source, name=job.name or source.name)
-    return replace(named, nics=network.target_nics(named, job.nic_maps))
+    nics = network.target_nics(named, job.nic_maps)
+    return replace(named, nics=nics, disks=storage.target_disks(named, job.storage_maps))
 
 
 def prepare_source(job: Job, input_: Input, output: Output, run: Run) -> None:
@@ -133,6 +133,15 @@ def prepare_source(job: Job, input_: Input, output: Output, run: Run) -> None:
 
 
 def _warn_of_unused_maps(source: Source, job: Job, run: Run) -> None:
+    for place in storage.unused_maps(source, job.storage_maps):
+        run.warn(
+            f"{source.name} has no disk {place.source}, nor one on a storage of that name: that "
+            "map does nothing",
+            id="map-unused",
+            hint="--print-source shows the disks of the source",
+        )
+    if source.nics is None:
+        return
     for one in network.unused_maps(source, job.nic_maps):
         run.warn(
             f"{source.name} has no network card on {one.kind} {one.source}: that map does nothing",
@@ -154,6 +163,12 @@ def check_before(job: Job, source: Source, output: Output, run: Run) -> None:
             f"-o {output.mode} keeps nothing that --verify could read back",
             id="verify-impossible",
             hint="leave out --verify, or choose another output",
+        )
+    if job.storage_maps and not output.per_disk_storage:
+        raise UsageError(
+            f"-o {output.mode} puts all disks into one place: it does not take --storage",
+            id="option-unknown",
+            hint="leave out --storage, and name the place with -os",
         )
     if "finalize" not in run.journal:
         output.check_source(source, run)

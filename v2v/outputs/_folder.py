@@ -5,27 +5,22 @@ from __future__ import annotations
 import shutil
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
-from v2v import qemu_img
 from v2v.copy.sinks import Sink
 from v2v.errors import TargetError, UsageError
 from v2v.hardware import Hardware, target_hardware
 from v2v.journal import sync_folder
 from v2v.options import option
-from v2v.output import (
-    Output,
-    forget_progress,
-    is_begun,
-    is_copied,
-)
-from v2v.outputs import _files
-from v2v.outputs._sinks import CLUSTER, RAW_REQUEST, qcow2_sink, raw_sink
+from v2v.output import Output
+from v2v.outputs import _files, _images
+from v2v.outputs._images import Shape
+from v2v.outputs._sinks import RAW_REQUEST
 from v2v.run import Run
 from v2v.texts import size_text
 from v2v.types import (
@@ -72,6 +67,10 @@ class FolderOutput(Output):
         """QEMU 7.2 damages compressed clusters when some of the same run are written over."""
         return not self.options.compressed
 
+    @property
+    def _shape(self) -> Shape:
+        return Shape(self.options.allocation, compressed=self.options.compressed)
+
     @abstractmethod
     def description(self, hardware: Hardware, disks: Sequence[TargetDisk]) -> bytes:
         """The content of the file that describes the guest; the disks have their final names."""
@@ -114,21 +113,17 @@ class FolderOutput(Output):
         )
         try:
             for disk in disks:
-                self._make(disk)
+                _images.make(disk, self._shape)
         except BaseException:
             self.discard(disks, run)
             raise
         sync_folder(self.options.storage)
         return disks
 
-    @contextmanager
-    def connect(self, disks: Sequence[TargetDisk], run: Run) -> Iterator[Sequence[Sink]]:
-        """Disks of which nothing counts as copied are made anew, blank."""
-        with ExitStack() as stack:
-            yield [
-                stack.enter_context(self._sink(index, disk, run))
-                for index, disk in enumerate(disks)
-            ]
+    def connect(
+        self, disks: Sequence[TargetDisk], run: Run
+    ) -> AbstractContextManager[Sequence[Sink]]:
+        return _images.open_sinks(disks, self._shape, run)
 
     def finalize(
         self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run
@@ -170,8 +165,7 @@ class FolderOutput(Output):
     ) -> dict[str, int]:
         """Write the description beside the disks and sync them all; their inodes."""
         for disk in disks:
-            if self._copied_size(disk) != disk.size:
-                qemu_img.shrink(Path(disk.working), disk.format, disk.size)
+            _images.complete(disk, self._shape)
         try:
             _files.write_file(pairs[-1][0], content, self.file_mode)
             inodes = {str(final): _files.sync_file(working) for working, final in pairs}
@@ -223,49 +217,3 @@ class FolderOutput(Output):
                 id="target-unwritable",
                 hint="choose another folder with -os",
             ) from exc
-
-    def _make(self, disk: TargetDisk) -> None:
-        """Create the working file anew, blank."""
-        path = Path(disk.working)
-        path.unlink(missing_ok=True)
-        preallocated = self.options.allocation is Allocation.PREALLOCATED
-        if disk.format is DiskFormat.RAW:
-            _files.create_blank(path, disk.size, preallocated=preallocated)
-            return
-        options = {"preallocation": "falloc"} if preallocated else None
-        qemu_img.create(path, DiskFormat.QCOW2, self._copied_size(disk), options=options)
-        path.chmod(_files.MODE)
-
-    def _copied_size(self, disk: TargetDisk) -> int:
-        """The size while it is written: compressed, QEMU takes whole clusters only."""
-        return -(-disk.size // CLUSTER) * CLUSTER if self.options.compressed else disk.size
-
-    def _sink(self, index: int, disk: TargetDisk, run: Run) -> AbstractContextManager[Sink]:
-        kept = self._is_kept(index, disk, run)
-        if not kept:
-            forget_progress(run, [index])
-            self._make(disk)
-            sync_folder(self.options.storage)
-        sparse = self.options.allocation is Allocation.SPARSE
-        if disk.format is DiskFormat.RAW:
-            return raw_sink(disk, index, run, blank=not kept, sparse=sparse)
-        compressed = self.options.compressed
-        return qcow2_sink(disk, index, run, blank=not kept, sparse=sparse, compressed=compressed)
-
-    def _is_kept(self, index: int, disk: TargetDisk, run: Run) -> bool:
-        """Whether the working file holds something that counts as copied."""
-        if not is_copied(run, index) and not is_begun(run, index):
-            return False
-        if Path(disk.working).is_file():
-            return True
-        if is_copied(run, index):
-            raise TargetError(
-                f"{disk.working} is gone, though it was copied",
-                id="target-lost",
-                hint="start the migration again",
-            )
-        run.warn(
-            f"{disk.working} is gone, which held a part of disk {index + 1}: it is copied again",
-            id="target-part-lost",
-        )
-        return False

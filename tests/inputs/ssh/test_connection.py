@@ -19,11 +19,11 @@ from tests.fakes.tcp_proxy import tcp_proxy
 from tests.sshd import Sshd, sshd
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, UsageError, V2VError
-from v2v.inputs._password import forget_password
 from v2v.inputs._ssh.connection import Done, ProgramRefused, connect
 from v2v.inputs._ssh.hostkeys import HostKey, is_wanted
 from v2v.inputs._ssh.pipe import WINDOW
 from v2v.inputs._ssh.place import SshPlace
+from v2v.password import forget_password
 from v2v.types import MiB
 
 WORD = "open sesame"
@@ -49,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.delenv("V2V_PASSWORD", raising=False)
-    monkeypatch.setattr("v2v.inputs._password.TERMINAL", tmp_path / "no-terminal")
+    monkeypatch.setattr("v2v.password.TERMINAL", tmp_path / "no-terminal")
     forget_password("V2V_PASSWORD")
     (tmp_path / "home/.ssh").mkdir(parents=True)
     return tmp_path / "home"

@@ -23,13 +23,13 @@ from tests.vcsim import Disk, Vcsim, Vm, vcsim
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.events import Event, Warned
-from v2v.inputs._password import forget_password
 from v2v.inputs._ssh.place import SshReader
 from v2v.inputs._vsphere.connect import connect
 from v2v.inputs._vsphere.options import Api, VsphereOptions
 from v2v.inputs._vsphere.running import Running
 from v2v.inputs._vsphere.uri import read_place
 from v2v.inputs.vsphere import VsphereInput
+from v2v.password import forget_password
 from v2v.process import PASSWORD_VARIABLE
 from v2v.run import Run
 from v2v.types import Firmware, Source
@@ -94,7 +94,7 @@ def test_a_wrong_password(vc: Vcsim, run: Run, tmp_path: Path) -> None:
 
 
 def test_no_password_at_all(vc: Vcsim, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("v2v.inputs._password.TERMINAL", Path("/nowhere"))
+    monkeypatch.setattr("v2v.password.TERMINAL", Path("/nowhere"))
     error = refused(made(vc, "plain", password_file=None), run, "vsphere-auth")
     assert "no password" in error.message and "-ip" in str(error.hint)
 

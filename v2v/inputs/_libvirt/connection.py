@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from v2v.errors import HostError, SourceError, V2VError
-from v2v.inputs._password import read_password
-from v2v.inputs._patience import in_thread
+from v2v.password import read_password
+from v2v.patience import in_thread
 from v2v.run import Run
 
 T = TypeVar("T")

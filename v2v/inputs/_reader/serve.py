@@ -15,11 +15,11 @@ import v2v
 from v2v import events, nbd_client, nbdkit
 from v2v.endpoint import Endpoint
 from v2v.errors import GuestError, V2VError
-from v2v.inputs._password import given_password, is_refused, password_as_file
 from v2v.inputs._reader import order as files
 from v2v.inputs._reader.order import Failed, Order, Ready
 from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.stores import open_store
+from v2v.password import given_password, is_refused, password_as_file
 from v2v.run import Run
 from v2v.vmdk import open_disk
 

@@ -15,7 +15,7 @@ from v2v.address import parse
 from v2v.cancel import Cancel
 from v2v.errors import SourceError
 from v2v.image.magic import HEAD
-from v2v.inputs._password import read_password
+from v2v.password import read_password
 
 TIMEOUT = 30.0  # seconds without a byte
 CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-\d{1,19}/(\d{1,19})", re.ASCII)

@@ -11,8 +11,8 @@ from v2v.address import Address
 from v2v.errors import UsageError
 from v2v.image.magic import SECTOR
 from v2v.inputs._details import shown, slice_of
-from v2v.inputs._password import password_as_file, read_password
 from v2v.inputs._serve.addresses import ISCSI, RBD, invalid, parse
+from v2v.password import password_as_file, read_password
 from v2v.run import Run
 from v2v.types import SourceDisk
 

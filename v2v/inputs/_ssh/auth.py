@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from v2v.errors import SourceError, UsageError, V2VError
-from v2v.inputs._password import (
+from v2v.inputs._ssh.config import Settings
+from v2v.password import (
     find_password,
     forget_password,
     given_password,
     is_refused,
     refuse_password,
 )
-from v2v.inputs._ssh.config import Settings
 
 KEY, PASSWORD, QUESTIONS = "publickey", "password", "keyboard-interactive"
 MAX_STEPS = 4  # a host may want several proofs, one after another

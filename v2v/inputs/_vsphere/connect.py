@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from v2v.cancel import Cancel
 from v2v.errors import HostError, SourceError, V2VError
-from v2v.inputs._password import find_password, forget_password, password_as_file
-from v2v.inputs._patience import in_thread
 from v2v.inputs._vsphere import errors
 from v2v.inputs._vsphere.place import VspherePlace
 from v2v.inputs._vsphere.tls import make_context
+from v2v.password import find_password, forget_password, password_as_file
+from v2v.patience import in_thread
 
 T = TypeVar("T")
 

@@ -21,10 +21,10 @@ from queue import Empty, LifoQueue
 from typing import TypeAlias, TypeVar
 
 from v2v.cancel import Cancel
-from v2v.inputs._password import read_password
 from v2v.inputs._vsphere import errors
 from v2v.inputs._vsphere.place import VspherePlace
 from v2v.inputs._vsphere.tls import make_context
+from v2v.password import read_password
 from v2v.texts import clean
 
 log = logging.getLogger(__name__)

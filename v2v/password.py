@@ -1,4 +1,5 @@
-"""Passwords: from the file that -ip names, from V2V_PASSWORD, or from the user at the terminal."""
+"""Passwords: from the file that -ip or -op names, from the environment, or from the user at the
+terminal. Those of an output have a variable of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from v2v.errors import UsageError
-from v2v.process import PASSWORD_VARIABLE
+from v2v.process import OUTPUT_PASSWORD_VARIABLE, PASSWORD_VARIABLE
 
 TERMINAL = Path("/dev/tty")
 
@@ -21,8 +22,8 @@ _asking = threading.Lock()
 _reading = threading.Lock()
 
 
-def read_password(file: Path) -> str:
-    """The first line, as nbdkit reads it."""
+def read_password(file: Path, *, flag: str = "-ip") -> str:
+    """The first line, as nbdkit reads it. `flag` names the option in errors."""
     try:
         with _reading:
             if file in _streams:
@@ -33,7 +34,7 @@ def read_password(file: Path) -> str:
             return word
     except OSError as exc:
         raise UsageError(
-            f"-ip {file}: cannot be read: {exc.strerror}",
+            f"{flag} {file}: cannot be read: {exc.strerror}",
             id="password-file",
             hint="name a file whose first line is the password",
         ) from exc
@@ -43,7 +44,7 @@ def given_password(file: Path | None, *, what: str, environment: bool = True) ->
     """What is known without asking: from the file, from V2V_PASSWORD, or asked for before."""
     if file is not None:
         return read_password(file)
-    return (environment and _of_environment()) or _answers.get(what)
+    return (environment and _of_environment(PASSWORD_VARIABLE)) or _answers.get(what)
 
 
 def find_password(file: Path | None, *, what: str, environment: bool = True) -> str | None:
@@ -53,6 +54,20 @@ def find_password(file: Path | None, *, what: str, environment: bool = True) -> 
     """
     with _asking:
         found = given_password(file, what=what, environment=environment)
+        if found is None and (found := _ask(what)) is not None:
+            _answers[what] = found
+        return found
+
+
+def output_password(file: Path | None, *, what: str) -> str | None:
+    """The password for a target: from -op, V2V_OUTPUT_PASSWORD, or asked for; None: nobody told.
+
+    what: "admin@internal@engine", for the question.
+    """
+    if file is not None:
+        return read_password(file, flag="-op")
+    with _asking:
+        found = _of_environment(OUTPUT_PASSWORD_VARIABLE) or _answers.get(what)
         if found is None and (found := _ask(what)) is not None:
             _answers[what] = found
         return found
@@ -87,12 +102,12 @@ def password_as_file(text: str) -> Iterator[Path]:
         os.close(fd)
 
 
-def _of_environment() -> str | None:
+def _of_environment(variable: str) -> str | None:
     """It is taken out: libraries start programs, too, which would inherit it."""
-    word = os.environ.pop(PASSWORD_VARIABLE, None)
+    word = os.environ.pop(variable, None)
     if word:
-        _answers[PASSWORD_VARIABLE] = word
-    return _answers.get(PASSWORD_VARIABLE)
+        _answers[variable] = word
+    return _answers.get(variable)
 
 
 def _ask(what: str) -> str | None:

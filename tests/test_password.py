@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from v2v import password as _password
 from v2v import process
 from v2v.errors import UsageError
-from v2v.inputs import _password
-from v2v.inputs._password import find_password, given_password, password_as_file
+from v2v.password import find_password, given_password, password_as_file
 
 WORD = "öpen sesame "
 ASK = """
 import threading
-from v2v.inputs._password import find_password
+from v2v.password import find_password
 found = []
 threads = [threading.Thread(target=lambda: found.append(find_password(None, what="root@esxi")))
            for _ in range(3)]

@@ -1,0 +1,94 @@
+"""A job's image files: made blank, opened for writing, and known again when a job is resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from v2v import qemu_img
+from v2v.copy.sinks import Sink
+from v2v.disk_files import MODE, create_blank
+from v2v.errors import TargetError
+from v2v.journal import sync_folder
+from v2v.output import forget_progress, is_begun, is_copied
+from v2v.outputs._sinks import CLUSTER, qcow2_sink, raw_sink
+from v2v.run import Run
+from v2v.types import Allocation, DiskFormat, TargetDisk
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the images use space."""
+
+    allocation: Allocation = Allocation.SPARSE
+    compressed: bool = False  # qcow2 only
+
+    @property
+    def sparse(self) -> bool:
+        return self.allocation is Allocation.SPARSE
+
+
+def make(disk: TargetDisk, shape: Shape) -> None:
+    """Create the working file anew, blank."""
+    path = Path(disk.working)
+    path.unlink(missing_ok=True)
+    if disk.format is DiskFormat.RAW:
+        create_blank(path, disk.size, preallocated=not shape.sparse)
+        return
+    options = None if shape.sparse else {"preallocation": "falloc"}
+    qemu_img.create(path, DiskFormat.QCOW2, _copied_size(disk, shape), options=options)
+    path.chmod(MODE)
+
+
+def complete(disk: TargetDisk, shape: Shape) -> None:
+    """Give a disk that was copied whole its own size."""
+    if _copied_size(disk, shape) != disk.size:
+        qemu_img.shrink(Path(disk.working), disk.format, disk.size)
+
+
+@contextmanager
+def open_sinks(disks: Sequence[TargetDisk], shape: Shape, run: Run) -> Iterator[Sequence[Sink]]:
+    """Images of which nothing counts as copied are made anew, blank."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(_sink(index, disk, shape, run)) for index, disk in enumerate(disks)
+        ]
+
+
+def is_kept(index: int, disk: TargetDisk, run: Run) -> bool:
+    """Whether the working file holds something that counts as copied."""
+    if not is_copied(run, index) and not is_begun(run, index):
+        return False
+    if Path(disk.working).is_file():
+        return True
+    if is_copied(run, index):
+        raise TargetError(
+            f"{disk.working} is gone, though it was copied",
+            id="target-lost",
+            hint="start the migration again",
+        )
+    run.warn(
+        f"{disk.working} is gone, which held a part of disk {index + 1}: it is copied again",
+        id="target-part-lost",
+    )
+    return False
+
+
+def _sink(index: int, disk: TargetDisk, shape: Shape, run: Run) -> AbstractContextManager[Sink]:
+    kept = is_kept(index, disk, run)
+    if not kept:
+        forget_progress(run, [index])
+        make(disk, shape)
+        sync_folder(Path(disk.working).parent)
+    if disk.format is DiskFormat.RAW:
+        return raw_sink(disk, index, run, blank=not kept, sparse=shape.sparse)
+    return qcow2_sink(
+        disk, index, run, blank=not kept, sparse=shape.sparse, compressed=shape.compressed
+    )
+
+
+def _copied_size(disk: TargetDisk, shape: Shape) -> int:
+    """The size while it is written: compressed, QEMU takes whole clusters only."""
+    return -(-disk.size // CLUSTER) * CLUSTER if shape.compressed else disk.size
