@@ -77,7 +77,7 @@ class CopyProgress(Event):
     disk: int
     done: int
     total: int
-    phase: str = "copy"  # copy, or verify
+    phase: str = "copy"  # copy, verify, or send: of a copied image to where it belongs
     rate: float = 0.0
     eta: float | None = None
     all_done: int = 0

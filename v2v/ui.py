@@ -99,7 +99,8 @@ def figures(done: int, total: int, rate: float, eta: float | None) -> list[str]:
 
 def _subject(event: events.CopyProgress) -> str:
     disk = f"disk {event.disk + 1}"
-    return f"verifying {disk}" if event.phase == "verify" else disk
+    verb = {"verify": "verifying ", "send": "sending "}.get(event.phase, "")
+    return f"{verb}{disk}"
 
 
 def _figures(event: events.CopyProgress) -> list[str]:

@@ -6,14 +6,18 @@ or converted twice. The files are removed once the guest is handed over.
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from v2v import events
+from v2v.copy.progress import Progress, Standing
 from v2v.copy.sinks import Sink
 from v2v.disk_files import working_path
 from v2v.disk_sinks import RAW_REQUEST
@@ -26,6 +30,8 @@ from v2v.outputs._files import leftovers
 from v2v.run import Run
 from v2v.texts import size_text
 from v2v.types import DiskFormat, Source, TargetDisk
+
+SEND = "send"  # the phase of a disk's progress
 
 
 class StagedFormat(StrEnum):
@@ -114,3 +120,56 @@ class StagedOutput(Output):
 
     def _folder(self, run: Run) -> Path:
         return self.options.staging or run.folder
+
+
+class OutgoingFile(io.FileIO):
+    """A file that a client library reads to send it: it tells how far that is, as CopyProgress
+    events of the phase "send", and raises Cancelled once the job is cancelled.
+
+    `index` is the disk's. A library may go back to the beginning and send it again. TargetError
+    when the file is gone.
+    """
+
+    def __init__(self, path: Path, index: int, run: Run) -> None:
+        try:
+            super().__init__(os.fspath(path), "rb")
+        except OSError as exc:
+            raise TargetError(
+                f"{path} is gone, though it was copied: {exc.strerror}",
+                id="target-lost",
+                hint="start the migration again",
+            ) from exc
+
+        def tell(standing: Standing) -> None:
+            run.emit(events.CopyProgress, **asdict(standing))
+
+        self.size = os.fstat(self.fileno()).st_size
+        self._cancel = run.cancel
+        self._meter = Progress(tell).meter(index)
+        self._position = -1  # where the next read is expected
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._before()
+        data = super().read(-1 if size is None else size) or b""
+        self._after(len(data))
+        return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._before()
+        count = super().readinto(buffer) or 0
+        self._after(count)
+        return count
+
+    def _before(self) -> None:
+        self._cancel.check()
+        position = self.tell()
+        if position != self._position:
+            self._meter.begin(SEND, self.size, done=position)
+            self._position = position
+
+    def _after(self, count: int) -> None:
+        if count:
+            self._meter.add(count)
+            self._position += count
+            if self._position >= self.size:
+                self._meter.finish()
