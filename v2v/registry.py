@@ -117,7 +117,7 @@ def anchored(job: Job) -> Job:
 
 def check_no_password(words: Sequence[str]) -> None:
     """Refuse addresses that hold one: they are shown, and kept."""
-    for word in words:
+    for word in (one for several in words for one in several.split(options.SEPARATOR)):
         if "://" in word:
             address.parse(word)
 
@@ -142,10 +142,14 @@ def _mode_class(module: ModuleType, base: type[C]) -> type[C]:
     return cls
 
 
+def named(mode: str, known: dict[str, type[C]]) -> type[C] | None:
+    """The mode of that name or alias, if there is one."""
+    return next((cls for cls in known.values() if mode in (cls.mode, *cls.aliases)), None)
+
+
 def _find(mode: str, known: dict[str, type[C]], flag: str) -> type[C]:
-    for cls in known.values():
-        if mode == cls.mode or mode in cls.aliases:
-            return cls
+    if cls := named(mode, known):
+        return cls
     raise UsageError(
         f"{flag} {mode}: no such mode",
         id="mode-unknown",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ from v2v import __version__, options, registry
 from v2v.cli import copy_options, unsupported
 from v2v.cli.parser import Once, Parser, mac_map, network_map, positive, storage_map
 from v2v.errors import UsageError
+from v2v.input import Input
 from v2v.job import ConversionOptions, Job, ModuleChoice, StorageMap
+from v2v.output import Output
 from v2v.types import BlockBus
 from v2v.ui import KINDS
 
@@ -243,9 +244,8 @@ def input_choice(args: argparse.Namespace) -> ModuleChoice:
     if mode == registry.LIBVIRT and given["-ic"]:  # virt-v2v reads VMware with -i libvirt, too
         mode = registry.input_at(given["-ic"])
     words = {flag: given[flag] for flag in INPUT_FLAGS if given[flag] is not None}
-    cls = registry.inputs().get(mode)  # a mode that there is not is told of later
-    repeatable = options.repeatable(cls.Options) if cls else ()
-    return ModuleChoice(mode, words | _module_words("-io", args.io, repeatable))
+    cls = registry.named(mode, registry.inputs())
+    return ModuleChoice(mode, words | _module_words("-io", args.io, cls))
 
 
 def _guessed_input(guests: list[str]) -> str:
@@ -255,21 +255,28 @@ def _guessed_input(guests: list[str]) -> str:
 def output_choice(args: argparse.Namespace) -> ModuleChoice:
     given = vars(args)
     mode = given["-o"] or "local"
-    if mode in unsupported.OUTPUTS and mode not in registry.outputs():
+    cls = registry.named(mode, registry.outputs())
+    if mode in unsupported.OUTPUTS and cls is None:
         raise _mode_unsupported(f"-o {mode}", "write files with -o local, and import those")
     words = {flag: given[flag] for flag in OUTPUT_FLAGS if given[flag] is not None}
     for flag in ("--force", "--start"):
         if given[flag.removeprefix("--")]:
             words[flag] = ""
-    return ModuleChoice(mode, words | _module_words("-oo", args.oo))
+    return ModuleChoice(mode, words | _module_words("-oo", args.oo, cls))
 
 
 def _mode_unsupported(mode: str, instead: str) -> UsageError:
     return UsageError(f"{mode} is not supported yet", id="mode-unsupported", hint=instead)
 
 
-def _module_words(flag: str, given: list[str], repeatable: Collection[str] = ()) -> dict[str, str]:
-    """["compressed", "k=v"] as {"-oo compressed": "", "-oo k": "v"}."""
+def _module_words(
+    flag: str, given: list[str], cls: type[Input] | type[Output] | None = None
+) -> dict[str, str]:
+    """["compressed", "k=v"] as {"-oo compressed": "", "-oo k": "v"}.
+
+    `cls` is None for a mode that there is not, which is told of later.
+    """
+    repeatable = options.repeatable(cls.Options) if cls else ()
     words: dict[str, str] = {}
     for word in given:
         key, _, value = word.partition("=")
