@@ -170,3 +170,19 @@ def test_no_secret_is_taken_to_be_kept(key: str) -> None:
         assert caught.value.id == "option-secret"
         assert "hunter2" not in f"{caught.value} {caught.value.hint}"
         take(Open, {**words, f"-io {key}": "+/root/secret"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spelled:
+    cluster: str = option("-oo rhv-cluster", "where", default="", also=["-oo ovirt-cluster"])
+    disks: options.REPEATED = option("-oo rhv-disk", "which", default=(), also=["-oo ovirt-disk"])
+
+
+def test_an_option_of_two_spellings() -> None:
+    assert options.anchored(Spelled, {"-oo ovirt-cluster": "a"}) == {"-oo rhv-cluster": "a"}
+    words = {"-oo ovirt-cluster": "a", "-oo ovirt-disk": "b", "-oo rhv-disk": "c"}
+    assert options.parse(Spelled, words, module="-o x") == Spelled(cluster="a", disks=("b", "c"))
+    assert options.repeatable(Spelled) == {"-oo rhv-disk", "-oo ovirt-disk"}
+    with pytest.raises(UsageError) as caught:
+        options.parse(Spelled, {"-oo rhv-cluster": "a", "-oo ovirt-cluster": "b"}, module="-o x")
+    assert caught.value.id == "option-conflict"

@@ -31,15 +31,21 @@ ANY = "*"  # the key of such options
 _SECRET = re.compile(r"pass(word|wd|phrase)|secret|cookie|token|credential", re.IGNORECASE)
 
 
-def option(flag: str, help: str, *, default: Any = MISSING, metavar: str | None = None) -> Any:
+def option(
+    flag: str,
+    help: str,
+    *,
+    default: Any = MISSING,
+    metavar: str | None = None,
+    also: Sequence[str] = (),
+) -> Any:
     """A field of an Options dataclass.
 
     `flag` is the command-line spelling: a flag of the whole command ("-os") or a key of -io or -oo
-    ("-oo compressed"). Without a default the option is required.
+    ("-oo compressed"). Without a default the option is required. `also` are other spellings.
     """
-    return dataclasses.field(
-        default=default, metadata={"flag": flag, "help": help, "metavar": metavar}
-    )
+    metadata = {"flag": flag, "help": help, "metavar": metavar, "also": tuple(also)}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def free_options(flag: str, help: str, *, only_with: tuple[str, str]) -> Any:
@@ -71,6 +77,7 @@ def parse(cls: type[T], given: Mapping[str, str], *, module: str) -> T:
     """
     known = {field.metadata["flag"]: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
+    given = _by_first_spelling(cls, given)
     _check_no_secret(given, {flag: hints[field.name] for flag, field in known.items()})
     values, free = _take_free(known, given)
     for flag in given:
@@ -91,6 +98,24 @@ def parse(cls: type[T], given: Mapping[str, str], *, module: str) -> T:
                 hint=f"{flag}: {field.metadata['help']}",
             )
     return cls(**values)
+
+
+def _by_first_spelling(cls: type, given: Mapping[str, str]) -> dict[str, str]:
+    """The same words under the first spelling of their flags; repeated ones are joined."""
+    first = {
+        other: field.metadata["flag"]
+        for field in dataclasses.fields(cls)
+        for other in field.metadata.get("also", ())
+    }
+    words: dict[str, str] = {}
+    for flag, word in given.items():
+        name = first.get(flag, flag)
+        if name in words and name not in repeatable(cls):
+            raise UsageError(
+                f"{name} and {flag} are the same option", id="option-conflict", hint="give one"
+            )
+        words[name] = f"{words[name]}{SEPARATOR}{word}" if name in words else word
+    return words
 
 
 def _take_free(
@@ -127,12 +152,18 @@ def repeatable(cls: type) -> set[str]:
     """The options that may be given several times; their words are joined by SEPARATOR."""
     hints = typing.get_type_hints(cls)
     fields = dataclasses.fields(cls)
-    return {field.metadata["flag"] for field in fields if hints[field.name] == REPEATED}
+    return {
+        flag
+        for field in fields
+        if hints[field.name] == REPEATED
+        for flag in (field.metadata["flag"], *field.metadata.get("also", ()))
+    }
 
 
 def anchored(cls: type, given: Mapping[str, str]) -> dict[str, str]:
     """The same words with relative paths made absolute, so that they last longer than the cwd."""
     hints = typing.get_type_hints(cls)
+    given = _by_first_spelling(cls, given)
     kinds = {field.metadata["flag"]: hints[field.name] for field in dataclasses.fields(cls)}
     _check_no_secret(given, kinds)
     free = any(flag.endswith(f" {ANY}") for flag in kinds)
