@@ -571,7 +571,7 @@ def test_a_server_for_one_client_is_refused_before_the_copy_if_two_are_needed(
     disk: Path, tmp_path: Path, copy, need_tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_tool("nbdkit")
-    monkeypatch.setattr("v2v.image_copy.targets.nbd.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("v2v.targets.nbd.CONNECT_SECONDS", 1.0)
     file, socket = blank(tmp_path / "blank"), tmp_path / "socket"
     argv = [need_tool("qemu-nbd"), "--persistent", "-f", "raw", "-k", str(socket), str(file)]
     with subprocess.Popen(argv) as server:

@@ -61,6 +61,8 @@ ROWS = {
         "v2v.copy.*",
         "v2v.boot_check",
         "v2v.boot_check.*",
+        "v2v.targets",
+        "v2v.targets.*",
     ),
     "contracts": ("v2v.input", "v2v.output", "v2v.converter"),
     "siblings": (

@@ -19,7 +19,7 @@ from typing import TypeVar
 from v2v import events
 from v2v.cancel import Cancel, raise_cause
 from v2v.coordinator.parts import OpenDisk, Parts
-from v2v.coordinator.work import DiskWork, open_work
+from v2v.coordinator.work import DiskWork, check_target, open_work
 from v2v.copy.bandwidth import Bandwidth
 from v2v.copy.engine import Shared
 from v2v.copy.progress import Progress, Standing
@@ -160,6 +160,8 @@ class Copying:
         if is_copied(self.run, index):
             return None
         disk, parts = self._disks[index], self._parts[index]
+        if self._output.swappable:
+            check_target(index, disk, parts, sinks[index], self.run)
         work = open_work(index, disk, parts, sinks[index], shared, self.run)
         return stack.enter_context(work)
 

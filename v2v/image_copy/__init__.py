@@ -12,6 +12,7 @@ from v2v.cancel import Cancel
 from v2v.copy.bandwidth import Bandwidth
 from v2v.copy.digests import Digests
 from v2v.copy.engine import DiskCopy, Shared, copy_disk, measure
+from v2v.copy.kept import check_kept
 from v2v.copy.progress import Progress, Standing
 from v2v.copy.sinks import NullSink, Sink
 from v2v.endpoint import Endpoint
@@ -252,7 +253,7 @@ class _Copier:
     ) -> None:
         """Refuse a target that does not hold what was written to it."""
         with ExportReader(endpoint, self._request.source) as reader:
-            at = copy_state.check_kept(self._state.ledger, extents, reader.read, sink)
+            at = check_kept(self._state.ledger, extents, reader.read, sink)
         if at is not None:
             raise TargetError(
                 f"{target.shown} does not hold what was copied to it: byte {at} and those after "

@@ -11,11 +11,10 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -24,19 +23,14 @@ import msgspec
 from v2v import journal, options
 from v2v.cancel import Cancel
 from v2v.copy.ledger import Ledger
-from v2v.copy.sinks import Sink
 from v2v.errors import HostError, JobError, UsageError
 from v2v.events import Emit
-from v2v.extents import Extent, intersect
 from v2v.image_copy.targets import Shape
 from v2v.run import Run, default_jobs_folder
-from v2v.types import Allocation, CopyResult, DiskFormat, KiB, Source
+from v2v.types import Allocation, CopyResult, DiskFormat, Source
 
 COPIES = ".copies"
 SCRATCH = ".scratch"
-SAMPLE = 64 * KiB  # compared in one place; what every target can read
-SAMPLES = 16  # places compared
-ENOUGH = 10_000  # pieces of data to choose them from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,23 +217,3 @@ def unfinished(jobs: Path | None) -> list[Request]:
             if "begun" in values:
                 found.append(msgspec.convert(values["begun"], Request))
     return found
-
-
-def check_kept(
-    ledger: Ledger, extents: Iterable[Extent], read: Callable[[int, int], bytes], sink: Sink
-) -> int | None:
-    """Compare some of what the ledger calls safe with the source; where they differ first.
-
-    A server may have got another disk meanwhile, under the same address.
-    """
-    safe = ledger.done("source")
-    data = list(islice((one for one in intersect(extents, safe) if not one.zero), ENOUGH))
-    for extent in data[:: -(-len(data) // SAMPLES) or 1]:
-        offset = -(-extent.offset // SAMPLE) * SAMPLE
-        if offset + SAMPLE > extent.end:
-            continue
-        there = memoryview(bytearray(SAMPLE))
-        sink.read_back(offset, there)
-        if read(offset, SAMPLE) != there:
-            return offset
-    return None

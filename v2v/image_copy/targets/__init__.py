@@ -8,12 +8,12 @@ from pathlib import Path
 from v2v.address import NBD_SCHEMES as SCHEMES
 from v2v.address import scheme_of
 from v2v.errors import TargetError, UsageError
-from v2v.image_copy.targets._base import Opened, Shape, Target
-from v2v.image_copy.targets.device import DeviceTarget
+from v2v.image_copy.targets._base import Shape, Target
 from v2v.image_copy.targets.file import FileTarget
-from v2v.image_copy.targets.nbd import NbdTarget
 from v2v.image_copy.targets.null import NullTarget
+from v2v.image_copy.targets.place import PlaceTarget
 from v2v.options import did_you_mean
+from v2v.targets import BlockDevice, NbdExport, Opened, absolute_uri
 
 __all__ = ["NULL", "FileFormat", "Opened", "Shape", "Target", "anchored", "anchored_uri", "find"]
 
@@ -30,7 +30,7 @@ class FileFormat(StrEnum):
 
 def anchored_uri(uri: str) -> str:
     """An address that does not depend on the current folder."""
-    return NbdTarget.absolute(uri) if scheme_of(uri) in SCHEMES else uri
+    return absolute_uri(uri) if scheme_of(uri) in SCHEMES else uri
 
 
 def anchored(word: str) -> str:
@@ -52,7 +52,7 @@ def anchored(word: str) -> str:
                 hint=did_you_mean(scheme, SCHEMES)
                 or f"targets are files, block devices, null:, and {', '.join(SCHEMES)}",
             )
-        return NbdTarget.absolute(word)
+        return absolute_uri(word)
     if word.startswith(QEMU_ADDRESS):
         raise UsageError(
             f"{word}: QEMU's old form of an NBD address",
@@ -84,10 +84,10 @@ def find(word: str, shape: Shape, job_id: str) -> Target:
     if word == NULL:
         return NullTarget(shape)
     if scheme_of(word) in SCHEMES:
-        return NbdTarget(word, shape)
+        return PlaceTarget(NbdExport(word), shape)
     path = Path(word)
     if path.is_block_device():
-        return DeviceTarget(path, shape)
+        return PlaceTarget(BlockDevice(path), shape)
     if path.is_relative_to(DEVICES) and not path.is_relative_to(FILES_IN_DEV):
         raise TargetError(
             f"{path}: {'not a block device' if path.exists() else 'no such device'}",

@@ -12,11 +12,12 @@ from v2v import disk_files, disk_sinks, process, qemu_img
 from v2v.copy.sinks import Sink
 from v2v.disk_sinks import CLUSTER
 from v2v.errors import TargetError, UsageError
-from v2v.image_copy.targets._base import Opened, Shape, Target
+from v2v.image_copy.targets._base import Shape, Target
 from v2v.journal import sync_folder
 from v2v.run import Run
+from v2v.targets import Opened
 from v2v.texts import size_text
-from v2v.types import Allocation, DiskFormat, Source
+from v2v.types import DiskFormat, Source
 
 RENAME = "choose another name"
 INODES = "final-files"  # journal: the inode that belongs under the final name
@@ -29,7 +30,7 @@ class FileTarget(Target):
         super().__init__(str(final), shape)
         self.final = final
         self.working = disk_files.working_path(final, job_id)
-        self._sparse = shape.allocation is Allocation.SPARSE
+        self._sparse = shape.sparse
 
     def check(self, source: Source, *, force: bool, run: Run) -> None:
         self._check_shape()

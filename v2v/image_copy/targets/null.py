@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from v2v.copy.sinks import NullSink, Sink
 from v2v.errors import UsageError
-from v2v.image_copy.targets._base import Opened, Shape, Target
+from v2v.image_copy.targets._base import Shape, Target
 from v2v.run import Run
+from v2v.targets import Opened
 from v2v.types import Source
 
 

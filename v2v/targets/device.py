@@ -15,9 +15,10 @@ from v2v.disk_sinks import RAW_REQUEST, drops_cache
 from v2v.errors import TargetError
 from v2v.extents import Extent
 from v2v.image.in_use import loop_file, process_writing
-from v2v.image_copy.targets._base import Opened, Shape, Target, check_blank, note_size
+from v2v.job import CopyOptions
 from v2v.run import Run
-from v2v.types import Allocation, Source
+from v2v.targets._base import Opened, Place
+from v2v.types import Source
 
 BLKROGET = 0x125E  # linux/fs.h: whether the device is read-only
 
@@ -30,13 +31,13 @@ WHY_CLOSED = {
 }
 
 
-class DeviceTarget(Target):
-    def __init__(self, path: Path, shape: Shape) -> None:
-        super().__init__(str(path), shape)
+class BlockDevice(Place):
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
         self.path = path
 
-    def check(self, source: Source, *, force: bool, run: Run) -> None:
-        self._only_raw()
+    def check(self, source: Source) -> None:
+        self._check_is_device()
         for file in (Path(name) for disk in source.disks for name in disk.files):
             if file.is_block_device() and _overlap(file, self.path):
                 raise TargetError(
@@ -44,29 +45,49 @@ class DeviceTarget(Target):
                     id="target-is-source",
                     hint="`lsblk` shows which device is which",
                 )
-        self._check_unused()
-
-    def _check_unused(self) -> None:
         if user := device_user(self.path) or process_writing(self.path):
             raise self._in_use(user)
 
+    def look(self, options: CopyOptions, run: Run, *, blank: bool) -> int:
+        with self._opened() as fd:
+            return self._look(fd, blank=blank)
+
     @contextmanager
-    def open(self, disk: Opened, run: Run) -> Iterator[Sink]:
-        fd = self._open()
-        try:
-            size = os.lseek(fd, 0, os.SEEK_END)
-            note_size(self.shown, disk.size, size, run)
-            if not disk.resumed and not disk.force:
-                whole = [Extent(0, size)]
-                check_blank(self.shown, lambda at, n: os.pread(fd, n, at), size, whole)
+    def open(self, disk: Opened, run: Run, *, sparse: bool) -> Iterator[Sink]:
+        with self._opened() as fd:
+            self.note_size(disk.size, os.lseek(fd, 0, os.SEEK_END), run)
+            self._look(fd, blank=not disk.resumed and not disk.force)
             yield FileSink(
                 fd,
                 request_size=RAW_REQUEST,
                 is_zero=False,
-                sparse=self.shape.allocation is Allocation.SPARSE,
+                sparse=sparse,
                 drop_cache=drops_cache(disk.options.page_cache, disk.used),
                 size=disk.size,
             )
+
+    def is_same(self, other: Place) -> bool:
+        return isinstance(other, BlockDevice) and _overlap(self.path, other.path)
+
+    def _check_is_device(self) -> None:
+        if not self.path.is_block_device():
+            raise TargetError(
+                f"{self.path}: {'not a block device' if self.path.exists() else 'no such device'}",
+                id="target-device",
+                hint="`lsblk` lists the block devices",
+            )
+
+    def _look(self, fd: int, *, blank: bool) -> int:
+        size = os.lseek(fd, 0, os.SEEK_END)
+        if blank:
+            self.check_blank(lambda at, n: os.pread(fd, n, at), size, [Extent(0, size)])
+        return size
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        fd = self._open()
+        try:
+            yield fd
         finally:
             os.close(fd)
 

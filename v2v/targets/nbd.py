@@ -13,9 +13,11 @@ from v2v.copy.engine import measure
 from v2v.copy.sinks import NbdSink, Sink
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError, TargetError
-from v2v.image_copy.targets._base import Opened, Shape, Target, check_blank, note_size
+from v2v.extents import ExtentMap
+from v2v.job import CopyOptions
 from v2v.run import Run
-from v2v.types import Allocation, Source
+from v2v.targets._base import Opened, Place
+from v2v.types import Source
 
 PORT = 10809  # of the NBD protocol
 CONNECT_SECONDS = 30.0
@@ -41,20 +43,21 @@ HINTS = (
 )
 
 
-class NbdTarget(Target):
-    def __init__(self, uri: str, shape: Shape) -> None:
-        super().__init__(uri, shape)
+def absolute_uri(uri: str) -> str:
+    """The address in one spelling, which does not depend on the current folder."""
+    address = parse(uri).anchored()
+    port = None if address.port == PORT else address.port
+    return replace(address, port=port, path=address.path or "/").write()
+
+
+class NbdExport(Place):
+    """`uri` as `absolute_uri` gives it."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
         self.uri = uri
 
-    @staticmethod
-    def absolute(uri: str) -> str:
-        """The address in one spelling, which does not depend on the current folder."""
-        address = parse(uri).anchored()
-        port = None if address.port == PORT else address.port
-        return replace(address, port=port, path=address.path or "/").write()
-
-    def check(self, source: Source, *, force: bool, run: Run) -> None:
-        self._only_raw()
+    def check(self, source: Source) -> None:
         if any(_export(disk.location) == _export(self.uri) for disk in source.disks):
             raise TargetError(
                 f"{self.uri} is the source too",
@@ -62,20 +65,26 @@ class NbdTarget(Target):
                 hint="give the target another address",
             )
 
-    @contextmanager
-    def open(self, disk: Opened, run: Run) -> Iterator[Sink]:
+    def look(self, options: CopyOptions, run: Run, *, blank: bool) -> int:
         endpoint = self._describe(run)
-        note_size(self.shown, disk.size, endpoint.size, run)
-        with self._reached():
-            extents = measure(endpoint, run.cancel, stall=disk.options.stall_timeout)
-            if not disk.resumed and not disk.force:
-                with nbd_client.ExportReader(endpoint, self.uri) as reader:
-                    check_blank(self.shown, reader.read, endpoint.size, extents)
+        if blank:
+            self._check_blank(endpoint, self._extents(endpoint, options, run))
+        if options.verify:
+            self._check_second(endpoint, run)
+        return endpoint.size
+
+    @contextmanager
+    def open(self, disk: Opened, run: Run, *, sparse: bool) -> Iterator[Sink]:
+        endpoint = self._describe(run)
+        self.note_size(disk.size, endpoint.size, run)
+        extents = self._extents(endpoint, disk.options, run)
+        if not disk.resumed and not disk.force:
+            self._check_blank(endpoint, extents)
         sink = NbdSink(
             endpoint,
             request_size=None,
             is_zero=extents.data == 0,
-            sparse=self.shape.allocation is Allocation.SPARSE,
+            sparse=sparse,
             stall=disk.options.stall_timeout,
             cancel=run.cancel,
         )
@@ -87,6 +96,17 @@ class NbdTarget(Target):
             sink.hang_up()
             raise
         sink.close()
+
+    def is_same(self, other: Place) -> bool:
+        return isinstance(other, NbdExport) and _export(self.uri) == _export(other.uri)
+
+    def _extents(self, endpoint: Endpoint, options: CopyOptions, run: Run) -> ExtentMap:
+        with self._reached():
+            return measure(endpoint, run.cancel, stall=options.stall_timeout)
+
+    def _check_blank(self, endpoint: Endpoint, extents: ExtentMap) -> None:
+        with self._reached(), nbd_client.ExportReader(endpoint, self.uri) as reader:
+            self.check_blank(reader.read, endpoint.size, extents)
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
