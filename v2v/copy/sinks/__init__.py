@@ -1,6 +1,7 @@
 """What the copy engine writes to."""
 
 from v2v.copy.sinks._base import Feed, Sink, SinkLost, StreamingSink, is_streaming
+from v2v.copy.sinks._pool import Pool
 from v2v.copy.sinks.file import FileSink
 from v2v.copy.sinks.nbd import NbdSink
 from v2v.copy.sinks.null import NullSink
@@ -10,6 +11,7 @@ __all__ = [
     "FileSink",
     "NbdSink",
     "NullSink",
+    "Pool",
     "Sink",
     "SinkLost",
     "StreamingSink",

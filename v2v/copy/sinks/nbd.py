@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from v2v import nbd_client
 from v2v.cancel import Cancel
 from v2v.copy.sinks._base import SinkLost
-from v2v.copy.sinks._connection import Connection, Pool
+from v2v.copy.sinks._connection import Connection
+from v2v.copy.sinks._pool import Pool
 from v2v.endpoint import Endpoint
 from v2v.errors import SourceError
 from v2v.extents import Extent

@@ -1,0 +1,167 @@
+"""Disks behind an ovirt-imageio daemon: long PUTs, fed by what the engine reads."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from v2v.cancel import Cancel
+from v2v.copy.sinks import Feed, Pool, SinkLost
+from v2v.errors import Cancelled, TargetError
+from v2v.extents import Extent
+from v2v.outputs._ovirt.daemon import IDLE_SECONDS, Connection
+from v2v.outputs._ovirt.places import Transfer
+from v2v.types import KiB, MiB
+
+REQUEST = 128 * MiB
+CONNECTIONS = 4
+GRAIN = 1 * MiB  # a hole that is worth the end of one request and the beginning of another
+BLOCK = 64 * KiB  # a cluster of qcow2; the daemon reads and writes again what shares a block
+ZERO_MAXIMUM = 128 * MiB  # what storage must zero without an answer in between
+READ_MAXIMUM = 8 * MiB
+
+
+class ImageioSink:
+    """The disk of one transfer. No answer for `stall` seconds is SinkLost."""
+
+    ordered = False
+    max_request = 1 << 62
+    alignment = BLOCK
+    zero_grain = GRAIN
+
+    def __init__(
+        self, transfer: Transfer, *, is_zero: bool, stall: float, cancel: Cancel, request_size: int
+    ) -> None:
+        self.request_size = request_size
+        self.is_zero = is_zero
+        self._transfer = transfer
+        self._stall = stall
+        self._cancel = cancel
+        probe = self._connect()
+        probe.close()
+        self.workers = min(probe.max_writers, CONNECTIONS)
+        self._pool = Pool(self._connect, self.workers, cancel)
+
+    def write_from(self, reader: Feed, offset: int, length: int) -> None:
+        with self._pool.any() as connection:
+            connection.write(reader, offset, length)
+
+    def write(self, offset: int, buffer: memoryview) -> None:
+        self.write_from(_Bytes(buffer), offset, len(buffer))
+
+    def zero(self, offset: int, length: int) -> None:
+        end = offset + length
+        with self._pool.any() as connection:
+            while offset < end:
+                step = min(end - offset, ZERO_MAXIMUM)
+                connection.zero(offset, step)
+                offset += step
+
+    def flush(self) -> None:
+        with self._pool.first() as connection:
+            connection.flush()
+
+    def read_back(self, offset: int, buffer: memoryview) -> None:
+        with self._pool.any() as connection:
+            connection.read(offset, buffer)
+
+    def extents(self) -> Iterator[Extent]:
+        """Asked for on a connection of its own, whose client remembers nothing."""
+        connection = self._connect()
+        try:
+            found = connection.extents()
+        finally:
+            connection.close()
+        position = 0
+        for extent in found:
+            if extent.start != position or extent.length <= 0:
+                raise SinkLost(
+                    errno.EPROTO, "the imageio daemon's extents do not follow each other"
+                )
+            yield Extent(extent.start, extent.length, zero=bool(extent.zero))
+            position += extent.length
+
+    def reopen(self) -> None:
+        self._pool.reopen()
+
+    def touch(self) -> None:
+        """Keep the transfer from being paused while nothing is copied."""
+        with self._pool.first() as connection:
+            connection.touch()
+
+    def close(self) -> None:
+        """What counts was flushed."""
+        self._pool.close()
+
+    def hang_up(self) -> None:
+        """Break all requests, from any thread."""
+        self._pool.hang_up()
+
+    def _connect(self, seconds: float | None = None) -> Connection:
+        return Connection(self._transfer, stall=self._stall, cancel=self._cancel, seconds=seconds)
+
+
+class _Bytes:
+    """A buffer as a feed."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._rest = buffer
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+@contextmanager
+def imageio_sink(
+    transfer: Transfer,
+    *,
+    is_zero: bool,
+    stall: float,
+    cancel: Cancel,
+    request_size: int = REQUEST,
+) -> Iterator[ImageioSink]:
+    """Open a transfer for writing; while it is open, it does not count as idle.
+
+    `is_zero`: the disk is known to read as zeroes. Raises TargetError: target-unreachable,
+    target-untrusted, transfer-ended.
+    """
+    try:
+        sink = ImageioSink(
+            transfer, is_zero=is_zero, stall=stall, cancel=cancel, request_size=request_size
+        )
+    except OSError as exc:
+        raise TargetError(
+            f"cannot write to {_place(transfer)}: {exc.strerror}",
+            id="target-unreachable",
+            hint="v2v needs port 54322 of the oVirt host, or of the engine as a proxy",
+        ) from exc
+    closed = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(sink, closed), name="imageio idle", daemon=True)
+    keeper.start()
+    try:
+        with cancel.calling(sink.hang_up):
+            yield sink
+    finally:
+        closed.set()
+        keeper.join()
+        sink.close()
+
+
+def _keep(sink: ImageioSink, closed: threading.Event) -> None:
+    while not closed.wait(IDLE_SECONDS):
+        try:
+            sink.touch()
+        except (OSError, TargetError, Cancelled):
+            continue  # whoever writes next is told; the pool remembers that it is lost
+
+
+def _place(transfer: Transfer) -> str:
+    """Without the path, whose last part opens the transfer to anybody."""
+    return " or ".join(
+        url.partition("/images/")[0] for url in (transfer.url, transfer.proxy_url) if url
+    )
