@@ -13,7 +13,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from v2v.types import BlockBus, ConvertedGuest, Firmware, Machine, NetModel, Nic, Source
+from v2v.types import (
+    BlockBus,
+    ConvertedGuest,
+    Firmware,
+    GuestOS,
+    Machine,
+    NetModel,
+    Nic,
+    Source,
+)
 
 MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")  # unicast; libvirt takes no other
 NO_MAC = "00:00:00:00:00:00"  # for QEMU: the address that it would choose by itself
@@ -67,6 +76,10 @@ class Hardware:
     serials: tuple[str | None, ...] = ()  # of the disks, as far as they have one
     cdroms: int = 0
     sound: str | None = None  # as the source names it; see sound_card
+    os: GuestOS | None = None  # what is installed
+    hypervisor: str | None = None  # of the source: vmware, xen, kvm, ...
+    windows: bool = False
+    uuid: str | None = None  # the source's, which software in the guest may be bound to
 
 
 def target_hardware(source: Source, guest: ConvertedGuest) -> Hardware:
@@ -100,6 +113,8 @@ def target_hardware(source: Source, guest: ConvertedGuest) -> Hardware:
         serials=_serials(source, caps.block_bus),
         cdroms=sum(drive.kind == "cdrom" for drive in source.removables),
         sound=source.sound,
+        windows=guest.os.type == "windows",
+        uuid=valid_uuid(source.uuid),
     )
 
 
