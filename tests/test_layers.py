@@ -44,6 +44,7 @@ ROWS = {
         "v2v.accel",
         "v2v.disk_files",
         "v2v.disk_sinks",
+        "v2v.libvirt_connection",
         "v2v.nbdfuse",
         "v2v.nbdkit",
         "v2v.nbd_client",
