@@ -20,6 +20,7 @@ from tests.fakes import nbd_server
 from tests.fakes.disks import disk_content
 from tests.fakes.http_server import serve_folder
 from tests.fakes.nbd_server import Act, Command, NbdServer
+from tests.places import loop_devices, nbd_servers
 from v2v.events import CopyProgress, Event, Warned
 from v2v.image_copy.source import anchored_source
 from v2v.image_copy.state import unfinished
@@ -86,42 +87,15 @@ def image(disk: Path, kind: str) -> Path:
 
 @pytest.fixture
 def loop(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Makes block devices."""
-    made: list[str] = []
-
-    def make(content: bytes, *options: str) -> Path:
-        file = tmp_path / f"loop-{len(made)}"
-        file.write_bytes(content)
-        argv = ["losetup", "--find", "--show", *options, str(file)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip("no loop devices here")
-        made.append(done.stdout.strip())
-        return Path(made[-1])
-
-    yield make
-    for device in made:
-        run("losetup", "-d", device)
+    with loop_devices(tmp_path) as make:
+        yield make
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Starts qemu-nbd on a raw file; gives the address."""
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(file: Path, *options: str) -> str:
-        number = len(running)
-        socket, pid = tmp_path / f"s{number}", tmp_path / f"pid{number}"
-        argv = ["qemu-nbd", "-f", "raw", "--persistent", "--shared=0", "-k", socket]
-        running.append(subprocess.Popen([*argv, f"--pid-file={pid}", *options, file]))
-        while not pid.exists():
-            assert running[-1].poll() is None
-        return f"nbd+unix:///?socket={socket}"
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.wait()
+    with nbd_servers(tmp_path) as servers:
+        yield servers.qemu_nbd
 
 
 # Sources ------------------------------------------------------------------------------------------
@@ -619,21 +593,14 @@ def tls_server(tmp_path: Path, need_tool) -> Iterator[Callable[[Path], str]]:
     need_tool("nbdkit")
     keys = tmp_path / "keys.psk"
     keys.write_text(f"v2v:{os.urandom(32).hex()}\n")
-    running: list[subprocess.Popen[bytes]] = []
+    with nbd_servers(tmp_path) as servers:
 
-    def start(file: Path) -> str:
-        socket, pid = tmp_path / "tls", tmp_path / "tls-pid"
-        tls = ["--tls=require", f"--tls-psk={keys}"]
-        argv = ["nbdkit", "-f", "-U", socket, "-P", pid, *tls, "file", f"file={file}"]
-        running.append(subprocess.Popen(argv, stderr=subprocess.DEVNULL))
-        while not pid.exists():
-            assert running[-1].poll() is None
-        return f"nbds+unix://v2v@/?socket={socket}&tls-psk-file={keys}"
+        def start(file: Path) -> str:
+            tls = ["--tls=require", f"--tls-psk={keys}"]
+            socket = servers.nbdkit(*tls, "file", f"file={file}")
+            return f"nbds+unix://v2v@/?socket={socket}&tls-psk-file={keys}"
 
-    yield start
-    for process in running:
-        process.terminate()
-        process.wait()
+        yield start
 
 
 def test_an_encrypted_connection_to_the_target(disk: Path, target: Path, tls_server, copy) -> None:

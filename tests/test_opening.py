@@ -17,6 +17,7 @@ import pytest
 
 import v2v
 from tests.integration import processes
+from tests.places import authority, certificate
 from v2v import nbdfuse
 from v2v.errors import V2VError
 from v2v.events import Event, Warned
@@ -311,33 +312,6 @@ def test_who_has_the_key_reads_and_nobody_else(opening, disk, tmp_path) -> None:
         assert not reads(f"{here}{wrong}")
         assert not reads(f"nbd://127.0.0.1:{port}/")
     assert not [event for event in seen if isinstance(event, Warned)]
-
-
-def openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=60)
-
-
-def certificate(folder: Path, authority: Path, role: str) -> None:
-    """ROLE-cert.pem and ROLE-key.pem, signed by the authority."""
-    request, serial = folder / f"{role}.csr", str(secrets.randbits(60))
-    extensions = folder / f"{role}.ext"
-    extensions.write_text("subjectAltName=IP:127.0.0.1\n")
-    key, cert = folder / f"{role}-key.pem", folder / f"{role}-cert.pem"
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl("req", *new, "-keyout", key, "-out", request, "-subj", f"/CN={role}")
-    ca = ["-CA", authority / "ca-cert.pem", "-CAkey", authority / "ca-key.pem"]
-    sign = ["x509", "-req", "-in", request, *ca, "-set_serial", serial, "-days", "2"]
-    openssl(*sign, "-extfile", extensions, "-out", cert)
-    if folder != authority:
-        (folder / "ca-cert.pem").write_bytes((authority / "ca-cert.pem").read_bytes())
-
-
-def authority(folder: Path) -> Path:
-    folder.mkdir()
-    new = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    files = ["-keyout", folder / "ca-key.pem", "-out", folder / "ca-cert.pem"]
-    openssl("req", *new, *files, "-subj", "/CN=authority", "-days", "2")
-    return folder
 
 
 def test_who_has_a_certificate_reads_and_nobody_else(opening, disk, tmp_path, need_tool) -> None:

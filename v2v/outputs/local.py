@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from v2v.hardware import Hardware
 from v2v.outputs._folder import FolderOptions, FolderOutput
 from v2v.outputs._libvirt_xml import domain_xml
+from v2v.outputs._virsh import start_command
 from v2v.types import TargetDisk
 
 
@@ -25,5 +25,4 @@ class LocalOutput(FolderOutput):
         return domain_xml(hardware, disks)
 
     def start_hint(self, name: str, description: Path) -> str:
-        define = f"virsh define {shlex.quote(str(description))}"
-        return f"{define} && virsh start --domain {shlex.quote(name)}"
+        return start_command(name, description)

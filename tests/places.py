@@ -1,0 +1,115 @@
+"""Block devices and NBD servers to write to, and what TLS needs."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def tool(*argv: object) -> str:
+    words = [str(word) for word in argv]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def loop_devices(folder: Path) -> Iterator[Callable[..., Path]]:
+    """Makes block devices of files loop-0, loop-1, ... in `folder`."""
+    made: list[str] = []
+
+    def make(content: bytes, *options: str) -> Path:
+        file = folder / f"loop-{len(made)}"
+        file.write_bytes(content)
+        argv = ["losetup", "--find", "--show", *options, str(file)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip("no loop devices here")
+        made.append(done.stdout.strip())
+        return Path(made[-1])
+
+    yield make
+    for device in made:
+        tool("losetup", "-d", device)
+
+
+class Servers:
+    """NBD servers that are ready when they are started, and that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def qemu_nbd(self, file: Path, *options: str, name: str = "") -> str:
+        """Serves a raw file to any number of clients; gives the address."""
+        name = name or f"s{len(self._running)}"
+        socket, ready = self._folder / name, self._folder / f"{name}.pid"
+        argv = ["qemu-nbd", "-f", "raw", "--persistent", "--shared=0", "-k", socket]
+        self.start(name, [*argv, f"--pid-file={ready}", *options, file], ready)
+        return f"nbd+unix:///?socket={socket}"
+
+    def nbdkit(self, *words: object, name: str = "") -> Path:
+        """Any nbdkit; gives its socket."""
+        name = name or f"s{len(self._running)}"
+        socket, ready = self._folder / name, self._folder / f"{name}.pid"
+        self.start(name, ["nbdkit", "-f", "-U", socket, "-P", ready, *words], ready)
+        return socket
+
+    def start(self, name: str, argv: list[object], ready: Path) -> None:
+        for path in (ready, self._folder / name):
+            path.unlink(missing_ok=True)
+        words = [str(word) for word in argv]
+        self._running[name] = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        while not ready.exists():
+            assert self._running[name].poll() is None
+
+    def kill(self, name: str) -> None:
+        process = self._running.pop(name)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        for process in self._running.values():
+            process.terminate()
+        for process in self._running.values():
+            process.wait()
+
+
+@contextmanager
+def nbd_servers(folder: Path) -> Iterator[Servers]:
+    servers = Servers(folder)
+    try:
+        yield servers
+    finally:
+        servers.stop()
+
+
+# TLS ----------------------------------------------------------------------------------------------
+
+CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+
+def authority(folder: Path) -> Path:
+    """ca-cert.pem and ca-key.pem in a new folder."""
+    folder.mkdir()
+    files = ["-keyout", folder / "ca-key.pem", "-out", folder / "ca-cert.pem"]
+    tool("openssl", "req", "-x509", *CURVE, *files, "-subj", "/CN=authority", "-days", "2")
+    return folder
+
+
+def certificate(folder: Path, authority: Path, role: str, *, address: str = "127.0.0.1") -> None:
+    """ROLE-cert.pem and ROLE-key.pem, signed by the authority."""
+    folder.mkdir(exist_ok=True)
+    request, serial = folder / f"{role}.csr", str(secrets.randbits(60))
+    extensions = folder / f"{role}.ext"
+    extensions.write_text(f"subjectAltName=IP:{address}\n")
+    key, cert = folder / f"{role}-key.pem", folder / f"{role}-cert.pem"
+    tool("openssl", "req", *CURVE, "-keyout", key, "-out", request, "-subj", f"/CN={role}")
+    ca = ["-CA", authority / "ca-cert.pem", "-CAkey", authority / "ca-key.pem"]
+    sign = ["x509", "-req", "-in", request, *ca, "-set_serial", serial, "-days", "2"]
+    tool("openssl", *sign, "-extfile", extensions, "-out", cert)
+    if folder != authority:
+        (folder / "ca-cert.pem").write_bytes((authority / "ca-cert.pem").read_bytes())

@@ -1,0 +1,251 @@
+"""What outputs share that write to disks which are there already: block devices, NBD exports.
+
+Nothing is created there, so nothing is removed: what an unfinished job has written stays. The
+guest's description goes into a file of this host.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import ClassVar
+
+from lxml import etree
+
+from v2v.copy.sinks import Sink
+from v2v.errors import TargetError, UsageError
+from v2v.hardware import Hardware, target_hardware
+from v2v.options import REPEATED, option
+from v2v.output import Output, copy_options, data_size, is_copied
+from v2v.outputs import _files
+from v2v.outputs._libvirt_xml import domain_xml
+from v2v.outputs._virsh import start_command
+from v2v.run import Run
+from v2v.targets import Opened, Place
+from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
+
+WRITTEN = "written-places"  # journal: places that this job has begun to write to
+INODES = "final-files"  # journal: the inode that belongs under the description's name
+NUMBERED = re.compile(r"(\d+):(.+)", re.ASCII | re.DOTALL)
+DESCRIPTION_MODE = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExistingOptions:
+    storage: str | None = option("-os", "where the first disk goes", default=None)
+    disks: REPEATED = option(
+        "-oo disk",
+        "where the next disk goes, or with a number that disk; may be repeated",
+        default=(),
+        metavar="[N:]WHERE",
+    )
+    description: Path | None = option(
+        "-oo description",
+        "file for the libvirt domain that describes the guest (default: in the job's folder)",
+        default=None,
+        metavar="FILE",
+    )
+    allocation: Allocation = option(
+        "-oa", "sparse: zeroes may give their space back", default=Allocation.SPARSE
+    )
+    force: bool = option("--force", "overwrite disks that hold something", default=False)
+
+
+class ExistingOutput(Output):
+    Options: ClassVar[type] = ExistingOptions
+    swappable = True
+
+    options: ExistingOptions
+
+    @abstractmethod
+    def place(self, word: str) -> Place:
+        """What a word of the options names. UsageError if that is nothing of the kind."""
+
+    @abstractmethod
+    def describe_disk(self, element: etree._Element, disk: TargetDisk) -> None:
+        """Set type and source of a domain's <disk>, which names a file so far."""
+
+    def check_source(self, source: Source, run: Run) -> None:
+        places = self._places(len(source.disks))
+        for one, other in combinations(places, 2):
+            if one.is_same(other):
+                raise UsageError(
+                    f"-o {self.mode}: {one.shown} and {other.shown} share their bytes",
+                    id="option-conflict",
+                    hint="each disk needs a place of its own",
+                )
+        self._check_description(source, run)
+        for index, (place, disk) in enumerate(zip(places, source.disks, strict=True)):
+            if not is_copied(run, index):
+                place.check(source)
+                size = place.look(copy_options(run), run, blank=self._must_be_blank(run))
+                place.check_size(disk.size or 0, size)
+
+    def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
+        for place, size in zip(self._places(len(sizes)), sizes, strict=True):
+            place.check_size(size, place.look(copy_options(run), run, blank=False))
+
+    def create_disks(
+        self, source: Source, sizes: Sequence[int], run: Run
+    ) -> tuple[TargetDisk, ...]:
+        return tuple(
+            TargetDisk(place.shown, place.shown, DiskFormat.RAW, size)
+            for place, size in zip(self._places(len(sizes)), sizes, strict=True)
+        )
+
+    @contextmanager
+    def connect(self, disks: Sequence[TargetDisk], run: Run) -> Iterator[Sequence[Sink]]:
+        with ExitStack() as stack:
+            sinks = [
+                stack.enter_context(
+                    self.place(disk.working).open(
+                        self._opened(index, disk, run), run, sparse=self._sparse
+                    )
+                )
+                for index, disk in enumerate(disks)
+            ]
+            run.journal.put(WRITTEN, tuple(disk.working for disk in disks))
+            yield sinks
+
+    def finalize(
+        self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run
+    ) -> GuestRef:
+        final = self._description(source, run)
+        name = _files.safe_name(source.name)
+        if INODES not in run.journal:
+            hardware = replace(target_hardware(source, guest), name=name)
+            run.journal.put(INODES, self._write_description(final, hardware, disks, run))
+        inodes = run.journal.get(INODES, dict[str, int])
+        working = _files.working_path(final, run.job_id)
+        _files.publish(
+            [(working, final)], inodes, force=self.options.force, rename=OTHER_DESCRIPTION
+        )
+        return GuestRef(
+            name=name,
+            disks=tuple(disks),
+            metadata=str(final),
+            start_hint=start_command(name, final),
+        )
+
+    def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
+        if self.options.description is not None:
+            _files.working_path(self.options.description, run.job_id).unlink(missing_ok=True)
+        if disks and WRITTEN in run.journal and INODES not in run.journal:
+            run.warn(
+                f"{', '.join(disk.working for disk in disks)}: what was written there stays",
+                id="target-left",
+                hint="the next job overwrites it with --force",
+            )
+
+    @property
+    def _sparse(self) -> bool:
+        return self.options.allocation is Allocation.SPARSE
+
+    def _must_be_blank(self, run: Run) -> bool:
+        """Until this job has written there itself."""
+        return not self.options.force and WRITTEN not in run.journal
+
+    def _opened(self, index: int, disk: TargetDisk, run: Run) -> Opened:
+        return Opened(
+            size=disk.size,
+            used=data_size(disk, index, run),
+            resumed=WRITTEN in run.journal,
+            force=self.options.force,
+            options=copy_options(run),
+        )
+
+    # Which disk goes where ------------------------------------------------------------------------
+
+    def _places(self, count: int) -> list[Place]:
+        """One for each disk, in the order of the disks."""
+        storage = self.options.storage
+        found = {1: storage} if storage is not None else {}
+        unnumbered: list[str] = []
+        for word in self.options.disks:
+            if match := NUMBERED.fullmatch(word):
+                self._take(found, int(match[1]), match[2], count)
+            else:
+                unnumbered.append(word)
+        free = (number for number in range(1, len(unnumbered) + count + 1) if number not in found)
+        for number, word in zip(free, unnumbered, strict=False):
+            self._take(found, number, word, count)
+        if len(found) < count:
+            missing = next(number for number in range(1, count + 1) if number not in found)
+            raise self._unplaced(f"disk {missing} of {count} has no place")
+        return [self.place(found[number]) for number in sorted(found)]
+
+    def _take(self, found: dict[int, str], number: int, word: str, count: int) -> None:
+        if number in found:
+            raise self._unplaced(f"disk {number} has two places, {found[number]} and {word}")
+        if not 1 <= number <= count:
+            raise self._unplaced(f"{word} is for disk {number}, the VM has {count}")
+        found[number] = word
+
+    def _unplaced(self, what: str) -> UsageError:
+        return UsageError(
+            f"-o {self.mode}: {what}",
+            id="disk-places",
+            hint="-os is for the first disk; then -oo disk=WHERE once for each, in the order of "
+            "the disks, or -oo disk=N:WHERE",
+        )
+
+    # The description ------------------------------------------------------------------------------
+
+    def _description(self, source: Source, run: Run) -> Path:
+        return self.options.description or run.folder / f"{_files.safe_name(source.name)}.xml"
+
+    def _check_description(self, source: Source, run: Run) -> None:
+        final = self._description(source, run)
+        try:
+            tempfile.TemporaryFile(dir=final.parent).close()  # the only test that root can trust
+        except OSError as exc:
+            raise TargetError(
+                f"-oo description: cannot write to {final.parent}: {exc.strerror}",
+                id="target-unwritable",
+                hint="choose another file with -oo description=FILE",
+            ) from exc
+        inodes = run.journal.get(INODES, dict[str, int]) if INODES in run.journal else {}
+        _files.check_not_source(final, source, rename=OTHER_DESCRIPTION)
+        if not _files.is_inode(final, inodes.get(str(final))):
+            _files.check_free(final, force=self.options.force, rename=OTHER_DESCRIPTION)
+
+    def _write_description(
+        self, final: Path, hardware: Hardware, disks: Sequence[TargetDisk], run: Run
+    ) -> dict[str, int]:
+        working = _files.working_path(final, run.job_id)
+        try:
+            _files.write_file(working, self._domain(hardware, disks), DESCRIPTION_MODE)
+            return {str(final): _files.sync_file(working)}
+        except OSError as exc:
+            raise TargetError(
+                f"cannot write {working}: {exc.strerror}",
+                id="target-write",
+                hint="when that is repaired, continue with `v2v resume`",
+            ) from exc
+
+    def _domain(self, hardware: Hardware, disks: Sequence[TargetDisk]) -> bytes:
+        domain = etree.fromstring(domain_xml(hardware, disks))
+        for element, disk in zip(
+            domain.iterfind("devices/disk[@device='disk']"), disks, strict=True
+        ):
+            self.describe_disk(element, disk)
+        etree.indent(domain)
+        return etree.tostring(domain, encoding="utf-8", xml_declaration=True)
+
+
+OTHER_DESCRIPTION = "choose another file with -oo description=FILE"
+
+
+def new_source(element: etree._Element, **attributes: str) -> etree._Element:
+    """The <source> of a <disk>, with these attributes instead of a file."""
+    (source,) = element.iterfind("source")
+    source.attrib.clear()
+    for name, value in attributes.items():
+        source.set(name, value)
+    return source
