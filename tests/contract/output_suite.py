@@ -307,6 +307,19 @@ class CancelAfter:
 
     def write(self, offset: int, buffer: memoryview) -> None:
         self._sink.write(offset, buffer)
+        self._count()
+
+    @property
+    def write_from(self):
+        whole = self._sink.write_from  # of a streaming sink alone
+
+        def write_from(reader, offset: int, length: int) -> None:
+            whole(reader, offset, length)
+            self._count()
+
+        return write_from
+
+    def _count(self) -> None:
         self._left -= 1
         if self._left == 0:
             self._cancel.cancel()

@@ -1,0 +1,117 @@
+"""The disks of a job at the engine: made, found again, and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from v2v.errors import TargetError
+from v2v.outputs._ovirt import names
+from v2v.outputs._ovirt.engine import Engine
+from v2v.outputs._ovirt.options import UploadFormat, UploadOptions
+from v2v.outputs._ovirt.precheck import Domain, is_sparse
+from v2v.run import Run
+from v2v.types import GiB, KiB, MiB
+
+CREATE_SECONDS = 1800.0  # preallocating a large disk means writing it
+REMOVE_SECONDS = 600.0
+ROOM = 1 * GiB  # what a conversion may still write to a disk whose data were counted
+TABLES = 4 * KiB  # of a disk to a byte of qcow2's tables, with as much again to spare
+
+
+def service(system: Any, uuid: str) -> Any:
+    return system.disks_service().disk_service(uuid)
+
+
+def find(engine: Engine, uuid: str) -> Any | None:
+    return engine.find("look for the disk", lambda system: service(system, uuid).get())
+
+
+def status(disk: Any) -> str:
+    """ok, locked or illegal."""
+    return getattr(disk.status, "value", None) or "unknown"
+
+
+def is_ours(disk: Any, run: Run) -> bool:
+    return bool(disk.description == names.marker(run))
+
+
+def of_job(engine: Engine, run: Run) -> list[Any]:
+    """All disks of the job, also those that it could not journal any more."""
+    search = f'description="{names.marker(run)}"'
+    found = engine.call("look for disks", lambda s: s.disks_service().list(search=search))
+    return [disk for disk in found if is_ours(disk, run)]
+
+
+def add(
+    engine: Engine,
+    options: UploadOptions,
+    domain: Domain,
+    *,
+    uuid: str,
+    name: str,
+    size: int,
+    data: int,
+) -> None:
+    """Ask for a blank disk; `wait_ok` tells when it is there. `data`: bytes it will hold."""
+    types, sparse = engine.types, is_sparse(options, domain)
+    cow = options.format is UploadFormat.QCOW2
+    disk = types.Disk(
+        id=uuid,
+        name=name,
+        description=names.marker(engine.run),
+        format=types.DiskFormat.COW if cow else types.DiskFormat.RAW,
+        provisioned_size=size,
+        initial_size=initial_size(size, data) if cow and domain.block else None,
+        sparse=sparse,
+        storage_domains=[types.StorageDomain(id=domain.id)],
+    )
+    engine.call("create a disk", lambda system: system.disks_service().add(disk))
+
+
+def initial_size(size: int, data: int) -> int:
+    """The volume that a qcow2 disk on block storage begins with: nothing makes it grow while it is
+    written by a transfer, so it must hold all data."""
+    return min(data + ROOM, size) + size // TABLES + MiB
+
+
+def wait_ok(engine: Engine, uuid: str, seconds: float = CREATE_SECONDS) -> Any:
+    """The disk, once nothing is done to it any more. TargetError when it is gone or useless."""
+
+    def look() -> Any | None:
+        disk = find(engine, uuid)
+        if disk is None or status(disk) == "illegal":
+            what = "gone" if disk is None else "illegal: the engine gave it up"
+            raise TargetError(
+                f"{engine.where.host}: the disk {uuid} is {what}",
+                id="target-lost",
+                hint="the events in the engine's portal tell why",
+            )
+        return disk if status(disk) == "ok" else None
+
+    return engine.wait(f"the disk {uuid} stays locked", look, seconds)
+
+
+def remove(engine: Engine, uuids: Sequence[str]) -> None:
+    """Those of them that are ours; returns when they are gone. Nothing may transfer to them."""
+    waiting = [uuid for uuid in uuids if _unlocked(engine, uuid)]
+    for uuid in waiting:
+        engine.find("remove the disk", lambda s, u=uuid: service(s, u).remove())  # type: ignore[misc]
+    for uuid in waiting:
+        engine.wait(
+            f"the disk {uuid} is not removed",
+            lambda u=uuid: True if find(engine, u) is None else None,  # type: ignore[misc]
+            REMOVE_SECONDS,
+        )
+
+
+def _unlocked(engine: Engine, uuid: str) -> bool:
+    """Whether there is something to remove, once it can be removed."""
+
+    def look() -> bool | None:
+        disk = find(engine, uuid)
+        if disk is None or not is_ours(disk, engine.run):
+            return False
+        return True if status(disk) != "locked" else None
+
+    return engine.wait(f"the disk {uuid} stays locked", look, REMOVE_SECONDS)

@@ -1,0 +1,78 @@
+"""The VM at the engine, made from an OVF once its disks are complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from v2v.errors import TargetError
+from v2v.outputs._ovirt.engine import Engine
+from v2v.outputs._ovirt.precheck import Profile
+from v2v.types import Nic
+
+CREATE_SECONDS = 600.0
+RUNNING = ("up", "wait_for_launch", "powering_up", "reboot_in_progress")
+
+
+def service(system: Any, uuid: str) -> Any:
+    return system.vms_service().vm_service(uuid)
+
+
+def find(engine: Engine, uuid: str) -> Any | None:
+    return engine.find("look for the VM", lambda system: service(system, uuid).get())
+
+
+def status(vm: Any) -> str:
+    return getattr(vm.status, "value", None) or "unknown"
+
+
+def add(engine: Engine, cluster: str, ovf: bytes) -> None:
+    """The OVF tells the VM's UUID and its disks; `wait_ok` tells when it is there."""
+    types = engine.types
+    configuration = types.Configuration(type=types.ConfigurationType.OVA, data=ovf.decode())
+    vm = types.Vm(
+        cluster=types.Cluster(id=cluster),
+        initialization=types.Initialization(configuration=configuration),
+    )
+    engine.call("create the VM", lambda system: system.vms_service().add(vm))
+
+
+def wait_ok(engine: Engine, uuid: str) -> Any:
+    """The VM, once nothing is done to its disks any more."""
+
+    def look() -> Any | None:
+        vm = find(engine, uuid)
+        if vm is None:
+            raise TargetError(
+                f"{engine.where.host}: the VM {uuid} was not created",
+                id="target-create",
+                hint="the events in the engine's portal tell why; then `v2v resume`",
+            )
+        return vm if status(vm) != "image_locked" else None
+
+    return engine.wait(f"the VM {uuid} stays locked", look, CREATE_SECONDS)
+
+
+def plug(engine: Engine, uuid: str, nics: Sequence[Nic], profiles: Sequence[Profile]) -> None:
+    """Give each network card its vNIC profile: an OVF names the network alone."""
+    wanted = {nic.mac: profile.id for nic, profile in zip(nics, profiles, strict=True)}
+    cards = engine.call("list the network cards", lambda s: service(s, uuid).nics_service().list())
+    for card in cards:
+        profile = wanted.get((card.mac.address or "").lower()) if card.mac else None
+        if profile and getattr(card.vnic_profile, "id", None) != profile:
+            _set_profile(engine, uuid, card.id, profile)
+
+
+def _set_profile(engine: Engine, uuid: str, card: str, profile: str) -> None:
+    types = engine.types
+    nic = types.Nic(vnic_profile=types.VnicProfile(id=profile))
+    engine.call(
+        "set the vNIC profile",
+        lambda s: service(s, uuid).nics_service().nic_service(card).update(nic),
+    )
+
+
+def start(engine: Engine, uuid: str) -> None:
+    vm = find(engine, uuid)
+    if vm is not None and status(vm) not in RUNNING:
+        engine.call("start the VM", lambda system: service(system, uuid).start())
