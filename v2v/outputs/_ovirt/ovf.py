@@ -19,6 +19,7 @@ from v2v.outputs._ovirt import ovf_devices
 from v2v.outputs._ovirt.os_ids import OsId, os_id
 from v2v.outputs._ovirt.places import OvfDisk
 from v2v.outputs._xml import Element, add
+from v2v.run import Run
 from v2v.types import DiskFormat, Firmware, GiB, Machine
 
 OVF = "http://schemas.dmtf.org/ovf/envelope/1"
@@ -256,3 +257,20 @@ def _time_zone(hardware: Hardware, os: OsId) -> list[tuple[str, str]]:
         return []
     windows = os.name.startswith("windows")
     return [("TimeZone", "GMT Standard Time" if windows else "Etc/GMT")]
+
+
+def tell_losses(hardware: Hardware, run: Run) -> None:
+    """Warn of what oVirt cannot do for the guest as the source did."""
+    os = os_id(hardware)
+    if hardware.tpm and not ovf_devices.takes_tpm(hardware, os):
+        run.warn(
+            f"the guest loses its TPM: oVirt has none for {os.name}, or with such firmware",
+            id="ovirt-no-tpm",
+            hint="choose another operating system in the VM's settings, and add the TPM there",
+        )
+    if not os.exact:
+        run.warn(
+            f"oVirt does not know the guest's operating system: it is told {os.name}",
+            id="ovirt-os",
+            hint="choose another one in the VM's settings, once oVirt knows it",
+        )
