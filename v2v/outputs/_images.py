@@ -24,6 +24,7 @@ class Shape:
 
     allocation: Allocation = Allocation.SPARSE
     compressed: bool = False  # qcow2 only
+    compat: str | None = None  # version of qcow2: 0.10 or 1.1; None: what qemu-img makes
 
     @property
     def sparse(self) -> bool:
@@ -37,7 +38,9 @@ def make(disk: TargetDisk, shape: Shape) -> None:
     if disk.format is DiskFormat.RAW:
         create_blank(path, disk.size, preallocated=not shape.sparse)
         return
-    options = None if shape.sparse else {"preallocation": "falloc"}
+    options = {} if shape.sparse else {"preallocation": "falloc"}
+    if shape.compat:
+        options["compat"] = shape.compat
     qemu_img.create(path, DiskFormat.QCOW2, _copied_size(disk, shape), options=options)
     path.chmod(MODE)
 
@@ -53,30 +56,36 @@ def open_sinks(disks: Sequence[TargetDisk], shape: Shape, run: Run) -> Iterator[
     """Images of which nothing counts as copied are made anew, blank."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(_sink(index, disk, shape, run)) for index, disk in enumerate(disks)
+            stack.enter_context(open_sink(index, disk, shape, run))
+            for index, disk in enumerate(disks)
         ]
 
 
 def is_kept(index: int, disk: TargetDisk, run: Run) -> bool:
     """Whether the working file holds something that counts as copied."""
+    return is_held(index, disk.working, run, there=Path(disk.working).is_file())
+
+
+def is_held(index: int, name: str, run: Run, *, there: bool) -> bool:
+    """Whether disk `index` holds something that counts as copied. `name`: for people."""
     if not is_copied(run, index) and not is_begun(run, index):
         return False
-    if Path(disk.working).is_file():
+    if there:
         return True
     if is_copied(run, index):
         raise TargetError(
-            f"{disk.working} is gone, though it was copied",
+            f"{name} is gone, though it was copied",
             id="target-lost",
             hint="start the migration again",
         )
     run.warn(
-        f"{disk.working} is gone, which held a part of disk {index + 1}: it is copied again",
+        f"{name} is gone, which held a part of disk {index + 1}: it is copied again",
         id="target-part-lost",
     )
     return False
 
 
-def _sink(index: int, disk: TargetDisk, shape: Shape, run: Run) -> AbstractContextManager[Sink]:
+def open_sink(index: int, disk: TargetDisk, shape: Shape, run: Run) -> AbstractContextManager[Sink]:
     kept = is_kept(index, disk, run)
     if not kept:
         forget_progress(run, [index])
