@@ -1,0 +1,230 @@
+"""What there is at the target: nodes, storages, bridges, VMs; and refusing what cannot go well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from v2v.errors import TargetError, UsageError
+from v2v.outputs._proxmox.api import Api
+from v2v.texts import clean, size_text
+from v2v.types import Nic
+
+IMPORT, IMAGES = "import", "images"  # content types
+THICK = ("lvm", "zfs", "iscsi", "iscsidirect")  # storages that take a disk's whole size at once
+OTHER_STORAGE = "choose another with -os or --storage"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    node: str
+    status: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    storage: str
+    type: str = ""
+    content: str = ""  # separated by commas
+    enabled: bool = True
+    active: bool = False
+    avail: int | None = None  # bytes
+
+    def holds(self, content: str) -> bool:
+        return content in self.content.split(",")
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    iface: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    vmid: int
+    node: str = ""
+    name: str = ""
+
+
+def choose_node(api: Api, wanted: str | None) -> str:
+    """The node that gets the VM: the one asked for, or the only one that there is."""
+    nodes = {one.node: one for one in api.get("nodes", list[Node], "list the nodes")}
+    online = [one.node for one in nodes.values() if one.status == "online"]
+    if wanted is None and len(nodes) != 1:
+        raise UsageError(
+            f"{api.place.host} is one of {len(nodes)} nodes",
+            id="option-required",
+            hint=f"say which gets the VM: -oo node=NAME; online: {_listed(online)}",
+        )
+    name = wanted or next(iter(nodes))
+    if name not in nodes:
+        raise TargetError(
+            f"-oo node={name}: there is no such node, or {api.place.user} may not see it",
+            id="target-node",
+            hint=f"there is: {_listed(nodes)}",
+        )
+    if name not in online:
+        raise TargetError(
+            f"node {name} is {clean(nodes[name].status)}",
+            id="target-node",
+            hint=f"start it, or choose another with -oo node=NAME; online: {_listed(online)}",
+        )
+    return name
+
+
+def storages_of(api: Api, node: str) -> dict[str, Storage]:
+    """All that the user may see, also those that cannot be used on this node."""
+    found = api.get(f"nodes/{node}/storage", list[Storage], "list the storages")
+    return {one.storage: one for one in found}
+
+
+def check_target(known: Mapping[str, Storage], name: str, node: str) -> None:
+    """Whether a VM's disks can be there."""
+    storage = _usable(known, name, node, OTHER_STORAGE)
+    if not storage.holds(IMAGES):
+        able = [one.storage for one in known.values() if one.holds(IMAGES)]
+        raise TargetError(
+            f"storage {name} takes no disks of VMs, only: {clean(storage.content)}",
+            id="target-storage",
+            hint=f"{OTHER_STORAGE}: {_listed(able)}",
+        )
+
+
+def import_storage(known: Mapping[str, Storage], wanted: str | None, target: str, node: str) -> str:
+    """Where images are sent to: what is asked for, the target itself, or that with most space."""
+    if wanted is not None:
+        storage = _usable(known, wanted, node, "choose another with -oo import-storage")
+        if not storage.holds(IMPORT):
+            raise _no_import(storage)
+        return wanted
+    able = [one for one in known.values() if one.enabled and one.active and one.holds(IMPORT)]
+    if not able:
+        files = [one for one in known.values() if one.holds("iso") or one.holds("vztmpl")]
+        raise _no_import(files[0] if files else None)
+    return max(able, key=lambda one: (one.storage == target, one.avail or 0)).storage
+
+
+def _no_import(storage: Storage | None) -> TargetError:
+    name = storage.storage if storage else "local"
+    content = clean(f"{storage.content},{IMPORT}" if storage else IMPORT)
+    which = f"storage {name} takes" if storage else "no storage takes"
+    return TargetError(
+        f"{which} no images that are sent: its content does not include `{IMPORT}`",
+        id="target-storage",
+        hint=f"on a node: pvesm set {name} --content {content} (or Datacenter > Storage > {name} > "
+        "Edit > Content: Import); it takes a storage of files, and Proxmox VE 8.4 or later",
+    )
+
+
+def _usable(known: Mapping[str, Storage], name: str, node: str, instead: str) -> Storage:
+    storage = known.get(name)
+    if storage is None:
+        raise TargetError(
+            f"there is no storage {name} on {node}, or the user may not see it",
+            id="target-storage",
+            hint=f"{instead}: {_listed(known)}",
+        )
+    if not storage.enabled or not storage.active:
+        why = "does not answer" if storage.enabled else "is disabled, or not for this node"
+        raise TargetError(
+            f"storage {name} on {node} {why}",
+            id="target-storage",
+            hint=f"see Datacenter > Storage, and pvesm status on the node; or {instead}",
+        )
+    return storage
+
+
+def check_space(known: Mapping[str, Storage], needs: Sequence[tuple[str, int, int]]) -> None:
+    """`needs`: storage, size and bytes of data of each thing that goes there."""
+    for name in dict.fromkeys(name for name, _, _ in needs):
+        storage = known.get(name)
+        if storage is None or storage.avail is None:
+            continue
+        thick = storage.type in THICK
+        needed = sum(size if thick else used for one, size, used in needs if one == name)
+        if needed > storage.avail:
+            raise TargetError(
+                f"storage {name}: {size_text(needed)} are needed, "
+                f"{size_text(storage.avail)} are free",
+                id="target-space",
+                hint=f"make room, or {OTHER_STORAGE} and -oo import-storage",
+            )
+
+
+def bridges_of(api: Api, node: str) -> list[str]:
+    found = api.get(f"nodes/{node}/network", list[Bridge], "list the bridges", type="any_bridge")
+    return [one.iface for one in found]
+
+
+def bridge_of(nic: Nic, bridges: Sequence[str]) -> tuple[str, int | None]:
+    """Bridge and VLAN of a card. BRIDGE.N is VLAN N of the bridge, unless it is one itself."""
+    bridge, _, tag = nic.network.rpartition(".")
+    if nic.network not in bridges and bridge in bridges and tag.isdecimal():
+        if 1 <= int(tag) <= 4094:
+            return bridge, int(tag)
+    elif nic.network in bridges:
+        return nic.network, None
+    name = clean(nic.network)
+    raise TargetError(
+        f"a network card is on {name}, and the node has no such bridge",
+        id="target-network",
+        hint=f"say where it goes: --network '{name}:BRIDGE'; there is: {_listed(bridges)}; "
+        "BRIDGE.N is its VLAN N",
+    )
+
+
+def check_name(api: Api, name: str, own: int | None) -> None:
+    """The server takes two VMs of one name; nobody could tell them apart. `own`: our VM."""
+    found = api.get("cluster/resources", list[Guest], "list the VMs", type="vm")
+    for guest in found:
+        if guest.name.lower() == name.lower() and guest.vmid != own:
+            raise TargetError(
+                f"there is a VM {clean(guest.name)} already: {guest.vmid} on {clean(guest.node)}",
+                id="target-exists",
+                hint="give the guest another name with -on, or remove that VM",
+            )
+
+
+def next_vmid(api: Api) -> int:
+    return api.get("cluster/nextid", int, "get a free VM number")
+
+
+def check_vmid(api: Api, vmid: int) -> None:
+    try:
+        api.get("cluster/nextid", int, "see whether the VM's number is free", vmid=vmid)
+    except TargetError as exc:
+        if exc.id != "target-refused":
+            raise
+        raise vmid_taken(vmid) from exc
+
+
+def vmid_taken(vmid: int) -> TargetError:
+    return TargetError(
+        f"-oo vmid={vmid}: the number is taken",
+        id="target-exists",
+        hint="choose another, or leave it out: then it is the next free one",
+    )
+
+
+def check_privileges(api: Api, needed: Mapping[str, Sequence[str]]) -> None:
+    """Refuse when the user lacks any. `needed`: the privileges on each path.
+
+    Else much would be copied before the first call is refused.
+    """
+    if api.place.is_root:
+        return
+    for path, names in needed.items():
+        kind = dict[str, dict[str, int]]
+        found = api.get("access/permissions", kind, "see what one may do", path=path)
+        missing = [name for name in names if name not in found.get(path, {})]
+        if missing:
+            raise TargetError(
+                f"{api.place.who} lacks {', '.join(missing)} on {path}",
+                id="target-permission",
+                hint="Datacenter > Permissions: give the user, and the token, a role that has them "
+                "(PVEVMAdmin on /vms, PVEDatastoreAdmin on storages)",
+            )
+
+
+def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    return clean(", ".join(sorted(names))[:500]) or "none"

@@ -1,0 +1,89 @@
+"""The VM at the target: made in one task, known again by its mark, started, removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from v2v.errors import TargetError
+from v2v.outputs._proxmox import tasks
+from v2v.outputs._proxmox.api import Api
+from v2v.outputs._proxmox.cluster import next_vmid, vmid_taken
+from v2v.outputs._proxmox.config import Config
+from v2v.outputs._proxmox.names import is_marked
+from v2v.run import Run
+
+VM = "proxmox-vm"  # journal: a Machine, before it is made
+TRIES = 10  # others may take the free number that we were told
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    node: str
+    vmid: int
+
+    @property
+    def path(self) -> str:
+        return f"nodes/{self.node}/qemu/{self.vmid}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Power:
+    status: str = ""
+
+
+def make(api: Api, node: str, vmid: int | None, config: Config, run: Run) -> Machine:
+    """The server makes all of it, or nothing: what it began is cleared by the task that fails."""
+    for _ in range(TRIES):
+        machine = Machine(node, vmid or next_vmid(api))
+        run.journal.put(VM, machine)
+        try:
+            upid = api.post(f"nodes/{node}/qemu", str, "create the VM", vmid=machine.vmid, **config)
+        except TargetError as exc:
+            if exc.id != "target-refused" or "already exists" not in exc.message:
+                raise
+            if vmid is not None:
+                raise vmid_taken(vmid) from exc
+            continue
+        tasks.wait_for(api, upid, "import the disks into the VM")
+        return machine
+    raise TargetError(
+        f"{api.place.host}: the numbers of VMs that it says are free are taken",
+        id="target-exists",
+        hint="choose one with -oo vmid=N",
+    )
+
+
+def own_machine(api: Api, run: Run, *, end: bool = False) -> Machine | None:
+    """The VM that an earlier run of the job made. What is still being made is waited for, or
+    ended: `end`."""
+    if VM not in run.journal:
+        return None
+    machine = run.journal.get(VM, Machine)
+    found = tasks.active(api, machine.node, "qmcreate", vmid=machine.vmid)
+    tasks.settle(api, found, end=end)
+    config = config_of(api, machine)
+    ours = config is not None and is_marked(str(config.get("description", "")), run.job_id)
+    return machine if ours else None
+
+
+def config_of(api: Api, machine: Machine) -> dict[str, Any] | None:
+    """None when there is no such VM."""
+    try:
+        return api.get(f"{machine.path}/config", dict[str, Any], "read the VM's configuration")
+    except TargetError as exc:
+        if exc.id == "target-refused" and "does not exist" in exc.message:
+            return None
+        raise
+
+
+def start(api: Api, machine: Machine) -> None:
+    power = api.get(f"{machine.path}/status/current", _Power, "see whether the VM runs")
+    if power.status != "running":
+        upid = api.post(f"{machine.path}/status/start", str, "start the VM")
+        tasks.wait_for(api, upid, "start the VM")
+
+
+def remove(api: Api, machine: Machine) -> None:
+    doing = "remove the VM that is not complete"
+    tasks.wait_for(api, api.delete(machine.path, str, doing, purge=1), doing)

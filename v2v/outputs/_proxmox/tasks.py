@@ -1,0 +1,124 @@
+"""Tasks: what the server does after it answered. Each is known by its UPID."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from v2v.errors import TargetError
+from v2v.outputs._proxmox.api import Api
+from v2v.texts import clean
+
+# UPID:node:pid:pstart:starttime:type:id:user:
+UPID = re.compile(
+    r"UPID:([A-Za-z0-9][A-Za-z0-9.-]*):[0-9A-Fa-f]+:[0-9A-Fa-f]+:[0-9A-Fa-f]+:.{1,400}"
+)
+FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0  # seconds between two looks
+PATIENCE = 120.0  # seconds in which a server that went away may come back
+LAST_LINES = 3  # of a task's log, for the error
+LOG_LINES = 100_000  # more than a task writes
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    status: str
+    exitstatus: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    upid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    t: str = ""
+
+
+def wait_for(api: Api, upid: str, doing: str) -> None:
+    """Returns when the task has done its work; TargetError with its last words when it failed.
+
+    `doing` is for errors: "import the disks". A server that goes away for a while is waited for.
+    """
+    pause, left = FIRST_WAIT, PATIENCE
+    while True:
+        try:
+            status = api.get(_path(api, upid, "status"), Status, f"see whether to {doing} is done")
+            left = PATIENCE
+        except TargetError as exc:
+            left -= pause
+            if exc.id != "target-unreachable" or left < 0:
+                raise
+            status = Status("unknown")
+        if status.status == "stopped":
+            break
+        api.run.cancel.wait(pause)
+        pause = min(pause * 2, LONGEST_WAIT)
+    # A task that ends with warnings has done what it was to do.
+    if status.exitstatus != "OK" and not status.exitstatus.startswith("WARNINGS"):
+        raise _failed(api, upid, doing, status.exitstatus)
+
+
+def stop(api: Api, upid: str) -> None:
+    """End the task; it clears what it made. One that has ended already is as well."""
+    try:
+        api.delete(_path(api, upid), object, "stop a task")
+        wait_for(api, upid, "stop")
+    except TargetError as exc:
+        if exc.id not in ("target-refused", "target-task"):
+            raise
+
+
+def active(api: Api, node: str, kind: str, *, vmid: int | None = None) -> list[str]:
+    """UPIDs of our user's tasks of a kind that have not ended: imgcopy, qmcreate."""
+    more = {} if vmid is None else {"vmid": vmid}
+    user = api.place.user + (f"!{api.place.token}" if api.place.token else "")
+    found = api.get(
+        f"nodes/{node}/tasks",
+        list[Active],
+        "list the tasks",
+        source="active",
+        typefilter=kind,
+        userfilter=user,
+        **more,
+    )
+    return [one.upid for one in found if UPID.fullmatch(one.upid) and f":{kind}:" in one.upid]
+
+
+def settle(api: Api, upids: Iterable[str], *, end: bool = False) -> None:
+    """Returns when none of them goes on. `end`: stop them."""
+    for upid in upids:
+        if end:
+            stop(api, upid)
+            continue
+        try:
+            wait_for(api, upid, "finish what was begun")
+        except TargetError as exc:
+            if exc.id != "target-task":
+                raise
+
+
+def _path(api: Api, upid: str, what: str = "") -> str:
+    """Of the node that does the task, which is not always the one that gets the VM."""
+    match = UPID.fullmatch(upid)
+    if match is None or "/" in upid:
+        raise TargetError(
+            f"{api.place.host}: {clean(upid[:100])!r} is no task",
+            id="target-answer",
+            hint="-oc https://root@pam@HOST:8006",
+        )
+    return f"nodes/{match[1]}/tasks/{upid}" + (f"/{what}" if what else "")
+
+
+def _failed(api: Api, upid: str, doing: str, exitstatus: str) -> TargetError:
+    lines = api.get(_path(api, upid, "log"), list[Line], "read a task's log", limit=LOG_LINES)
+    last = [clean(line.t.strip())[:300] for line in lines if line.t.strip()][-LAST_LINES:]
+    reason = clean(exitstatus)[:300]
+    told = [line for line in last if reason not in line]
+    return TargetError(
+        f"cannot {doing}: {api.place.host} says: {reason}"
+        + (f" (before that: {' / '.join(told)})" if told else ""),
+        id="target-task",
+        hint="what was copied is kept: when that is repaired, continue with `v2v resume`",
+    )
