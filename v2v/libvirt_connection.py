@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ class Errors:
     denied: Callable[[str, str], V2VError]
     failed: Callable[[str, str], V2VError]
     silent: Callable[[str, float], V2VError]
+    refused: Callable[[str, str], V2VError]  # it answers, and cannot do what it was asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,13 @@ def ask(
     libvirt = binding()
 
     def asked() -> T:
-        try:
+        with wrapping(libvirt, host, host.errors.failed):
             connection = connect(libvirt, host)
-            try:
+        try:
+            with wrapping(libvirt, host, host.errors.refused):
                 return answer(libvirt, connection)
-            finally:
-                connection.close()
-        except libvirt.libvirtError as exc:
-            raise wrapped(libvirt, exc, host) from exc
+        finally:
+            connection.close()
 
     try:
         # Another thread does it: libvirt's calls cannot be interrupted.
@@ -127,16 +127,26 @@ def end_programs_of(thread: threading.Thread) -> None:
             os.kill(int(pid), signal.SIGTERM)
 
 
-def wrapped(libvirt: Any, exc: Any, host: LibvirtHost) -> V2VError:
-    """libvirt's error as one of ours."""
-    text, code = str(exc), exc.get_error_code()
-    denied = text.endswith("Permission denied") or any(word in text for word in SSH_REFUSALS)
-    if denied or code in (
+@contextmanager
+def wrapping(
+    libvirt: Any, host: LibvirtHost, otherwise: Callable[[str, str], V2VError]
+) -> Iterator[None]:
+    """libvirt's errors as ours: `denied`, and `otherwise`."""
+    try:
+        yield
+    except libvirt.libvirtError as exc:
+        tell = host.errors.denied if is_denied(libvirt, exc) else otherwise
+        raise tell(host.shown, str(exc)) from exc
+
+
+def is_denied(libvirt: Any, exc: Any) -> bool:
+    text = str(exc)
+    if text.endswith("Permission denied") or any(word in text for word in SSH_REFUSALS):
+        return True
+    return exc.get_error_code() in (
         libvirt.VIR_ERR_AUTH_FAILED,
         libvirt.VIR_ERR_AUTH_CANCELLED,
         libvirt.VIR_ERR_AUTH_UNAVAILABLE,
         libvirt.VIR_ERR_OPERATION_DENIED,
         libvirt.VIR_ERR_ACCESS_DENIED,
-    ):
-        return host.errors.denied(host.shown, text)
-    return host.errors.failed(host.shown, text)
+    )

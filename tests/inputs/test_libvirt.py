@@ -25,7 +25,7 @@ from v2v.inputs._libvirt import connection as _libvirt_connection
 from v2v.inputs._libvirt.host import read_vm
 from v2v.inputs._libvirt.uri import ssh_host
 from v2v.inputs.libvirt import LibvirtInput, LibvirtOptions
-from v2v.libvirt_connection import LibvirtHost, wrapped
+from v2v.libvirt_connection import LibvirtHost, wrapping
 from v2v.run import Run
 from v2v.types import DiskFormat, Source
 
@@ -495,7 +495,9 @@ def test_a_socket_that_one_may_not_use_is_a_matter_of_rights(
 
     exc = libvirt.libvirtError("Failed to connect socket to '/x': Permission denied")
     host = LibvirtHost("qemu:///system", _libvirt_connection.ERRORS, lambda: None)
-    error = wrapped(libvirt, exc, host)
+    with pytest.raises(SourceError) as raised, wrapping(libvirt, host, host.errors.failed):
+        raise exc
+    error = raised.value
     assert error.id == "libvirt-auth"
     assert "group libvirt" in str(error.hint)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 from lxml import etree
@@ -47,22 +47,37 @@ def domain_xml(hardware: Hardware, disks: Sequence[TargetDisk]) -> bytes:
 
     Its type is kvm: the host it will run on counts, not the one that converts.
     """
+    return written(domain_element(hardware, disks, domain_uuid(hardware)))
+
+
+def written(domain: Element) -> bytes:
+    etree.indent(domain)
+    return etree.tostring(domain, encoding="utf-8", xml_declaration=True)
+
+
+def domain_element(
+    hardware: Hardware,
+    disks: Sequence[TargetDisk],
+    identity: uuid.UUID,
+    *,
+    devices: Collection[str] = (),
+) -> Element:
+    """`devices`: the locations that are block devices rather than files."""
     domain = etree.Element("domain", type="kvm")
-    _identity(domain, hardware)
+    _identity(domain, hardware, identity)
     _add(domain, "memory", str(-(-hardware.memory // KiB)), unit="KiB")
     _add(domain, "vcpu", str(hardware.vcpus))
     _os(domain, hardware)
     _features(domain, hardware)
     _cpu(domain, hardware)
-    _add(domain, "clock", offset="utc" if hardware.rtc_utc else "localtime")
-    devices = _add(domain, "devices")
-    _disks(devices, hardware, disks)
-    _cdroms(devices, hardware)
+    _clock(domain, hardware)
+    parts = _add(domain, "devices")
+    _disks(parts, hardware, disks, devices)
+    _cdroms(parts, hardware)
     for nic in hardware.nics:
-        _nic(devices, hardware, nic)
-    _others(devices, hardware)
-    etree.indent(domain)
-    return etree.tostring(domain, encoding="utf-8", xml_declaration=True)
+        _nic(parts, hardware, nic)
+    _others(parts, hardware)
+    return domain
 
 
 def domain_uuid(hardware: Hardware) -> uuid.UUID:
@@ -75,9 +90,9 @@ def domain_uuid(hardware: Hardware) -> uuid.UUID:
     return uuid.uuid5(UUID_SPACE, _text(identity))
 
 
-def _identity(domain: Element, hardware: Hardware) -> None:
+def _identity(domain: Element, hardware: Hardware, identity: uuid.UUID) -> None:
     _add(domain, "name", hardware.name)
-    _add(domain, "uuid", str(domain_uuid(hardware)))
+    _add(domain, "uuid", str(identity))
     if genid := valid_uuid(hardware.genid):
         _add(domain, "genid", genid)
     theirs = (hardware.description or "").strip()[:MAX_DESCRIPTION]
@@ -123,11 +138,37 @@ def _features(domain: Element, hardware: Hardware) -> None:
     if _x86(hardware):
         _add(features, "apic")
         _add(features, "pae")
+    if hardware.windows and _x86(hardware):
+        _hyperv(_add(features, "hyperv"))
     if hardware.secure_boot and hardware.machine is Machine.Q35:
         _add(features, "smm", state="on")
 
 
-def _disks(devices: Element, hardware: Hardware, disks: Sequence[TargetDisk]) -> None:
+def _hyperv(hyperv: Element) -> None:
+    """What Windows asks of every hypervisor: without it, it is slow, and its watchdog may bite."""
+    for name in ("relaxed", "vapic"):
+        _add(hyperv, name, state="on")
+    _add(hyperv, "spinlocks", state="on", retries="8191")
+
+
+def _clock(domain: Element, hardware: Hardware) -> None:
+    """Ticks that the guest missed while it did not run are made up for where that does no harm.
+
+    An HPET costs a guest that prefers it many exits, and no guest of KVM needs it.
+    """
+    clock = _add(domain, "clock", offset="utc" if hardware.rtc_utc else "localtime")
+    if not _x86(hardware):
+        return
+    _add(clock, "timer", name="rtc", tickpolicy="catchup")
+    _add(clock, "timer", name="pit", tickpolicy="delay")
+    _add(clock, "timer", name="hpet", present="no")
+    if hardware.windows:
+        _add(clock, "timer", name="hypervclock", present="yes")
+
+
+def _disks(
+    devices: Element, hardware: Hardware, disks: Sequence[TargetDisk], blocks: Collection[str]
+) -> None:
     block_bus = hardware.block_bus
     if block_bus is BlockBus.IDE and hardware.machine is not Machine.I440FX:
         block_bus = BlockBus.SATA  # only the old machine has an IDE controller
@@ -136,11 +177,12 @@ def _disks(devices: Element, hardware: Hardware, disks: Sequence[TargetDisk]) ->
         controller = _add(devices, "controller", type="scsi", index="0")
         controller.set("model", "virtio-scsi" if not _old_virtio(hardware) else TRANSITIONAL)
     for index, (disk, order) in enumerate(zip(disks, boot_order(hardware), strict=True)):
-        element = _add(devices, "disk", type="file", device="disk")
+        is_block = disk.location in blocks
+        element = _add(devices, "disk", type="block" if is_block else "file", device="disk")
         if block_bus is BlockBus.VIRTIO_BLK and _old_virtio(hardware):
             element.set("model", TRANSITIONAL)
         _add(element, "driver", name="qemu", type=str(disk.format), discard="unmap")
-        _add(element, "source", file=disk.location)
+        _add(element, "source", **{"dev" if is_block else "file": disk.location})
         _add(element, "target", dev=letters + disk_suffix(index)[2:], bus=bus)
         if serial := disk_serial(hardware, index):
             _add(element, "serial", serial)

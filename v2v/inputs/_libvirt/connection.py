@@ -53,4 +53,4 @@ def _silent(shown: str, seconds: float) -> SourceError:
     )
 
 
-ERRORS = Errors(_denied, _failed, _silent)
+ERRORS = Errors(_denied, _failed, _silent, refused=_failed)

@@ -1,0 +1,1 @@
+"""A libvirt host that guests are put on: what it has, its volumes, and its domains."""

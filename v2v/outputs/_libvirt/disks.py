@@ -1,0 +1,262 @@
+"""The guest's disks while they are made: by each of the ways, and undone again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from v2v import disk_sinks
+from v2v.copy.sinks import FileSink, Sink
+from v2v.errors import TargetError
+from v2v.extents import split
+from v2v.journal import sync_folder
+from v2v.libvirt_connection import LibvirtHost, ask
+from v2v.output import copy_options, forget_progress
+from v2v.outputs import _files, _images
+from v2v.outputs._images import Shape
+from v2v.outputs._libvirt.domain import domain_uuid, lookup
+from v2v.outputs._libvirt.facts import find_pool, refresh
+from v2v.outputs._libvirt.sink import BLOCK, VolumeSink
+from v2v.outputs._libvirt.volumes import (
+    INODES,
+    MADE,
+    VOLUMES,
+    Volume,
+    Way,
+    create,
+    delete,
+    known_volumes,
+)
+from v2v.outputs._libvirt.volumes import lookup as lookup_volume
+from v2v.run import Run
+
+SENT = "libvirt-sent"  # journal, with the disk's number: this image is sent
+HANDED_OVER = "libvirt-defined"  # journal: the domain is there, and the volumes are its own
+MAKE_SECONDS = 3600.0  # some filesystems can only set space aside by writing it
+
+
+@dataclass(frozen=True, slots=True)
+class Disks:
+    """The disks of one job. libvirt is asked through `host`."""
+
+    host: LibvirtHost
+    shape: Shape
+    run: Run
+
+    def make(self, volumes: Sequence[Volume]) -> None:
+        """Blank, all of them. They are written down first."""
+        self.run.journal.put(VOLUMES, tuple(volumes))
+        for volume in volumes:
+            if volume.way in (Way.FILE, Way.STAGED):
+                _images.make(volume.disk, self.shape)
+                sync_folder(Path(volume.working).parent)
+            else:
+                self._make_volume(volume, volume.size)
+        self._check_seen([volume for volume in volumes if volume.way is Way.FILE])
+
+    @contextmanager
+    def open(self, volumes: Sequence[Volume]) -> Iterator[Sequence[Sink]]:
+        with ExitStack() as stack:
+            yield [self._open(volume, stack) for volume in volumes]
+
+    def complete(self, volumes: Sequence[Volume]) -> None:
+        """Everything under its final name, whole. Safe to repeat."""
+        images = [one for one in volumes if one.way in (Way.FILE, Way.STAGED)]
+        if INODES not in self.run.journal:
+            for volume in images:
+                _images.complete(volume.disk, self.shape)
+            inodes = {one.location: self._sync(one) for one in images}
+            self.run.journal.put(INODES, inodes)
+        self._publish([one for one in images if one.way is Way.FILE])
+        for volume in images:
+            if volume.way is Way.STAGED and f"{SENT}:{volume.index}" not in self.run.journal:
+                self._send(volume)
+
+    def discard(self) -> None:
+        """Remove what the job made, unless it is a domain's."""
+        volumes = known_volumes(self.run)
+        if HANDED_OVER in self.run.journal:
+            self._unlink(volumes)
+            return
+        published = INODES in self.run.journal
+        if published or any(volume.named_at_once for volume in volumes):
+            if not self._delete_volumes(volumes):
+                return
+            inodes = self.run.journal.get(INODES, dict[str, int]) if published else {}
+            for volume in volumes:
+                final = Path(volume.location)
+                if volume.way is Way.FILE and _files.is_inode(final, inodes.get(str(final))):
+                    final.unlink()
+        self._unlink(volumes)
+        self._forget(volumes)
+
+    # Making --------------------------------------------------------------------------------------
+
+    def _make_volume(self, volume: Volume, length: int) -> None:
+        """Anew, if the job has made it before."""
+
+        def answer(libvirt: Any, connection: Any) -> None:
+            delete(libvirt, connection, volume, self.run)
+            self.run.journal.drop([f"{MADE}:{volume.index}"])
+            try:
+                create(libvirt, connection, volume, self.shape.allocation, length=length)
+            except libvirt.libvirtError as exc:
+                raise _cannot_make(libvirt, volume, exc) from exc
+
+        ask(self.host, answer, self.run, seconds=MAKE_SECONDS)
+        self.run.journal.put(f"{MADE}:{volume.index}", True)
+
+    def _check_seen(self, volumes: Sequence[Volume]) -> None:
+        """libvirt may run in another container, and mean another folder by that name."""
+        unseen = self._unseen({(one.pool, Path(one.working).name) for one in volumes})
+        if unseen:
+            raise TargetError(
+                f"-os {unseen[0][0]}: libvirt does not see what v2v writes into the pool's folder",
+                id="target-storage",
+                hint="is it on another host, or in a container? -oo upload sends the disks to it",
+            )
+
+    def _unseen(self, names: set[tuple[str, str]]) -> list[tuple[str, str]]:
+        def answer(libvirt: Any, connection: Any) -> list[tuple[str, str]]:
+            found: set[tuple[str, str]] = set()
+            for name in {pool for pool, _ in names}:
+                pool = find_pool(libvirt, connection, name)
+                refresh(libvirt, pool)
+                found.update((name, volume) for volume in pool.listVolumes())
+            return sorted(names - found)
+
+        return ask(self.host, answer, self.run) if names else []
+
+    # Opening -------------------------------------------------------------------------------------
+
+    def _open(self, volume: Volume, stack: ExitStack) -> Sink:
+        if volume.way in (Way.FILE, Way.STAGED):
+            sink = _images.open_sink(volume.index, volume.disk, self.shape, self.run)
+            return stack.enter_context(sink)
+        kept = _images.is_held(
+            volume.index, f"{volume.pool}/{volume.name}", self.run, there=self._is_there(volume)
+        )
+        if not kept:
+            forget_progress(self.run, [volume.index])
+            self._make_volume(volume, volume.size)
+        if volume.way is Way.DEVICE:
+            return stack.enter_context(device_sink(volume))
+        blank = not kept and _is_blank(volume)
+        return stack.enter_context(self._upload(volume, is_zero=blank))
+
+    def _is_there(self, volume: Volume) -> bool:
+        def answer(libvirt: Any, connection: Any) -> bool:
+            return lookup_volume(libvirt, connection, volume) is not None
+
+        return ask(self.host, answer, self.run)
+
+    @contextmanager
+    def _upload(self, volume: Volume, *, is_zero: bool) -> Iterator[VolumeSink]:
+        stall = copy_options(self.run).stall_timeout
+        sink = VolumeSink(self.host, volume, is_zero=is_zero, stall=stall, cancel=self.run.cancel)
+        try:
+            yield sink
+        finally:
+            sink.close()
+
+    # Completing ----------------------------------------------------------------------------------
+
+    def _sync(self, volume: Volume) -> int:
+        try:
+            return _files.sync_file(Path(volume.working))
+        except OSError as exc:
+            raise TargetError(
+                f"cannot complete {volume.working}: {exc.strerror}",
+                id="target-write",
+                hint="when that is repaired, continue with `v2v resume`",
+            ) from exc
+
+    def _publish(self, volumes: Sequence[Volume]) -> None:
+        pairs = [(Path(one.working), Path(one.location)) for one in volumes]
+        inodes = self.run.journal.get(INODES, dict[str, int])
+        _files.publish(pairs, inodes, force=False)
+        self._unseen({(one.pool, one.name) for one in volumes})  # for libvirt's lists
+
+    def _send(self, volume: Volume) -> None:
+        """An image as it is, byte by byte: libvirt sees its format when it looks again."""
+        path = Path(volume.working)
+        length = path.stat().st_size
+        self._make_volume(volume, length)
+        with (
+            self._upload(volume, is_zero=True) as sink,
+            disk_sinks.raw_sink(path, length, blank=False, sparse=True, drop_cache=False) as image,
+        ):
+            buffer = memoryview(bytearray(BLOCK))
+            for extent in image.extents():
+                for part in () if extent.zero else split(extent, sink.request_size or BLOCK):
+                    self.run.cancel.check()
+                    reader = _Reader(image, part.offset, part.end, buffer)
+                    sink.write_from(reader, part.offset, part.length)
+        self.run.journal.put(f"{SENT}:{volume.index}", True)
+
+    # Undoing -------------------------------------------------------------------------------------
+
+    def _delete_volumes(self, volumes: Sequence[Volume]) -> bool:
+        """False: the domain is there, and all is its own."""
+        identity = str(domain_uuid(self.run))
+
+        def answer(libvirt: Any, connection: Any) -> bool:
+            if lookup(libvirt, connection, identity) is not None:
+                return False
+            for volume in volumes:
+                if volume.named_at_once:
+                    delete(libvirt, connection, volume, self.run)
+            return True
+
+        return ask(self.host, answer, self.run)
+
+    def _unlink(self, volumes: Sequence[Volume]) -> None:
+        folders = {Path(v.working).parent for v in volumes if v.way in (Way.FILE, Way.STAGED)}
+        for folder in folders:
+            for path in _files.leftovers(folder, self.run.job_id):
+                path.unlink(missing_ok=True)
+
+    def _forget(self, volumes: Sequence[Volume]) -> None:
+        keys = [f"{key}:{volume.index}" for volume in volumes for key in (MADE, SENT)]
+        self.run.journal.drop([VOLUMES, INODES, *keys])
+
+
+def _is_blank(volume: Volume) -> bool:
+    """A new file reads as zeroes; a logical volume holds what was there before."""
+    return not volume.location.startswith("/dev/")
+
+
+class _Reader:
+    """A range of an image, for a request."""
+
+    def __init__(self, image: FileSink, offset: int, end: int, buffer: memoryview) -> None:
+        self._image, self._offset, self._end, self._buffer = image, offset, end, buffer
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = min(len(buffer), self._end - self._offset)
+        self._image.read_back(self._offset, buffer[:count])
+        self._offset += count
+        return count
+
+
+@contextmanager
+def device_sink(volume: Volume) -> Iterator[FileSink]:
+    """A logical volume, which holds anything before it is written."""
+    with disk_sinks.raw_sink(
+        Path(volume.location), volume.size, blank=False, sparse=True, drop_cache=True
+    ) as sink:
+        yield sink
+
+
+def _cannot_make(libvirt: Any, volume: Volume, exc: Any) -> TargetError:
+    taken = exc.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST
+    return TargetError(
+        f"cannot make the volume {volume.name} in the storage pool {volume.pool}: {exc}",
+        id="target-exists" if taken else "target-create",
+        hint="give the guest another name with -on"
+        if taken
+        else "see to the pool, or choose another one with -os",
+    )

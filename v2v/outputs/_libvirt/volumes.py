@@ -1,0 +1,202 @@
+"""The volumes of a guest: where each goes, by which way it is filled, and how libvirt makes it.
+
+libvirt cannot rename a volume. Where the pool is a folder of this host, the disk is a file of our
+own that gets its final name when it is complete. Any other volume has its final name from the
+beginning: it is written down before it is made, and is the job's as long as no domain uses it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from lxml import etree
+
+from v2v.disk_files import working_path
+from v2v.outputs._files import disk_suffix, safe_name
+from v2v.outputs._libvirt.facts import FOLDERS, LOGICAL, Facts, Pool, find_pool
+from v2v.outputs._libvirt.xml import parse_xml
+from v2v.outputs._xml import add
+from v2v.run import Run
+from v2v.types import Allocation, DiskFormat, MiB, Source, TargetDisk
+
+VOLUMES = "libvirt-volumes"  # journal: the volumes, written down before the first is made
+MADE = "libvirt-made"  # journal, with the disk's number: this volume was made by the job
+INODES = "final-files"  # journal: the inode of the job that belongs under each final name
+ROUNDING = 64 * MiB  # a logical volume is whole extents, which are hardly ever larger
+
+
+class Way(StrEnum):
+    FILE = "file"  # a file in the pool's folder, which is on this host
+    DEVICE = "device"  # a logical volume of this host
+    UPLOAD = "upload"  # sent through libvirt
+    STAGED = "staged"  # an image of the job's own, which is sent when it is complete
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    index: int  # of the disk
+    pool: str
+    name: str
+    way: Way
+    location: str  # the path of the volume on the host
+    working: str  # what is written to until all is complete
+    format: DiskFormat
+    size: int  # virtual
+
+    @property
+    def disk(self) -> TargetDisk:
+        return TargetDisk(self.location, self.working, self.format, self.size)
+
+    @property
+    def named_at_once(self) -> bool:
+        """It is made by libvirt, under its final name."""
+        return self.way is not Way.FILE
+
+
+def way_of(pool: Pool, facts: Facts, format: DiskFormat, *, upload: bool) -> Way:
+    """How a pool's volumes are filled. `upload`: through libvirt in any case."""
+    if facts.local and not upload:
+        if pool.type in FOLDERS and os.access(pool.path, os.R_OK | os.W_OK | os.X_OK):
+            return Way.FILE
+        if pool.type == LOGICAL and os.geteuid() == 0:
+            return Way.DEVICE
+    return Way.UPLOAD if format is DiskFormat.RAW else Way.STAGED
+
+
+def pool_names(source: Source, default: str) -> list[str]:
+    """The pool of each disk."""
+    return [disk.target_storage or default for disk in source.disks]
+
+
+def volume_names(source: Source, pools: Sequence[Pool]) -> list[str]:
+    """The name of each disk's volume: NAME-sda, NAME-sdb, ..."""
+    stem = safe_name(source.name)
+    names = [f"{stem}-{disk_suffix(index)}" for index in range(len(pools))]
+    return [
+        _lvm_name(name) if pool.type == LOGICAL else name
+        for name, pool in zip(names, pools, strict=True)
+    ]
+
+
+def _lvm_name(name: str) -> str:
+    """What LVM takes: lvm(8). The end tells the disks apart."""
+    return re.sub(r"[^a-zA-Z0-9+_.-]", "_", name)[-120:].lstrip("-") or "vm"
+
+
+def plan(
+    source: Source,
+    sizes: Sequence[int],
+    facts: Facts,
+    default: str,
+    format: DiskFormat,
+    run: Run,
+    *,
+    upload: bool,
+) -> tuple[Volume, ...]:
+    pools = [facts.pools[name] for name in pool_names(source, default)]
+    found = []
+    for index, (pool, name) in enumerate(zip(pools, volume_names(source, pools), strict=True)):
+        way = way_of(pool, facts, format, upload=upload)
+        location = f"{pool.path.rstrip('/')}/{name}"
+        working = {
+            Way.FILE: str(working_path(Path(location), run.job_id)),
+            Way.STAGED: str(working_path(run.folder / f"disk{index}", run.job_id)),
+        }.get(way, location)
+        size = sizes[index] if index < len(sizes) else 0
+        found.append(Volume(index, pool.name, name, way, location, working, format, size))
+    return tuple(found[: len(sizes)])
+
+
+def known_volumes(run: Run) -> tuple[Volume, ...]:
+    return run.journal.get(VOLUMES, tuple[Volume, ...]) if VOLUMES in run.journal else ()
+
+
+def is_own(volume: Volume, found: Mapping[str, int], run: Run) -> bool:
+    """Whether the volume of this name, if the pool has one, was made by this job.
+
+    One that was about to be made when the job was killed is known by its size.
+    """
+    size = found.get(volume.name)
+    if size is None or not volume.named_at_once:
+        return False
+    return f"{MADE}:{volume.index}" in run.journal or 0 <= size - volume.size < ROUNDING
+
+
+def create(
+    libvirt: Any, connection: Any, volume: Volume, allocation: Allocation, *, length: int
+) -> None:
+    """Have libvirt make it, raw, of `length` bytes; blank, but for a logical volume."""
+    pool = find_pool(libvirt, connection, volume.pool)
+    root = etree.Element("volume")
+    add(root, "name", volume.name)
+    add(root, "capacity", str(length), unit="bytes")
+    full = allocation is Allocation.PREALLOCATED
+    # A logical volume whose allocation is less than its capacity would be thin, a snapshot.
+    if full or volume.way is Way.DEVICE or _type(pool) == LOGICAL:
+        add(root, "allocation", str(length), unit="bytes")
+    else:
+        add(root, "allocation", "0", unit="bytes")
+    if _type(pool) != LOGICAL:
+        add(add(root, "target"), "format", type="raw")
+    pool.createXML(etree.tostring(root, encoding="unicode"), 0)
+
+
+def delete(libvirt: Any, connection: Any, volume: Volume, run: Run) -> None:
+    """Remove what this job made, unless a domain uses it. Safe to repeat."""
+    found = lookup(libvirt, connection, volume)
+    if found is None:
+        return
+    own = is_own(volume, {volume.name: int(found.info()[1])}, run)
+    if own and found.path() not in used_paths(connection):
+        found.delete(0)
+
+
+def lookup(libvirt: Any, connection: Any, volume: Volume) -> Any | None:
+    """libvirt's volume, or None."""
+    try:
+        pool = connection.storagePoolLookupByName(volume.pool)
+        return pool.storageVolLookupByName(volume.name)
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() in (
+            libvirt.VIR_ERR_NO_STORAGE_POOL,
+            libvirt.VIR_ERR_NO_STORAGE_VOL,
+        ):
+            return None
+        raise
+
+
+def used_paths(connection: Any) -> set[str]:
+    """The disks that domains name."""
+    found: set[str] = set()
+    for domain in connection.listAllDomains():
+        root = parse_xml(domain.XMLDesc(0), "a domain")
+        for source in root.iterfind("devices/disk/source"):
+            found.update(word for key in ("file", "dev") if (word := source.get(key)))
+            found.update(_of_volume(connection, source.get("pool"), source.get("volume")))
+    return found
+
+
+def _of_volume(connection: Any, pool: str | None, name: str | None) -> Iterable[str]:
+    if not pool or not name:
+        return
+    import libvirt
+
+    try:
+        yield connection.storagePoolLookupByName(pool).storageVolLookupByName(name).path()
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() not in (
+            libvirt.VIR_ERR_NO_STORAGE_POOL,
+            libvirt.VIR_ERR_NO_STORAGE_VOL,
+            libvirt.VIR_ERR_OPERATION_INVALID,  # the pool is not active
+        ):
+            raise
+
+
+def _type(pool: Any) -> str:
+    return parse_xml(pool.XMLDesc(0), "a storage pool").get("type") or ""

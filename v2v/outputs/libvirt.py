@@ -1,0 +1,282 @@
+"""-o libvirt: a guest on a libvirt host, its disks volumes of storage pools."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from v2v.copy.sinks import Sink
+from v2v.errors import TargetError, UsageError
+from v2v.hardware import target_hardware
+from v2v.job import Job
+from v2v.libvirt_connection import LibvirtHost
+from v2v.options import option
+from v2v.output import Output
+from v2v.outputs._files import leftovers, safe_name
+from v2v.outputs._images import Shape
+from v2v.outputs._libvirt import domain
+from v2v.outputs._libvirt.capabilities import Capabilities, read_capabilities
+from v2v.outputs._libvirt.checks import check_names, check_networks
+from v2v.outputs._libvirt.connection import host_of, is_local
+from v2v.outputs._libvirt.disks import HANDED_OVER, Disks
+from v2v.outputs._libvirt.facts import LOGICAL, Facts, look
+from v2v.outputs._libvirt.fit import fit
+from v2v.outputs._libvirt.volumes import Volume, Way, known_volumes, plan, pool_names, way_of
+from v2v.outputs._libvirt_xml import domain_element, written
+from v2v.outputs._sinks import RAW_REQUEST
+from v2v.outputs._staged import StagedFormat
+from v2v.run import Run
+from v2v.texts import size_text
+from v2v.types import (
+    Allocation,
+    ConvertedGuest,
+    DiskFormat,
+    Firmware,
+    GuestRef,
+    Source,
+    TargetDisk,
+)
+
+DEFAULT_POOL = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibvirtOptions:
+    uri: str | None = option(
+        "-oc", "address of the libvirt, such as qemu:///system", default=None, metavar="URI"
+    )
+    pool: str = option("-os", "storage pool of the disks", default=DEFAULT_POOL, metavar="POOL")
+    format: StagedFormat = option("-of", "format of the disks", default=StagedFormat.RAW)
+    allocation: Allocation = option(
+        "-oa", "whether free space inside the disks takes space", default=Allocation.SPARSE
+    )
+    compressed: bool = option("-oo compressed", "compress the disks (qcow2 only)", default=False)
+    upload: bool = option(
+        "-oo upload",
+        "send the disks through libvirt, also to a pool that is a folder here",
+        default=False,
+    )
+    password: Path | None = option(
+        "-op", "file that holds the password for libvirt", default=None, metavar="FILE"
+    )
+    start: bool = option("--start", "start the guest once it is defined", default=False)
+
+
+class LibvirtOutput(Output):
+    mode = "libvirt"
+    summary = "a domain of a libvirt host, here or elsewhere; its disks are volumes of pools"
+    Options = LibvirtOptions
+    tools = ("qemu-nbd", "qemu-img")
+    request_size = RAW_REQUEST  # of local files; uploads have their own: see _libvirt/sink.py
+    per_disk_storage = True
+
+    options: LibvirtOptions
+
+    @property
+    def can_rewrite(self) -> bool:  # type: ignore[override]
+        """As for files: compressed clusters are written once."""
+        return not self.options.compressed
+
+    @property
+    def bootable(self) -> bool:  # type: ignore[override]
+        """Only where the volumes are here, too."""
+        here = self.options.uri is None or is_local(self.options.uri)
+        return here and not self.options.upload
+
+    @property
+    def _host(self) -> LibvirtHost:
+        return host_of(self.options.uri, self.options.password)
+
+    @property
+    def _shape(self) -> Shape:
+        return Shape(self.options.allocation, compressed=self.options.compressed)
+
+    def _disks(self, run: Run) -> Disks:
+        return Disks(self._host, self._shape, run)
+
+    # Checks --------------------------------------------------------------------------------------
+
+    def check_source(self, source: Source, run: Run) -> None:
+        self._check_options(run)
+        facts = self._look(source, run)
+        for name, pool in facts.pools.items():
+            if pool.type == LOGICAL and self.options.format is not StagedFormat.RAW:
+                raise UsageError(
+                    f"-os {name}: the disks of a pool of logical volumes are raw",
+                    id="option-conflict",
+                    hint="leave out -of, or choose another pool",
+                )
+        check_names(source, facts, self.options.pool, run)
+        check_networks(source, facts, run, needed=self.options.start)
+
+    def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
+        source = run.journal.get("source", Source) if "source" in run.journal else None
+        names = pool_names(source, self.options.pool) if source else []
+        names += [self.options.pool] * (len(sizes) - len(names))
+        facts = look(self._host, names, "", run)
+        needed: dict[str, int] = defaultdict(int)
+        staged = 0
+        for name, size, data in zip(names, sizes, used, strict=False):
+            pool = facts.pools[name]
+            whole = self.options.allocation is Allocation.PREALLOCATED or pool.type == LOGICAL
+            needed[name] += size if whole else data
+            way = way_of(pool, facts, self._format, upload=self.options.upload)
+            staged += data if way is Way.STAGED else 0
+        for name, count in needed.items():
+            free = facts.pools[name].free + _own_bytes(name, facts, run)
+            if count > free:
+                raise TargetError(
+                    f"-os {name}: the disks need {size_text(count)}, {size_text(free)} are free",
+                    id="target-space",
+                    hint="make room, or choose another pool with -os or --storage",
+                )
+        _check_staging(staged, run)
+
+    def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
+        host = self._capabilities(guest, run)
+        secure = "source" in run.journal and run.journal.get("source", Source).secure_boot
+        if guest.firmware is not Firmware.UEFI:
+            return
+        if not host.has("os/firmware", "efi") or (secure and not host.has("loader/secure", "yes")):
+            kind = "UEFI firmware with secure boot" if secure else "UEFI firmware"
+            raise TargetError(
+                f"-oc {self._host.shown} has no {kind} for guests of {guest.caps.arch}",
+                id="target-firmware",
+                hint="install it there: apt-get install ovmf, or dnf install edk2-ovmf",
+            )
+
+    # Disks ---------------------------------------------------------------------------------------
+
+    def create_disks(
+        self, source: Source, sizes: Sequence[int], run: Run
+    ) -> tuple[TargetDisk, ...]:
+        self.discard((), run)
+        facts = self._look(source, run)
+        check_names(source, facts, self.options.pool, run)
+        volumes = plan(
+            source,
+            sizes,
+            facts,
+            self.options.pool,
+            self._format,
+            run,
+            upload=self.options.upload,
+        )
+        try:
+            self._disks(run).make(volumes)
+        except BaseException:
+            self.discard((), run)
+            raise
+        return tuple(volume.disk for volume in volumes)
+
+    def connect(
+        self, disks: Sequence[TargetDisk], run: Run
+    ) -> AbstractContextManager[Sequence[Sink]]:
+        return self._disks(run).open(known_volumes(run))
+
+    def finalize(
+        self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run
+    ) -> GuestRef:
+        name = safe_name(source.name)
+        volumes = known_volumes(run)
+        final = tuple(replace(one.disk, working=one.location) for one in volumes)
+        if HANDED_OVER not in run.journal:
+            self._disks(run).complete(volumes)
+            domain.define(self._host, self._description(source, guest, volumes, run), name, run)
+            run.journal.put(HANDED_OVER, True)
+            self._disks(run).discard()  # the images that were sent
+        if self.options.start:
+            domain.start(self._host, name, run)
+        return GuestRef(
+            name=name,
+            disks=final,
+            metadata=str(domain.domain_uuid(run)),
+            start_hint=None if self.options.start else domain.start_command(self._host, name),
+        )
+
+    def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
+        self._disks(run).discard()
+
+    # Detail --------------------------------------------------------------------------------------
+
+    @property
+    def _format(self) -> DiskFormat:
+        return DiskFormat(self.options.format)
+
+    def _look(self, source: Source, run: Run) -> Facts:
+        pools = pool_names(source, self.options.pool)
+        return look(self._host, pools, safe_name(source.name), run)
+
+    def _capabilities(self, guest: ConvertedGuest, run: Run) -> Capabilities:
+        return read_capabilities(self._host, guest.caps.arch, guest.caps.machine, run)
+
+    def _description(
+        self, source: Source, guest: ConvertedGuest, volumes: Sequence[Volume], run: Run
+    ) -> bytes:
+        """The domain, as the host can have it."""
+        host = self._capabilities(guest, run)
+        hardware = replace(target_hardware(source, guest), name=safe_name(source.name))
+        devices = {one.location for one in volumes if one.location.startswith("/dev/")}
+        disks = [one.disk for one in volumes]
+        root = domain_element(hardware, disks, domain.domain_uuid(run), devices=devices)
+        for device in fit(root, host):
+            run.warn(
+                f"-oc {self._host.shown} has no {device}: the guest gets none",
+                id="device-dropped",
+                hint="once the host has it, `virsh edit` adds it",
+            )
+        if host.kind != "kvm":
+            run.warn(
+                f"-oc {self._host.shown} has no KVM that works: the guest will run slowly",
+                id="target-no-kvm",
+                hint="see `virt-host-validate qemu` there",
+            )
+        content = written(root)
+        (run.folder / "domain.xml").write_bytes(content)
+        return content
+
+    def _check_options(self, run: Run) -> None:
+        options = self.options
+        if options.compressed and options.format is not StagedFormat.QCOW2:
+            raise UsageError(
+                "-oo compressed: only qcow2 can be compressed",
+                id="option-conflict",
+                hint="add -of qcow2",
+            )
+        if options.compressed and options.allocation is Allocation.PREALLOCATED:
+            raise UsageError(
+                "-oo compressed and -oa preallocated contradict each other",
+                id="option-conflict",
+                hint="leave one of them out",
+            )
+        job = run.journal.get("job", Job) if "job" in run.journal else None
+        if options.start and job is not None and job.boot_check:
+            raise UsageError(
+                "--boot-check and --start: the disks of a guest that runs cannot be looked at",
+                id="option-conflict",
+                hint="leave one of them out",
+            )
+
+
+def _own_bytes(pool: str, facts: Facts, run: Run) -> int:
+    """What this job has in the pool already, and will make anew."""
+    own = [volume for volume in known_volumes(run) if volume.pool == pool]
+    here = {Path(volume.working).parent for volume in own if volume.way is Way.FILE}
+    files = [path for folder in here for path in leftovers(folder, run.job_id)]
+    return sum(path.lstat().st_blocks * 512 for path in files)
+
+
+def _check_staging(needed: int, run: Run) -> None:
+    own = sum(path.lstat().st_blocks * 512 for path in leftovers(run.folder, run.job_id))
+    free = shutil.disk_usage(run.folder).free + own
+    if needed > free:
+        raise TargetError(
+            f"{run.folder}: the images need {size_text(needed)} until they are sent, "
+            f"{size_text(free)} are free",
+            id="staging-space",
+            hint="make room, choose another place with --jobs-dir, or give -of raw",
+        )
