@@ -120,7 +120,7 @@ def refusal(status: int, reason: str, doing: str, place: Place) -> TargetError:
     if status == 403:
         return TargetError(
             f"{place.who} may not {doing}: {reason}",
-            id="target-permission",
+            id="target-forbidden",
             hint="Datacenter > Permissions gives a user or a token a role on a path",
         )
     if status in GATEWAY:

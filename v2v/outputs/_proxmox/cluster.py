@@ -220,7 +220,7 @@ def check_privileges(api: Api, needed: Mapping[str, Sequence[str]]) -> None:
         if missing:
             raise TargetError(
                 f"{api.place.who} lacks {', '.join(missing)} on {path}",
-                id="target-permission",
+                id="target-forbidden",
                 hint="Datacenter > Permissions: give the user, and the token, a role that has them "
                 "(PVEVMAdmin on /vms, PVEDatastoreAdmin on storages)",
             )
