@@ -106,13 +106,13 @@ class Model:
         self.folder = folder
         self.daemon = daemon
         self.lock = threading.RLock()
-        self.password = "the password"
-        self.user = "admin@internal"
+        self.password = "s3cret-of-the-engine"
         self.vdsm_id = "4c4c4544-host"
         self.reset()
 
     def reset(self) -> None:
         """As it was installed."""
+        self.user = "admin@internal"
         for transfer in list(getattr(self, "transfers", {}).values()):
             self._close(transfer)
         for path in self.folder.iterdir():

@@ -20,7 +20,7 @@ from v2v.types import TargetDisk
 
 OPEN_SECONDS = 300.0  # a host prepares the volume, and starts a server for it
 CLOSE_SECONDS = 600.0  # and checks the image
-INACTIVITY_SECONDS = 3600  # a killed v2v says nothing; one that waits for a conversion little
+INACTIVITY_SECONDS = 12 * 3600  # a conversion may take long after a part was copied ahead
 
 FINISHED = ("finished_success", "finished_failure", "finished_cleanup", "cancelled")
 ENDING = ("cancelled_system", "cancelled_user", "finalizing_cleanup", "finalizing_failure")
