@@ -1,0 +1,1 @@
+"""What -o kubevirt is made of: manifests, and a cluster that they and the disks are sent to."""
