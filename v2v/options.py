@@ -28,7 +28,10 @@ SEPARATOR = "\0"  # between the words of such an option: no argument of a progra
 FREE = tuple[tuple[str, str], ...]  # keys and words, see `free_options`
 ANY = "*"  # the key of such options
 
-_SECRET = re.compile(r"pass(word|wd|phrase)|secret|cookie|token|credential", re.IGNORECASE)
+# The id or the name of a secret is none.
+_SECRET = re.compile(
+    r"(pass(word|wd|phrase)|secret|cookie|token|credential)(?!.*-(id|name)$)", re.IGNORECASE
+)
 
 
 def option(
@@ -144,7 +147,8 @@ def _check_no_secret(given: Mapping[str, str], kinds: Mapping[str, Any]) -> None
             raise UsageError(
                 f"{flag}=... holds a secret, which others could see",
                 id="option-secret",
-                hint=f"put it into a file, and give {flag}=+FILE",
+                hint="put it into a file, and give "
+                + ("-op FILE" if flag not in kinds and "-op" in kinds else f"{flag}=+FILE"),
             )
 
 

@@ -33,6 +33,8 @@ UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
 # Names: for v2v alone, see v2v.password.
 PASSWORD_VARIABLE = "V2V_PASSWORD"  # noqa: S105
 OUTPUT_PASSWORD_VARIABLE = "V2V_OUTPUT_PASSWORD"  # noqa: S105
+# For openstacksdk, which reads them in this process.
+OPENSTACK_SECRETS = ("OS_PASSWORD", "OS_TOKEN", "OS_APPLICATION_CREDENTIAL_SECRET")
 
 SERVERS = ("nbdkit", "qemu-nbd", "nbdfuse")  # what show disks; see ended_server
 START_SECONDS = 60.0
@@ -76,7 +78,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def _inherited() -> dict[str, str]:
     """Our environment without the passwords that the user may have put there."""
-    secret = (PASSWORD_VARIABLE, OUTPUT_PASSWORD_VARIABLE)
+    secret = (PASSWORD_VARIABLE, OUTPUT_PASSWORD_VARIABLE, *OPENSTACK_SECRETS)
     return {key: word for key, word in os.environ.items() if key not in secret}
 
 

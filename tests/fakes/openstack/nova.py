@@ -1,0 +1,66 @@
+"""Compute v2.1: servers, and the volumes that are attached to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.fakes.openstack import cinder
+from tests.fakes.openstack.server import Refusal, Request, State, route
+
+SERVER = r"([-0-9a-f]{36})"
+
+
+@route("GET", r"/compute/?(?:v2\.1/?)?")
+def versions(state: State, request: Request) -> tuple[int, Any]:
+    one = {
+        "id": "v2.1",
+        "status": "CURRENT",
+        "version": "2.95",
+        "min_version": "2.1",
+        "links": [{"rel": "self", "href": f"{request.base}/compute/v2.1/"}],
+    }
+    if "v2.1" in request.path:
+        return 200, {"version": one}
+    return 200, {"versions": [one]}
+
+
+@route("GET", f"/compute/v2.1/servers/{SERVER}")
+def show(state: State, request: Request, server: str) -> tuple[int, Any]:
+    return 200, {"server": _find(state, server)}
+
+
+@route("GET", "/compute/v2.1/servers(?:/detail)?")
+def listing(state: State, request: Request) -> tuple[int, Any]:
+    name = request.query.get("name")
+    found = [one for one in state.servers.values() if name in (None, one["name"])]
+    return 200, {"servers": found}
+
+
+@route("POST", f"/compute/v2.1/servers/{SERVER}/os-volume_attachments")
+def attach(state: State, request: Request, server: str) -> tuple[int, Any]:
+    _find(state, server)
+    volume = cinder.find(state, request.json()["volumeAttachment"]["volumeId"])
+    if volume["status"] != "available":
+        raise Refusal(400, f"Invalid volume: status is {volume['status']}")
+    volume["wanted"] = server
+    volume["status"] = "reserved"
+    volume["next"] = ["attaching", "in-use" if state.attach_works else "available"]
+    answer = {"id": volume["id"], "volumeId": volume["id"], "serverId": server, "device": None}
+    return 200, {"volumeAttachment": answer}
+
+
+@route("DELETE", f"/compute/v2.1/servers/{SERVER}/os-volume_attachments/{SERVER}")
+def detach(state: State, request: Request, server: str, volume: str) -> tuple[int, Any]:
+    found = cinder.find(state, volume)
+    if server not in [one["server_id"] for one in found["attachments"]]:
+        raise Refusal(404, f"volume_id not found: {volume}")
+    cinder.link(state, volume).unlink(missing_ok=True)
+    found["attachments"] = []
+    found["status"], found["next"] = "detaching", ["available"]
+    return 202, None
+
+
+def _find(state: State, server: str) -> dict[str, Any]:
+    if server not in state.servers:
+        raise Refusal(404, f"Instance {server} could not be found.")
+    return state.servers[server]

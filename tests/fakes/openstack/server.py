@@ -1,0 +1,213 @@
+"""A small OpenStack: Keystone, Cinder, Nova and Glance behind one HTTPS server, in a thread.
+
+What it knows is in a `State`, which tests look at and change, also to make things fail.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import parse_qs, urlsplit
+
+from tests.fakes.vsphere.certificates import Certificate
+
+PROJECT = "0123456789abcdef0123456789abcdef"
+
+
+class Refusal(Exception):
+    """An answer that is an error. Without a status the connection is just closed."""
+
+    def __init__(self, status: int | None, text: str = "refused") -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: Any
+    stream: BinaryIO
+    base: str  # https://127.0.0.1:PORT
+
+    @property
+    def length(self) -> int:
+        return int(self.headers.get("Content-Length") or 0)
+
+    def json(self) -> Any:
+        return json.loads(self.stream.read(self.length))
+
+
+@dataclass
+class State:
+    folder: Path  # `volumes` and `by-id` are made in it
+    users: dict[str, str] = field(default_factory=lambda: {"user": "secret word"})
+    credentials: dict[str, str] = field(default_factory=lambda: {"credential-1": "other secret"})
+    tokens: set[str] = field(default_factory=set)
+    services: set[str] = field(default_factory=lambda: {"volumev3", "compute", "image"})
+    types: tuple[str, ...] = ("fast", "slow")
+    most_volumes: int = 10
+    most_gigabytes: int = 100
+    volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    servers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)  # of images
+    deleted: list[str] = field(default_factory=list)
+    created_status: str = "available"  # what a new volume becomes
+    attach_works: bool = True
+    device_appears: bool = True
+    spoil_uploads: bool = False  # what is stored differs from what was sent
+    faults: list[tuple[str, str, int | None]] = field(default_factory=list)  # used up one by one
+    seen: list[str] = field(default_factory=list)  # METHOD PATH of the requests
+    watch: Callable[[str], None] = lambda line: None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def by_id(self) -> Path:
+        return self.folder / "by-id"
+
+    def add_server(self, status: str = "ACTIVE") -> str:
+        identifier = str(uuid.uuid4())
+        self.servers[identifier] = {"id": identifier, "name": "converter", "status": status}
+        return identifier
+
+    def fail(self, method: str, path: str, status: int | None, *, times: int = 1) -> None:
+        """Requests whose path matches are answered so; `status` None: not at all."""
+        self.faults += [(method, path, status)] * times
+
+
+Action = Callable[..., tuple[int, Any]]
+ROUTES: list[tuple[str, re.Pattern[str], Action]] = []
+
+
+def route(method: str, pattern: str) -> Callable[[Action], Action]:
+    """The action gets the state, the request and the groups of the pattern."""
+
+    def add(action: Action) -> Action:
+        ROUTES.append((method, re.compile(pattern), action))
+        return action
+
+    return add
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET
+
+    def log_message(self, *args: object) -> None:
+        """Nobody reads it."""
+
+    def _answer(self) -> None:
+        state, parts = self.server.state, urlsplit(self.path)
+        line = f"{self.command} {parts.path}"
+        query = {key: words[0] for key, words in parse_qs(parts.query).items()}
+        request = Request(
+            self.command, parts.path, query, self.headers, self.rfile, self.server.address
+        )
+        state.watch(line)
+        with state.lock:
+            state.seen.append(line)
+        try:
+            status, body = self._act(state, request)
+        except Refusal as exc:
+            if exc.status is None:
+                self.close_connection = True
+                self.connection.close()
+                return
+            self.close_connection = True  # what was sent may not have been read
+            status, body = exc.status, {"error": {"message": exc.text, "code": exc.status}}
+        self._send(status, body)
+
+    def _act(self, state: State, request: Request) -> tuple[int, Any]:
+        with state.lock:
+            for fault in state.faults:
+                method, pattern, status = fault
+                if method == request.method and re.search(pattern, request.path):
+                    state.faults.remove(fault)
+                    raise Refusal(status, "a fault of the test")
+        for method, expression, action in ROUTES:
+            found = expression.fullmatch(request.path)
+            if method == request.method and found:
+                self._check_token(state, request)
+                return action(state, request, *found.groups())
+        raise Refusal(404, f"no route for {request.method} {request.path}")
+
+    def _check_token(self, state: State, request: Request) -> None:
+        if request.path.startswith("/identity") or request.path.count("/") <= 2:
+            return
+        if request.headers.get("X-Auth-Token") not in state.tokens:
+            raise Refusal(401, "The request you have made requires authentication.")
+
+    def _send(self, status: int, body: Any) -> None:
+        headers = {}
+        if isinstance(body, tuple):
+            body, headers = body
+        data = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        for key, word in headers.items():
+            self.send_header(key, word)
+        if data:
+            self.send_header("Content-Type", "application/json")
+        if status != 204:
+            self.send_header("Content-Length", str(len(data)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if status != 204 and self.command != "HEAD":
+            self.wfile.write(data)
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, state: State, certificate: Certificate | None) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.state = state
+        scheme = "http" if certificate is None else "https"
+        self.address = f"{scheme}://127.0.0.1:{self.server_port}"
+        if certificate is not None:
+            context = certificate.context
+            # the handshake belongs to the connection's own thread, not to the one that accepts
+            self.socket = context.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
+
+    def handle_error(self, *args: object) -> None:
+        """A client that goes away is nothing to print."""
+
+
+@contextmanager
+def serve(state: State, certificate: Certificate | None) -> Iterator[Server]:
+    from tests.fakes.openstack import cinder, glance, keystone, nova  # noqa: F401  their routes
+
+    (state.folder / "volumes").mkdir(exist_ok=True)
+    state.by_id.mkdir(exist_ok=True)
+    with Server(state, certificate) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,143 @@
+"""One cloud, as openstacksdk knows it: logged in to when it is first asked."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from v2v import password
+from v2v.errors import TargetError, UsageError
+from v2v.optional import require
+from v2v.outputs._openstack.errors import UNREACHABLE, asking, no_service
+from v2v.outputs._openstack.options import LOGIN, REST, CloudOptions, given
+from v2v.patience import in_thread
+from v2v.process import OUTPUT_PASSWORD_VARIABLE
+from v2v.run import Run
+
+T = TypeVar("T")
+
+# Seconds that a server may be silent, unless the user's clouds.yaml has an api_timeout.
+API_SECONDS = 60.0
+ASK_SECONDS = 300.0  # for a question of several requests, such as a long list
+
+SECRETS = ("password", "application_credential_secret", "token")
+
+
+class Cloud:
+    """`purpose` begins errors: "-o glance"."""
+
+    def __init__(self, options: CloudOptions, *, purpose: str) -> None:
+        self._options = options
+        self._purpose = purpose
+        self._connection: Any = None
+        self._asked_as: str | None = None  # for whom a password was asked
+        self._lock = threading.Lock()
+
+    def ask(
+        self, what: str, action: Callable[[Any], T], run: Run, *, seconds: float = ASK_SECONDS
+    ) -> T:
+        """What `action` gives, which gets the connection and changes nothing that matters.
+
+        It is left alone as soon as the job is cancelled.
+        """
+        connection = self._connected()
+        with asking(what):
+            try:
+                return in_thread(
+                    lambda: action(connection), name="openstack", seconds=seconds, cancel=run.cancel
+                )
+            except TimeoutError as exc:
+                raise TargetError(
+                    f"{what}: no answer within {seconds:.0f} s",
+                    id="target-unreachable",
+                    hint=UNREACHABLE,
+                ) from exc
+
+    def change(self, what: str, action: Callable[[Any], T]) -> T:
+        """The same for what changes something: its outcome is waited for, also when cancelled."""
+        connection = self._connected()
+        with asking(what):
+            return action(connection)
+
+    def log_in(self, services: dict[str, str], run: Run) -> None:
+        """Refuse a wrong login, and a cloud without one of the services: {type: name}."""
+        try:
+            self.ask("Keystone", lambda c: c.session.get_token(), run)
+        except TargetError as exc:
+            if exc.id == "target-login":
+                self._forget()
+            raise
+        for kind, name in services.items():
+            if self.ask(name, partial(_endpoint, kind), run) is None:
+                raise no_service(name)
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._connect()
+            return self._connection
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._connection = None
+        if self._asked_as is not None:
+            password.forget_password(self._asked_as)
+
+    def _connect(self) -> Any:
+        sdk = require("openstack.connection", extra="openstack", purpose=self._purpose)
+        loader = require("openstack.config", extra="openstack", purpose=self._purpose)
+        from keystoneauth1.exceptions import MissingRequiredOptions
+        from openstack.exceptions import ConfigException
+
+        words = self._words()
+        try:
+            known = loader.OpenStackConfig().get_one(validate=False, **words).config
+            words["auth"].update(self._secret(known))
+            if "api_timeout" not in known or known["api_timeout"] is None:
+                words["api_timeout"] = API_SECONDS
+            return sdk.Connection(config=loader.OpenStackConfig().get_one(**words))
+        except (ConfigException, MissingRequiredOptions) as exc:
+            raise UsageError(
+                f"{self._purpose}: the login is not complete: {exc}",
+                id="openstack-login",
+                hint="set the OS_... variables (source the project's openrc), or name a cloud of "
+                "clouds.yaml with -oo cloud=NAME",
+            ) from exc
+
+    def _words(self) -> dict[str, Any]:
+        options = self._options
+        words: dict[str, Any] = {"auth": given(options, LOGIN), **given(options, REST)}
+        if options.cloud:
+            words["cloud"] = options.cloud
+        if options.cafile:
+            words["cacert"] = str(options.cafile)
+        if not options.verify:
+            words["verify"] = False
+        credential = options.application_credential_id or options.application_credential_name
+        if credential and not options.auth_type:
+            words["auth_type"] = "v3applicationcredential"
+        return words
+
+    def _secret(self, known: dict[str, Any]) -> dict[str, str]:
+        """The password or secret, unless the cloud's configuration has it and nobody gave another.
+
+        V2V_OUTPUT_PASSWORD goes before OS_PASSWORD: it was meant for us.
+        """
+        auth = {**known, **(known.get("auth") or {})}
+        asked_for = self._options.password or OUTPUT_PASSWORD_VARIABLE in os.environ
+        if not asked_for and any(auth.get(name) for name in SECRETS):
+            return {}
+        who = auth.get("username") or auth.get("user_id") or auth.get("application_credential_id")
+        self._asked_as = f"{who or 'you'}@{auth.get('auth_url') or 'OpenStack'}"
+        found = password.output_password(self._options.password, what=self._asked_as)
+        if found is None:
+            return {}
+        credential = "applicationcredential" in str(known.get("auth_type", ""))
+        return {"application_credential_secret" if credential else "password": found}
+
+
+def _endpoint(kind: str, connection: Any) -> Any:
+    return connection.config.get_session_endpoint(kind)

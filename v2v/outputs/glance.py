@@ -1,0 +1,137 @@
+"""-o glance: images of OpenStack, uploaded from anywhere."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from v2v import __version__
+from v2v.cancel import Cancel
+from v2v.hardware import Hardware, target_hardware
+from v2v.outputs._limits import check_sectors
+from v2v.outputs._openstack.cloud import Cloud
+from v2v.outputs._openstack.images import GLANCE, Images
+from v2v.outputs._openstack.options import CloudOptions
+from v2v.outputs._openstack.properties import gibibytes, image_properties, minimum_ram, named
+from v2v.outputs._staged import StagedOptions, StagedOutput
+from v2v.run import Run
+from v2v.types import ConvertedGuest, GuestRef, Source, TargetDisk
+
+HANDED_OVER = "glance-complete"  # journal: all images are there, and stay
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlanceOptions(StagedOptions, CloudOptions):
+    """Those of the cloud, and of files that are sent."""
+
+
+class GlanceOutput(StagedOutput):
+    """Images NAME, NAME-disk2, ... of the project. They are private."""
+
+    mode = "glance"
+    summary = "images of OpenStack (Glance), uploaded"
+    Options = GlanceOptions
+
+    options: GlanceOptions
+
+    @cached_property
+    def _cloud(self) -> Cloud:
+        return Cloud(self.options, purpose=f"-o {self.mode}")
+
+    def check_source(self, source: Source, run: Run) -> None:
+        self.check_staging(run)
+        self._cloud.log_in(GLANCE, run)
+        images, numbers = Images(self._cloud, run), range(len(source.disks))
+        own = {known for index in numbers if (known := images.known(index)) is not None}
+        images.check_free([_name(source.name, index) for index in numbers], own)
+
+    def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
+        check_sectors(sizes, mode=self.mode)
+        super().check_sizes(sizes, used, run)
+
+    def finalize(
+        self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run
+    ) -> GuestRef:
+        hardware, images = target_hardware(source, guest), Images(self._cloud, run)
+        properties = {
+            **image_properties(hardware, guest.os),
+            "v2v_version": __version__,
+            "v2v_job": run.job_id,
+        }
+        sent = [
+            run.once(
+                f"sent:{index}",
+                f"Uploading disk {index + 1}/{len(disks)}",
+                str,
+                partial(self._send, index, disk, hardware, properties, images, run),
+            )
+            for index, disk in enumerate(disks)
+        ]
+        run.journal.put(HANDED_OVER, True)
+        for index, image in enumerate(sent):
+            images.rename(image, _name(hardware.name, index))
+        self.unstage(run)
+        finished = [
+            replace(disk, location=f"glance:{image}", working=f"glance:{image}")
+            for disk, image in zip(disks, sent, strict=True)
+        ]
+        return GuestRef(
+            name=named(hardware.name, ""),
+            disks=tuple(finished),
+            metadata=sent[guest.boot_disk],
+            start_hint=_start_hint(hardware, sent),
+        )
+
+    def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
+        if HANDED_OVER not in run.journal:
+            images = Images(self._cloud, run.part(cancel=Cancel()))
+            for image in _begun(images):
+                images.delete(image)
+        super().discard(disks, run)
+
+    def _send(
+        self,
+        index: int,
+        disk: TargetDisk,
+        hardware: Hardware,
+        properties: dict[str, str],
+        images: Images,
+        run: Run,
+    ) -> str:
+        """Under a working name: the final ones are for guests that are all there."""
+        attributes: dict[str, Any] = {
+            "name": f"v2v-{run.job_id}-disk{index + 1}",
+            "disk_format": str(disk.format),
+            "container_format": "bare",
+            "visibility": "private",
+            "min_disk": gibibytes(disk.size),
+            "min_ram": minimum_ram(hardware),
+        }
+        return images.send(index, Path(disk.working), attributes, properties)
+
+
+def _begun(images: Images) -> list[str]:
+    """The images that the job may have begun to make."""
+    found: list[str] = []
+    while (known := images.known(len(found))) is not None:
+        found.append(known)
+    return found
+
+
+def _name(guest: str, index: int) -> str:
+    return named(guest, f"-disk{index + 1}" if index else "")
+
+
+def _start_hint(hardware: Hardware, images: Sequence[str]) -> str:
+    """Of the disks only the one to boot from; others become volumes first."""
+    words = [
+        "openstack server create --flavor FLAVOR --network NETWORK",
+        f"--image {images[hardware.boot_disk]}",
+        "--",
+        shlex.quote(named(hardware.name, "")),
+    ]
+    return " ".join(words)

@@ -1,0 +1,291 @@
+"""-o openstack: Cinder volumes, written as devices of the server that v2v runs in."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from v2v import __version__
+from v2v.cancel import Cancel
+from v2v.copy.sinks import FileSink, Sink
+from v2v.disk_sinks import RAW_REQUEST, drops_cache
+from v2v.errors import TargetError, UsageError, V2VError
+from v2v.hardware import Hardware, target_hardware, valid_uuid
+from v2v.options import option
+from v2v.output import Output, copy_options, data_size, is_begun, is_copied
+from v2v.outputs._files import disk_suffix
+from v2v.outputs._limits import check_sectors
+from v2v.outputs._openstack import devices
+from v2v.outputs._openstack.cloud import Cloud
+from v2v.outputs._openstack.errors import is_missing
+from v2v.outputs._openstack.options import CloudOptions
+from v2v.outputs._openstack.properties import image_properties, named
+from v2v.outputs._openstack.volumes import CINDER, DISK, JOB, Volumes
+from v2v.run import Run
+from v2v.texts import MAX_NAME
+from v2v.types import ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
+
+SERVICES = {**CINDER, "compute": "Nova"}
+BEGUN = "openstack-volumes"  # journal: there may be volumes; it holds the conversion server's id
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenStackOptions(CloudOptions):
+    storage: str | None = option(
+        "-os", "volume type (default: the cloud's own)", default=None, metavar="TYPE"
+    )
+    server_id: str | None = option(
+        "-oo server-id",
+        "the server that v2v runs in (default: as its metadata service says)",
+        default=None,
+        metavar="UUID",
+    )
+    guest_id: str | None = option(
+        "-oo guest-id", "an id that the volumes carry as v2v_guest_id", default=None
+    )
+    by_id: Path = option(
+        "-oo dev-disk-by-id",
+        "where udev names disks by their serial",
+        default=devices.DISK_BY_ID,
+    )
+    metadata_service: str | None = option(
+        "-oo metadata-service",
+        f"where to ask for this server's id (default: {devices.METADATA_SERVICE})",
+        default=None,
+        metavar="URL",
+    )
+
+
+class OpenStackOutput(Output):
+    """A volume for each disk, attached to this server while it is written."""
+
+    mode = "openstack"
+    aliases = ("osp", "rhosp")
+    summary = "volumes of OpenStack (Cinder), written by a server there that v2v runs in"
+    Options = OpenStackOptions
+    request_size = RAW_REQUEST  # as raw files: a local device takes any; see v2v.disk_sinks
+    bootable = False
+    per_disk_storage = True
+
+    options: OpenStackOptions
+
+    @cached_property
+    def _cloud(self) -> Cloud:
+        return Cloud(self.options, purpose=f"-o {self.mode}")
+
+    def check_source(self, source: Source, run: Run) -> None:
+        self._cloud.log_in(SERVICES, run)
+        volumes = Volumes(self._cloud, run)
+        self._check_server(run)
+        for kind in {
+            kind for disk in range(len(source.disks)) if (kind := self._type(source, disk))
+        }:
+            volumes.check_type(kind)
+        self._check_names(source, volumes, run)
+        volumes.check_quota([disk.size or 0 for disk in source.disks])
+
+    def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
+        check_sectors(sizes, mode=self.mode)
+        Volumes(self._cloud, run).check_quota(sizes)
+
+    def create_disks(
+        self, source: Source, sizes: Sequence[int], run: Run
+    ) -> tuple[TargetDisk, ...]:
+        run.journal.put(BEGUN, self._server(run))
+        volumes = Volumes(self._cloud, run)
+        made = {one.index: one.id for one in volumes.own() if one.status == "available"}
+        try:
+            for index, size in enumerate(sizes):
+                if index not in made:
+                    kind, name = self._type(source, index), named(source.name, "")
+                    made[index] = volumes.create(index, size, kind=kind, guest=name).id
+        except BaseException as exc:
+            self._give_up(exc, run)
+            raise
+        return tuple(
+            TargetDisk(f"cinder:{made[index]}", made[index], DiskFormat.RAW, size)
+            for index, size in enumerate(sizes)
+        )
+
+    @contextmanager
+    def connect(self, disks: Sequence[TargetDisk], run: Run) -> Iterator[Sequence[Sink]]:
+        with ExitStack() as stack:
+            stack.push(self._detaching(disks, run))
+            paths = self._attached(disks, run)
+            yield [
+                self._sink(index, disk, path, stack, run)
+                for index, (disk, path) in enumerate(zip(disks, paths, strict=True))
+            ]
+
+    def finalize(
+        self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run
+    ) -> GuestRef:
+        volumes, hardware = Volumes(self._cloud, run), target_hardware(source, guest)
+        identifiers = [disk.working for disk in disks]
+        volumes.detach(identifiers)  # of a job that was killed when all was copied
+        properties = image_properties(hardware, guest.os)
+        volumes.make_bootable(identifiers[guest.boot_disk], properties)
+        for index, volume in enumerate(identifiers):
+            volumes.hand_over(
+                volume,
+                name=_name(hardware, index),
+                description=f"disk {index + 1} of {named(hardware.name, '')[:200]}",
+                metadata=self._metadata(hardware, index, run),
+            )
+        return GuestRef(
+            name=named(hardware.name, ""),
+            disks=tuple(replace(disk, working=disk.location) for disk in disks),
+            metadata=identifiers[guest.boot_disk],
+            start_hint=_start_hint(hardware, identifiers),
+        )
+
+    def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
+        if BEGUN not in run.journal:
+            return
+        volumes = Volumes(self._cloud, _uncancelled(run))
+        mine = [one.id for one in volumes.own() if one.is_temporary and one.status != "deleting"]
+        volumes.detach(mine)
+        for one in mine:
+            volumes.delete(one)
+
+    # The conversion server ------------------------------------------------------------------------
+
+    def _server(self, run: Run) -> str:
+        """The id of the server that we run in; of a job that is resumed, it may be another one."""
+        given = self.options.server_id
+        if given is None:
+            return devices.this_server(self.options.metadata_service)
+        server = valid_uuid(given)
+        if server is None:
+            raise UsageError(f"-oo server-id={given}: that is no UUID", id="option-value")
+        return server
+
+    def _check_server(self, run: Run) -> None:
+        server = self._server(run)
+        try:
+            found = self._cloud.ask(
+                f"Nova: server {server}", lambda c: c.compute.get_server(server), run
+            )
+        except TargetError as exc:
+            if not is_missing(exc):
+                raise
+            raise TargetError(
+                f"Nova: the project has no server {server}",
+                id="server-unknown",
+                hint="-oo server-id is the id of the server that v2v runs in; "
+                "`openstack server list` shows them",
+            ) from exc
+        if found.status != "ACTIVE":
+            raise TargetError(
+                f"Nova: server {server} is {found.status}, and takes no volumes",
+                id="target-state",
+                hint="v2v must run in that server",
+            )
+
+    def _attached(self, disks: Sequence[TargetDisk], run: Run) -> list[Path]:
+        volumes, server = Volumes(self._cloud, run), self._server(run)
+        for disk in disks:
+            volumes.attach(disk.working, server)
+        return [devices.find_device(self.options.by_id, disk.working, run) for disk in disks]
+
+    def _detaching(self, disks: Sequence[TargetDisk], run: Run) -> Any:
+        """What detaches at the end, also of a job that was cancelled."""
+
+        def leave(kind: Any, error: BaseException | None, trace: Any) -> None:
+            try:
+                free = Volumes(self._cloud, _uncancelled(run))
+                free.detach([disk.working for disk in disks])
+            except V2VError as exc:
+                if error is None:
+                    raise
+                run.warn(
+                    f"a volume may still be attached: {exc.message}",
+                    id="volume-attached",
+                    hint=f"`v2v resume {run.job_id}` goes on; `v2v jobs discard` removes it",
+                )
+
+        return leave
+
+    def _sink(
+        self, index: int, disk: TargetDisk, device: Path, stack: ExitStack, run: Run
+    ) -> FileSink:
+        fd, length = stack.enter_context(devices.opened(device, disk.size))
+        drop_cache = drops_cache(copy_options(run).page_cache, data_size(disk, index, run))
+        sink = FileSink(
+            fd,
+            request_size=self.request_size,
+            is_zero=False,  # not every storage erases what a volume of somebody else's left
+            drop_cache=drop_cache,
+            size=disk.size,
+        )
+        if length > disk.size and not is_copied(run, index) and not is_begun(run, index):
+            sink.zero(disk.size, length - disk.size)
+        return sink
+
+    # Details --------------------------------------------------------------------------------------
+
+    def _type(self, source: Source, index: int) -> str | None:
+        return source.disks[index].target_storage or self.options.storage
+
+    def _check_names(self, source: Source, volumes: Volumes, run: Run) -> None:
+        wanted = {named(source.name, f"-{disk_suffix(n)}") for n in range(len(source.disks))}
+        for one in volumes.all():
+            if one.name in wanted and one.metadata.get(JOB) != run.job_id:
+                raise TargetError(
+                    f"Cinder: a volume {one.name} exists already ({one.id})",
+                    id="target-exists",
+                    hint="give the guest another name with -on",
+                )
+
+    def _metadata(self, hardware: Hardware, index: int, run: Run) -> dict[str, str]:
+        found = {
+            JOB: run.job_id,
+            DISK: str(index),
+            "v2v_version": __version__,
+            "v2v_conversion_date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "v2v_guest_name": named(hardware.name, ""),
+            "v2v_vm_generation_id": hardware.genid,
+            "v2v_guest_id": self.options.guest_id,
+        }
+        return {key: word[:MAX_NAME] for key, word in found.items() if word}
+
+    def _give_up(self, error: BaseException, run: Run) -> None:
+        """Remove what was made; the first error is the one to tell."""
+        try:
+            self.discard((), run)
+        except V2VError as exc:
+            run.warn(
+                f"not everything that was made is removed: {exc.message}",
+                id="target-leftover",
+                hint=f"`v2v jobs discard {run.job_id}` removes it",
+            )
+
+
+def _uncancelled(run: Run) -> Run:
+    """To clean up, which goes on when the job is cancelled."""
+    return run.part(cancel=Cancel())
+
+
+def _name(hardware: Hardware, index: int) -> str:
+    return named(hardware.name, f"-{disk_suffix(index)}")
+
+
+def _start_hint(hardware: Hardware, volumes: Sequence[str]) -> str:
+    others = (volume for index, volume in enumerate(volumes) if index != hardware.boot_disk)
+    mappings = [
+        f"--block-device uuid={one},source_type=volume,destination_type=volume" for one in others
+    ]
+    words = [
+        "openstack server create --flavor FLAVOR --network NETWORK",
+        f"--volume {volumes[hardware.boot_disk]}",
+        *mappings,
+        "--",
+        shlex.quote(named(hardware.name, "")),
+    ]
+    return " ".join(words)
