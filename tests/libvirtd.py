@@ -10,6 +10,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,11 @@ unix_sock_dir = "{folder}"
 auth_unix_rw = "none"
 auth_unix_ro = "none"
 log_outputs = "3:file:{folder}/log"
+listen_tls = 0
+listen_tcp = 1
+listen_addr = "127.0.0.1"
+tcp_port = "{port}"
+auth_tcp = "none"
 """
 QEMU_CONFIG = 'stdio_handler = "file"\n'  # else every guest needs virtlogd
 IDLE_SECONDS = 300  # should the tests be killed: it ends by itself
@@ -50,6 +56,8 @@ NOBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 @dataclass(frozen=True)
 class Libvirtd:
     folder: Path
+    port: int  # of TCP, without a login
+    pid: int
 
     @property
     def socket(self) -> Path:
@@ -58,6 +66,15 @@ class Libvirtd:
     @property
     def uri(self) -> str:
         return f"qemu+unix:///session?socket={self.socket}"
+
+    @property
+    def tcp_uri(self) -> str:
+        """The same VMs, as another host's."""
+        return self.uri_at(self.port)
+
+    @staticmethod
+    def uri_at(port: int) -> str:
+        return f"qemu+tcp://127.0.0.1:{port}/session"
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
@@ -128,9 +145,10 @@ def running_libvirtd(program: str) -> Iterator[Libvirtd]:
         tempfile.mkdtemp(prefix="v2v-libvirtd-", dir="/tmp")
     )  # paths of sockets are short
     try:
-        pid = _start(program, folder)
+        port = free_port()
+        pid = _start(program, folder, port)
         try:
-            server = Libvirtd(folder)
+            server = Libvirtd(folder, port, pid)
             yield server
             _end_guests(server)
         finally:
@@ -139,14 +157,20 @@ def running_libvirtd(program: str) -> Iterator[Libvirtd]:
         shutil.rmtree(folder)
 
 
-def _start(program: str, folder: Path) -> int:
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _start(program: str, folder: Path, port: int) -> int:
     homes = {}
     for name in ("CONFIG_HOME", "CACHE_HOME", "DATA_HOME", "RUNTIME_DIR"):
         homes[f"XDG_{name}"] = str(folder / name.lower())
         (folder / name.lower() / "libvirt").mkdir(parents=True, mode=0o700)
-    (folder / "libvirtd.conf").write_text(CONFIG.format(folder=folder))
+    (folder / "libvirtd.conf").write_text(CONFIG.format(folder=folder, port=port))
     (folder / "config_home/libvirt/qemu.conf").write_text(QEMU_CONFIG)
-    argv = [program, "-d", "-f", f"{folder}/libvirtd.conf", "-p", f"{folder}/pid"]
+    argv = [program, "-d", "-l", "-f", f"{folder}/libvirtd.conf", "-p", f"{folder}/pid"]
     argv += ["--timeout", str(IDLE_SECONDS)]
     argv = [*NOBODY, *argv] if os.geteuid() == 0 else argv
     environment = {**os.environ, **homes, "HOME": str(folder)}

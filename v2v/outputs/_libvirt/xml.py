@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from lxml import etree
 
 from v2v.errors import TargetError
+from v2v.outputs._xml import Element
 
-Element: TypeAlias = etree._Element
+__all__ = ["Element", "parse_xml"]
 
 
 def parse_xml(text: str, what: str) -> Element:
