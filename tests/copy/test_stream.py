@@ -163,3 +163,28 @@ def test_requests_are_cut_at_gaps_and_holes() -> None:
         (Zero, 32, 16),
         (Unit, 48, 12),
     ]
+
+
+def test_zeroes_at_the_beginning_of_a_request_are_not_sent(source: NbdServer) -> None:
+    source.extents = lambda offset, length: [(length, 0)]
+    source.content[1 * MiB : SIZE] = bytes(SIZE - 1 * MiB)
+    content, puts = bytearray(SIZE), []
+    plain, streamed = Digests(None, SIZE), Digests(None, SIZE)
+    copied(source.endpoint(), NullSink(), digests=plain)
+    with web(content, puts) as port:
+        result, _ = copied(source.endpoint(), PutSink(port, 2 * MiB), digests=streamed)
+    assert content == source.content
+    assert puts == [(0, 2 * MiB)]
+    assert result.found_zero == SIZE - 2 * MiB
+    assert plain.root() == streamed.root()
+    plain.close()
+    streamed.close()
+
+
+def test_there_are_no_more_requests_at_once_than_the_sink_takes(source: NbdServer) -> None:
+    class Narrow(PutSink):
+        workers = 1
+
+    with web(bytearray(SIZE), []) as port:
+        result, _ = copied(source.endpoint(), Narrow(port, 300 * KiB), connections=4)
+    assert result.connections == 1

@@ -25,7 +25,7 @@ from v2v.copy.sinks import StreamingSink, is_streaming
 from v2v.copy.stream import Feed, requests
 from v2v.copy.target import Target
 from v2v.endpoint import Endpoint
-from v2v.extents import Extent, data_bytes
+from v2v.extents import Extent
 from v2v.job import CopyOptions
 
 FIRST_READERS = min(max(os.cpu_count() or 1, 2), 4)  # more do not help where nothing is far away
@@ -126,9 +126,16 @@ class Crew:
     # How many ------------------------------------------------------------------------------------
 
     def _first_readers(self) -> int:
-        if self._target.sink.ordered or not self._may_connect_again():
+        sink = self._target.sink
+        if sink.ordered or not self._may_connect_again():
             return 1
-        return self._options.connections or FIRST_READERS
+        wanted = self._options.connections or FIRST_READERS
+        return min(wanted, sink.workers) if is_streaming(sink) else wanted
+
+    def _most_readers(self) -> int:
+        """One that streams holds a connection to the target, too."""
+        sink = self._target.sink
+        return min(sink.workers, MOST_READERS) if is_streaming(sink) else MOST_READERS
 
     def _may_connect_again(self) -> bool:
         return self._endpoint.multi_conn or self._endpoint.file is not None
@@ -137,7 +144,7 @@ class Crew:
         """Add threads while it helps, until the readers are done."""
         rate = 0.0  # before the last reader came
         moved, since, processors = 0, time.monotonic(), Processors()
-        growing = self._may_grow()
+        growing, most = self._may_grow(), self._most_readers()
         for thread in self._readers:  # grows meanwhile
             while thread.is_alive():
                 thread.join(LOOK_SECONDS)
@@ -151,7 +158,7 @@ class Crew:
                 growing = growing and now_rate >= rate * GAIN
                 if self._gently():
                     continue
-                if growing and self._latency > SLOW_READ and len(self._readers) < MOST_READERS:
+                if growing and self._latency > SLOW_READ and len(self._readers) < most:
                     rate = now_rate
                     self._start(self._read, self._readers)
 
@@ -236,9 +243,17 @@ class Crew:
                     self._memory,
                     owner=self._disk,
                     pace=self._pace,
+                    may_ask=self._may_ask_ahead,
+                    moved=self._streamed,
+                    stop=self._stop,
                 )
-                self._target.stream(sink, part, feed)
-                self._meter.add(data_bytes(part.extents))
+                self._target.stream(sink, part, feed, skipped=feed.skip_zeroes())
+                self._latency = fetcher.latency
+
+    def _streamed(self, data: int) -> None:
+        with self._lock:
+            self._moved += data
+        self._meter.add(data)
 
     def _top_up(self, fetcher: Fetcher, ordered: deque[Filling | Zero] | None) -> bool:
         """Ask for as much as should be in flight. False: there is no more to ask for."""
@@ -267,6 +282,9 @@ class Crew:
     def _may_ask(self, fetcher: Fetcher) -> bool:
         if fetcher.full or not fetcher.has_room(self._unit):
             return False
+        return self._may_ask_ahead(fetcher)
+
+    def _may_ask_ahead(self, fetcher: Fetcher) -> bool:
         return not (self._gently() and fetcher.flying)
 
     def _next(self) -> Step | None:

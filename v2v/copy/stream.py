@@ -1,7 +1,9 @@
 """One long request to the target, fed by many small reads: for sinks that have `write_from`.
 
 Where each request costs the same whatever its size, as an HTTP upload does, a request should be
-longer than memory. Its bytes are asked for ahead and handed over in order.
+longer than memory. Its bytes are asked for ahead and handed over in order. The length of a request
+must be known before it is sent: zeroes that are found in the data are left out at its beginning
+only, and sent further on.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from v2v.cancel import Cancel
 from v2v.copy.fetch import POLL_SECONDS, Fetcher, Filling
 from v2v.copy.memory import Memory
 from v2v.copy.plan import Step, Unit, Zero, plan
 from v2v.copy.target import Target
+from v2v.copy.zeroes import all_zero
 from v2v.extents import Extent
 from v2v.types import MiB
 
@@ -67,40 +71,76 @@ class Feed:
         *,
         owner: object,
         pace: Callable[[Fetcher, int], None],
+        may_ask: Callable[[Fetcher], bool],
+        moved: Callable[[int], None],
+        stop: Cancel,
     ) -> None:
+        """`may_ask`: whether a reader may ask for more than comes next. `moved`: bytes of data."""
         self._fetcher = fetcher
         self._target = target
         self._memory = memory
         self._owner = owner
         self._pace = pace
+        self._may_ask = may_ask
+        self._moved = moved
+        self._stop = stop
         end = request.offset + request.length
         self._steps: Iterator[Step] = plan(request.extents, unit=PIECE, alignment=1, size=end)
         self._queue: deque[Filling | Zero] = deque()  # in disk order
         self._position = request.offset
         self._end = end
 
+    def skip_zeroes(self) -> int:
+        """Leave out the pieces of zeroes that come next, if any; gives how many bytes they are.
+
+        For the beginning of a request, whose length must be known before it is sent.
+        """
+        start = self._position
+        while self._position < self._end:
+            head = self._head()
+            if isinstance(head, Zero):
+                self._advance(head, head.length)
+                continue
+            if not all_zero(head.view):
+                break
+            self._target.tally.add(found_zero=head.data)
+            self._take(head)
+            self._advance(head, head.unit.length)
+        return self._position - start
+
     def readinto(self, buffer: memoryview, /) -> int:
         """Put the next bytes into `buffer`; gives how many, 0 at the end."""
         if self._position == self._end or not buffer:
             return 0
+        head = self._head()
+        return self._zeroes(head, buffer) if isinstance(head, Zero) else self._data(head, buffer)
+
+    def _head(self) -> Filling | Zero:
+        """What comes next, once it is there."""
+        self._stop.check()
         self._top_up()
         head = self._queue[0]
         while isinstance(head, Filling) and head not in self._fetcher.full:
+            self._stop.check()
             self._fetcher.wait(POLL_SECONDS)
             self._top_up()
-        return self._zeroes(head, buffer) if isinstance(head, Zero) else self._data(head, buffer)
+        return head
 
     def _data(self, head: Filling, buffer: memoryview) -> int:
         start = self._position - head.unit.offset
         count = min(head.unit.length - start, len(buffer))
-        if start == 0:
-            self._target.hash(head.unit, head.view)
         buffer[:count] = head.buffer[start : start + count]
         if start + count == head.unit.length:
-            self._fetcher.full.remove(head)
-            self._memory.give_back(head.buffer)
+            self._take(head)
         self._advance(head, count)
         return count
+
+    def _take(self, head: Filling) -> None:
+        """It is used up."""
+        self._target.hash(head.unit, head.view)
+        self._fetcher.full.remove(head)
+        self._memory.give_back(head.buffer)
+        self._moved(head.data)
 
     def _zeroes(self, head: Zero, buffer: memoryview) -> int:
         count = min(head.end - self._position, len(buffer), PIECE)
@@ -116,11 +156,12 @@ class Feed:
 
     def _top_up(self) -> None:
         """Ask for what comes next, as far as the window and the memory allow."""
-        while self._fetcher.has_room(PIECE) or not self._queue:
+        while not self._queue or (self._fetcher.has_room(PIECE) and self._may_ask(self._fetcher)):
             buffer = self._memory.take(PIECE, owner=self._owner)
             if buffer is None:
                 if self._queue:
                     return
+                self._stop.check()
                 self._memory.wait(POLL_SECONDS)
                 continue
             step = next(self._steps, None)

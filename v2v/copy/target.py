@@ -133,13 +133,17 @@ class Target:
         if self.digests is not None:
             self.digests.put_zero(extent.offset, extent.length)
 
-    def stream(self, sink: StreamingSink, request: Unit, feed: Feed) -> None:
-        """One long request."""
-        with naming(self._disk, "write", request.offset, request.length):
-            sink.write_from(feed, request.offset, request.length)
-            if feed.readinto(memoryview(bytearray(1))):
-                raise OSError(errno.EIO, "the target has not taken all of it")
-        self.tally.raise_to(write_size=request.length)
+    def stream(self, sink: StreamingSink, request: Unit, feed: Feed, *, skipped: int) -> None:
+        """One long request. The first `skipped` bytes are zeroes, which `feed` does not give."""
+        if skipped:
+            self._zero(Extent(request.offset, skipped, zero=True))
+        offset, length = request.offset + skipped, request.length - skipped
+        if length:
+            with naming(self._disk, "write", offset, length):
+                sink.write_from(feed, offset, length)
+                if feed.readinto(memoryview(bytearray(1))):
+                    raise OSError(errno.EIO, "the target has not taken all of it")
+            self.tally.raise_to(write_size=length)
         data = data_bytes(request.extents)
         self.tally.add(data=data)
         self.done(request.extents, data)

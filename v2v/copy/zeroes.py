@@ -120,11 +120,11 @@ def _find(low: int, high: int, buffer: memoryview, base: int) -> Iterator[Span]:
     first, last = -(-low // BLOCK) * BLOCK, high // BLOCK * BLOCK
     if first > last:  # within one block
         first = last = high
-    if low < first and _all_zero(buffer[low - base : first - base]):
+    if low < first and all_zero(buffer[low - base : first - base]):
         yield low, first
     for start, end in _find_blocks(buffer[first - base : last - base]):
         yield first + start, first + end
-    if last < high and _all_zero(buffer[last - base : high - base]):
+    if last < high and all_zero(buffer[last - base : high - base]):
         yield last, high
 
 
@@ -133,16 +133,16 @@ def _find_blocks(view: memoryview) -> Iterator[Span]:
     words = view.cast("Q")[:: BLOCK // WORD].tolist()
     if 0 not in words:
         return
-    if not any(words) and _all_zero(view):
+    if not any(words) and all_zero(view):
         yield 0, len(view)
         return
     for index, word in enumerate(words):
         start = index * BLOCK
-        if not word and _all_zero(view[start : start + BLOCK]):
+        if not word and all_zero(view[start : start + BLOCK]):
             yield start, start + BLOCK
 
 
-def _all_zero(view: memoryview) -> bool:
+def all_zero(view: memoryview) -> bool:
     """Compares in place, without a copy, and only up to the first difference."""
     if len(view) <= len(ZEROES):
         return ZEROES.startswith(view)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import random
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bench.servers import listening
 from tests.copy.copying import copied, noise, nothing_left_over
-from tests.fakes.nbd_server import NbdServer, serve
+from tests.fakes.vsphere.certificates import certificate
 from tests.imageio import Daemon, imageio_daemon
-from v2v.cancel import Cancel
-from v2v.copy.ledger import Ledger
-from v2v.outputs._ovirt.imageio import ImageioSink, imageio_sink
+from tests.outputs.ovirt.uploads import (
+    SIZE,
+    content_of,
+    holey,
+    qcow2_target,
+    raw_target,
+    sink_to,
+    source,
+)
+from v2v.errors import TargetError
+from v2v.outputs._ovirt import daemon as daemon_module
 from v2v.outputs._ovirt.places import Transfer
 from v2v.types import KiB, MiB
-
-SIZE = 24 * MiB + 512 * 3
 
 
 @pytest.fixture(scope="module")
@@ -32,85 +33,38 @@ def daemon() -> Iterator[Daemon]:
         yield found
 
 
-def holey(size: int, seed: int) -> bytearray:
-    """Data, and holes of all lengths at odd places."""
-    content, chance = noise(size, seed=seed), random.Random(seed)
-    position = 0
-    while position < size:
-        position += chance.randrange(1, 3 * MiB)
-        end = min(position + int(2 ** chance.uniform(9, 22)), size)
-        content[position:end] = bytes(max(end - position, 0))
-        position = end
-    return content
-
-
-@contextmanager
-def raw_target(daemon: Daemon, folder: Path, size: int) -> Iterator[tuple[Path, str]]:
-    """A raw file: one writer."""
-    path = folder / "target.raw"
-    path.touch()
-    os.truncate(path, size)
-    yield path, f"file://{path}"
-
-
-@contextmanager
-def qcow2_target(daemon: Daemon, folder: Path, size: int) -> Iterator[tuple[Path, str]]:
-    """A qcow2 image behind qemu-nbd, as on an oVirt host: several writers."""
-    path, sock = folder / "target.qcow2", daemon.folder / "nbd"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(size)], check=True)
-    argv = ["qemu-nbd", "--persistent", "--shared=10", "--format=qcow2", "--cache=writeback"]
-    options = ["--discard=unmap", "--detect-zeroes=unmap", f"--socket={sock}", str(path)]
-    with listening([*argv, *options], sock):
-        yield path, f"nbd:unix:{sock}"
-
-
-@contextmanager
-def sink_to(transfer: Transfer, **options: Any) -> Iterator[ImageioSink]:
-    with imageio_sink(
-        transfer, **{"is_zero": True, "stall": 10.0, "cancel": Cancel(), **options}
-    ) as sink:
-        yield sink
-
-
-@contextmanager
-def source(content: bytearray) -> Iterator[NbdServer]:
-    with tempfile.TemporaryDirectory() as folder, serve(Path(folder), content) as server:
-        server.extents = server.true_extents
-        yield server
+@pytest.fixture
+def transfer(daemon: Daemon, tmp_path: Path) -> Iterator[Transfer]:
+    with raw_target(daemon, tmp_path, 4 * MiB) as (_, url):
+        yield daemon.transfer(url, 4 * MiB)
 
 
 @pytest.mark.parametrize("target", [raw_target, qcow2_target])
 def test_every_byte_arrives(daemon: Daemon, tmp_path: Path, target: Any) -> None:
-    size = SIZE
-    content = holey(size, seed=5)
+    content = holey(SIZE, seed=5)
     with (
         nothing_left_over(),
         source(content) as server,
-        target(daemon, tmp_path, size) as (
-            path,
-            url,
-        ),
+        target(daemon, tmp_path, SIZE) as (path, url),
     ):
-        transfer = daemon.transfer(url, size)
-        with sink_to(transfer, request_size=4 * MiB) as sink:
+        with sink_to(daemon.transfer(url, SIZE), request_size=4 * MiB) as sink:
             assert sink.workers == (1 if target is raw_target else 4)
-            result, _ = copied(server.endpoint(), sink, ledger=Ledger(None), verify=1.0)
-            assert result.verified == 1.0
-            assert result.write_size > 1 * MiB
+            result, _ = copied(server.endpoint(), sink, verify=1.0)
             extents = list(sink.extents())
-    raw = tmp_path / "result.raw"
-    subprocess.run(["qemu-img", "convert", "-O", "raw", path, raw], check=True)
-    found = raw.read_bytes()  # the daemon fills the last block of a file up
-    assert found[:size] == content
-    assert not any(found[size:])
-    assert extents[-1].end >= size
+        found = content_of(path)
+    assert found[:SIZE] == content
+    assert not any(found[SIZE:])  # the daemon fills the last block of a file up
+    assert result.verified == 1.0
+    assert result.write_size > 1 * MiB
+    assert max(length for _, length in server.asked()) <= 1 * MiB
+    assert extents[-1].end >= SIZE
     if target is qcow2_target:
         assert any(extent.zero for extent in extents)
-        assert path.stat().st_size < size  # the holes are
+        assert path.stat().st_size < SIZE  # holes take no space
 
 
 def test_holes_of_a_disk_that_held_something_become_zeroes(daemon: Daemon, tmp_path: Path) -> None:
-    content = holey(4 * MiB, seed=6)
+    content = noise(4 * MiB)
     content[1 * MiB : 3 * MiB] = bytes(2 * MiB)
     path = tmp_path / "old.raw"
     path.write_bytes(b"x" * len(content))
@@ -119,4 +73,96 @@ def test_holes_of_a_disk_that_held_something_become_zeroes(daemon: Daemon, tmp_p
         with sink_to(transfer, is_zero=False) as sink:
             copied(server.endpoint(), sink)
     assert path.read_bytes() == content
-    assert path.stat().st_blocks * 512 < len(content) - 1 * MiB + 64 * KiB
+    assert path.stat().st_blocks * 512 <= 2 * MiB + 64 * KiB
+
+
+@pytest.mark.parametrize("is_zero", [True, False])
+def test_zeroes_that_the_source_stores_are_not_all_sent(
+    daemon: Daemon, tmp_path: Path, is_zero: bool
+) -> None:
+    content = noise(16 * MiB)
+    content[2 * MiB : 12 * MiB] = bytes(10 * MiB)
+    path = tmp_path / "old.raw"
+    path.write_bytes(bytes(len(content)) if is_zero else b"x" * len(content))
+    with source(content) as server:
+        server.extents = lambda offset, length: [(length, 0)]
+        transfer = daemon.transfer(f"file://{path}", len(content))
+        with sink_to(transfer, is_zero=is_zero, request_size=4 * MiB) as sink:
+            result, _ = copied(server.endpoint(), sink, verify=1.0)
+    assert path.read_bytes() == content
+    assert result.found_zero == 8 * MiB  # from 4 MiB on: a request under way goes on
+
+
+def test_the_unix_socket_is_used_on_the_same_host(tmp_path: Path) -> None:
+    content = holey(4 * MiB, seed=7)
+    with (
+        imageio_daemon(local=True) as daemon,
+        raw_target(daemon, tmp_path, len(content)) as (
+            path,
+            url,
+        ),
+    ):
+        with source(content) as server, sink_to(daemon.transfer(url, len(content))) as sink:
+            copied(server.endpoint(), sink)
+        assert path.read_bytes() == content
+        served = [line for line in daemon.log.splitlines() if "CLOSE" in line and "write" in line]
+        assert served
+        assert all("client=local" in line for line in served)
+
+
+def test_a_connection_that_was_idle_is_made_anew(
+    daemon: Daemon, transfer: Transfer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = holey(4 * MiB, seed=8)
+    with source(content) as server, sink_to(transfer) as sink:
+        monkeypatch.setattr(daemon_module, "IDLE_SECONDS", 0)
+        result, _ = copied(server.endpoint(), sink, verify=1.0)
+    assert not result.retries
+
+
+# Which cannot be opened --------------------------------------------------------------------------
+
+
+def test_an_untrusted_certificate_is_refused_unless_it_is_not_to_be_verified(
+    transfer: Transfer, tmp_path: Path
+) -> None:
+    other = replace(transfer, cafile=certificate(tmp_path, name="other").cafile)
+    with pytest.raises(TargetError) as error, sink_to(other):
+        pass
+    assert error.value.id == "target-untrusted"
+    with sink_to(replace(other, verify=False)) as sink:
+        sink.flush()
+
+
+def test_an_untrusted_certificate_is_no_reason_to_try_the_proxy(
+    transfer: Transfer, tmp_path: Path
+) -> None:
+    other = certificate(tmp_path, name="other").cafile
+    both = replace(transfer, cafile=other, proxy_url="https://127.0.0.1:1/images/x")
+    with pytest.raises(TargetError) as error, sink_to(both):
+        pass
+    assert error.value.id == "target-untrusted"
+
+
+def test_the_proxy_is_used_where_the_host_cannot_be_reached(transfer: Transfer) -> None:
+    unreachable = "https://127.0.0.1:1/images/secret-ticket"
+    with sink_to(replace(transfer, url=unreachable, proxy_url=transfer.url)) as sink:
+        sink.flush()
+    neither = replace(transfer, url=unreachable, proxy_url=unreachable)
+    with pytest.raises(TargetError) as error, sink_to(neither):
+        pass
+    assert error.value.id == "target-unreachable"
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_transfer_that_is_over_cannot_be_opened(
+    daemon: Daemon, transfer: Transfer, known: bool
+) -> None:
+    if known:
+        ticket = daemon.add_ticket("file:///nothing", transfer.size, timeout=0)
+    else:
+        ticket = "11111111-2222-3333-4444-555555555555"
+    with pytest.raises(TargetError) as error, sink_to(replace(transfer, url=daemon.url(ticket))):
+        pass
+    assert error.value.id == "transfer-ended"

@@ -1,34 +1,40 @@
 """One connection to an ovirt-imageio daemon, through oVirt's own client of it.
 
-The client shows its connection to nobody, but a request that hangs can be ended in no other way:
-`_socket` is the one place that looks inside.
+The client shows its connection to nobody, but a request that hangs can be ended in no other way,
+nor can all be heard that the daemon says: `_socket` and `_answer` look inside.
 """
 
 from __future__ import annotations
 
 import errno
+import http.client
+import logging
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from v2v import patience
 from v2v.cancel import Cancel
 from v2v.copy.sinks import Feed, SinkLost
-from v2v.errors import TargetError
+from v2v.errors import TargetError, V2VError
 from v2v.optional import require
 from v2v.outputs._ovirt.places import Transfer
 from v2v.texts import clean
 from v2v.types import MiB
 
 BUFFER = 1 * MiB  # bytes that are handed from the feed to the connection together
-POLL_SECONDS = 0.1
-IDLE_SECONDS = 20.0  # the daemon hangs up after a minute; the engine pauses an idle transfer then
+IDLE_SECONDS = 20.0  # then a connection may be dead: the daemon, or a firewall, hangs up
 FORBIDDEN = 403
 SERVER_FAILED = 500  # and above
+REASON = 512  # bytes of what the daemon says about it
 LOG = "/var/log/ovirt-imageio/daemon.log"
+STRANGE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)  # answers: not JSON...
+
+
+log = logging.getLogger(__name__)
 
 
 class Connection:
@@ -51,15 +57,19 @@ class Connection:
 
     @property
     def max_writers(self) -> int:
-        return max(int(self._client.max_writers), 1)
+        with self._naming(*STRANGE):
+            return max(int(self._client.max_writers), 1)
 
     def write(self, reader: Feed, offset: int, length: int) -> None:
         """One PUT."""
         with self._request() as client:
-            client.read_from(reader, offset, length)
+            try:
+                client.read_from(reader, offset, length)
+            except ssl.SSLEOFError as exc:
+                raise (_answer(client) or exc) from exc
 
     def read(self, offset: int, buffer: memoryview) -> None:
-        with self._request() as client:
+        with self._request(*STRANGE) as client:
             client.write_to(_Filler(buffer), offset, len(buffer))
 
     def zero(self, offset: int, length: int) -> None:
@@ -72,13 +82,8 @@ class Connection:
 
     def extents(self) -> list[Any]:
         """Objects with `start`, `length` and `zero`. The client remembers them: ask once."""
-        with self._request() as client:
+        with self._request(*STRANGE) as client:
             return list(client.extents())
-
-    def touch(self) -> None:
-        """Let the daemon, and the engine that looks at it, see that the transfer is in use."""
-        if not self._is_fresh():
-            self._renew()
 
     def close(self) -> None:
         self._client.close()
@@ -88,75 +93,70 @@ class Connection:
         self._gone = True
         _hang_up(self._client)
 
-    def _is_fresh(self) -> bool:
-        return time.monotonic() - self._used < IDLE_SECONDS
+    @contextmanager
+    def _request(self, *strange: type[Exception]) -> Iterator[Any]:
+        if time.monotonic() - self._used > IDLE_SECONDS:
+            self._renew()
+        with self._naming(*strange):
+            yield self._client
+        self._used = time.monotonic()
 
     def _renew(self) -> None:
-        """Connect again: the client asks for the transfer's options then, which counts as use."""
         self._client.close()
-        self._client = self._connect(self._stall)
-        self._used = time.monotonic()
+        try:
+            self._client = self._connect(self._stall)
+        except TargetError as exc:
+            raise SinkLost(errno.EACCES, exc.message) from exc
         if self._gone:  # meanwhile
             _hang_up(self._client)
 
     @contextmanager
-    def _request(self) -> Iterator[Any]:
-        self.touch()
-        with self._naming():
-            yield self._client
-        self._used = time.monotonic()
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
+    def _naming(self, *strange: type[Exception]) -> Iterator[None]:
+        """`strange`: what the client raises when it does not understand an answer."""
         try:
             yield
-        except SinkLost:
-            raise
         except Exception as exc:
             self._cancel.check()
-            failure = _failure(exc)
+            failure = _failure(exc, strange)
             if failure is None:
                 raise
             raise failure from exc
 
     def _connect(self, seconds: float) -> Any:
-        with self._naming():
-            try:
-                return self._open(self._transfer.url, seconds)
-            except ssl.SSLCertVerificationError:
+        try:
+            with self._naming(*STRANGE):
+                return self._open_either(seconds)
+        except SinkLost as exc:
+            if exc.errno == errno.EACCES:
+                raise _ended(exc) from exc
+            raise
+
+    def _open_either(self, seconds: float) -> Any:
+        proxy = self._transfer.proxy_url
+        try:
+            return self._open(self._transfer.url, seconds)
+        except ssl.SSLCertVerificationError:
+            raise
+        except OSError as exc:
+            if proxy is None:
                 raise
-            except OSError:
-                if self._transfer.proxy_url is None:
-                    raise
-            return self._open(self._transfer.proxy_url, seconds)
+            log.info("%s; trying the proxy", clean(str(exc)))
+        return self._open(proxy, seconds)
 
     def _open(self, url: str, seconds: float) -> Any:
-        """A client that is connected. It has timeouts of its own, which know nothing of `cancel`"""
+        """A client that is connected."""
         imageio = require("ovirt_imageio.client", extra="ovirt", purpose="-o rhv-upload")
-        made: list[Any] = []
-        failed: list[BaseException] = []
-
-        def connect() -> None:
-            transfer = self._transfer
-            cafile = str(transfer.cafile) if transfer.cafile is not None else None
-            try:
-                made.append(imageio.ImageioClient(url, cafile, transfer.verify, buffer_size=BUFFER))
-            except BaseException as exc:  # noqa: BLE001 - raised again by who waits
-                failed.append(exc)
-
-        thread = threading.Thread(target=connect, name="imageio connection", daemon=True)
-        thread.start()
-        deadline = time.monotonic() + seconds
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
-            self._cancel.check()
-            if thread.is_alive() and time.monotonic() > deadline:
-                raise TimeoutError(errno.ETIMEDOUT, f"no answer for {seconds:g} s")
-        for error in failed:
-            raise error
-        if (found := _socket(made[0])) is not None:
+        transfer = self._transfer
+        cafile = str(transfer.cafile) if transfer.cafile is not None else None
+        client = patience.in_thread(
+            lambda: imageio.ImageioClient(url, cafile, transfer.verify, buffer_size=BUFFER),
+            name="imageio connection",
+            seconds=seconds,
+            cancel=self._cancel,
+        )
+        if (found := _socket(client)) is not None:
             found.settimeout(self._stall)
-        return made[0]
+        return client
 
 
 class _Filler:
@@ -186,12 +186,33 @@ def _hang_up(client: Any) -> None:
         return  # it is gone already
 
 
-def _failure(error: Exception) -> Exception | None:
-    """Our error for one of the client's; None: it is not the client's."""
-    import http.client
+class _Refused(Exception):
+    """As the client's own error."""
 
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def _answer(client: Any) -> _Refused | None:
+    """Why the daemon hung up in the middle of a request, if it said so.
+
+    It answers and hangs up when something fails, a write to a full disk for example. The client
+    looks for the answer too, but not when it is TLS that finds the connection closed.
+    """
+    try:
+        response = client._backend._con.getresponse()
+        return _Refused(response.status, response.read(REASON).decode("utf-8", "replace").rstrip())
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+def _failure(error: Exception, strange: tuple[type[Exception], ...]) -> Exception | None:
+    """Our error for one of the client's; None: it is not the client's."""
+    if isinstance(error, SinkLost | V2VError):
+        return None
     text = clean(str(error))
-    status = getattr(error, "code", None)
+    status = getattr(error, "code", None)  # the class of the client's own error is private
     if isinstance(status, int) and not isinstance(error, OSError):
         return _refusal(status, text)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -204,19 +225,23 @@ def _failure(error: Exception) -> Exception | None:
         return SinkLost(errno.ETIMEDOUT, f"the imageio daemon does not answer: {text}")
     if isinstance(error, OSError | http.client.HTTPException):
         return SinkLost(errno.ENOTCONN, f"the imageio daemon went away: {text}")
-    if isinstance(error, ValueError | KeyError | RuntimeError):
+    if isinstance(error, strange):
         return SinkLost(errno.EPROTO, f"the imageio daemon's answer is not understood: {text}")
     return None
 
 
-def _refusal(status: int, text: str) -> Exception:
+def _refusal(status: int, text: str) -> OSError:
     if status == FORBIDDEN:
-        return TargetError(
-            f"the image transfer has ended, or was paused or cancelled: {text}",
-            id="transfer-ended",
-            hint="the engine's events tell why; `v2v resume` goes on with what is copied",
-        )
+        return SinkLost(errno.EACCES, text)
     if status >= SERVER_FAILED:
         cause = f"the imageio daemon failed (HTTP {status}: {text}); {LOG} on its host tells why"
         return SinkLost(errno.EIO, f"{cause}: a full storage domain, for example")
     return OSError(errno.EINVAL, f"the imageio daemon refuses it: HTTP {status}: {text}")
+
+
+def _ended(error: SinkLost) -> TargetError:
+    return TargetError(
+        f"the image transfer has ended, or was paused or cancelled: {error.strerror}",
+        id="transfer-ended",
+        hint="the engine's events tell why; `v2v resume` goes on with what is copied",
+    )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from v2v.cancel import Cancel
 from v2v.copy.sinks import Feed, Pool, SinkLost
-from v2v.errors import Cancelled, TargetError
+from v2v.errors import TargetError
 from v2v.extents import Extent
-from v2v.outputs._ovirt.daemon import IDLE_SECONDS, Connection
+from v2v.outputs._ovirt.daemon import Connection
 from v2v.outputs._ovirt.places import Transfer
 from v2v.types import KiB, MiB
 
@@ -34,7 +33,7 @@ class ImageioSink:
     def __init__(
         self, transfer: Transfer, *, is_zero: bool, stall: float, cancel: Cancel, request_size: int
     ) -> None:
-        self.request_size = request_size
+        self.request_size: int | None = request_size
         self.is_zero = is_zero
         self._transfer = transfer
         self._stall = stall
@@ -86,11 +85,6 @@ class ImageioSink:
     def reopen(self) -> None:
         self._pool.reopen()
 
-    def touch(self) -> None:
-        """Keep the transfer from being paused while nothing is copied."""
-        with self._pool.first() as connection:
-            connection.touch()
-
     def close(self) -> None:
         """What counts was flushed."""
         self._pool.close()
@@ -125,7 +119,7 @@ def imageio_sink(
     cancel: Cancel,
     request_size: int = REQUEST,
 ) -> Iterator[ImageioSink]:
-    """Open a transfer for writing; while it is open, it does not count as idle.
+    """Open a transfer for writing.
 
     `is_zero`: the disk is known to read as zeroes. Raises TargetError: target-unreachable,
     target-untrusted, transfer-ended.
@@ -140,24 +134,11 @@ def imageio_sink(
             id="target-unreachable",
             hint="v2v needs port 54322 of the oVirt host, or of the engine as a proxy",
         ) from exc
-    closed = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(sink, closed), name="imageio idle", daemon=True)
-    keeper.start()
     try:
         with cancel.calling(sink.hang_up):
             yield sink
     finally:
-        closed.set()
-        keeper.join()
         sink.close()
-
-
-def _keep(sink: ImageioSink, closed: threading.Event) -> None:
-    while not closed.wait(IDLE_SECONDS):
-        try:
-            sink.touch()
-        except (OSError, TargetError, Cancelled):
-            continue  # whoever writes next is told; the pool remembers that it is lost
 
 
 def _place(transfer: Transfer) -> str:
