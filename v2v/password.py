@@ -87,6 +87,12 @@ def is_refused(what: str, word: str) -> bool:
     return (what, word) in _refused
 
 
+def hide_passwords() -> None:
+    """Take those of the environment out of it, before a library starts a program."""
+    for variable in (PASSWORD_VARIABLE, OUTPUT_PASSWORD_VARIABLE):
+        _of_environment(variable)
+
+
 @contextmanager
 def password_as_file(text: str) -> Iterator[Path]:
     """A file in memory, for programs that we start and that read a password from a file.

@@ -105,9 +105,11 @@ class Cluster:
 
     def groups(self) -> set[str]:
         """The API groups that there are."""
-        answer = self._call(
+        answer = self._found(
             lambda: self._plain(self._apis.get_api_versions(_request_timeout=TIMEOUT))
         )
+        if answer is None:
+            raise no_kubernetes(self.server)
         groups = answer.get("groups")
         return {str(value(one, "name")) for one in groups} if isinstance(groups, list) else set()
 
@@ -201,7 +203,7 @@ class Cluster:
 
 @contextmanager
 def open_cluster(options: KubevirtOptions, cancel: Cancel | None) -> Iterator[Cluster]:
-    with log_in(options) as login:
+    with log_in(options, cancel) as login:
         yield Cluster(login.client, login.server, login.namespace, cancel)
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from v2v.cancel import Cancel
 from v2v.errors import TargetError, UsageError
 from v2v.optional import require
 from v2v.outputs._kubevirt.options import KubevirtOptions
-from v2v.password import output_password
+from v2v.password import hide_passwords, output_password
+from v2v.patience import in_thread
 from v2v.texts import clean_name
 
 DEFAULT_NAMESPACE = "default"
+PROGRAM_SECONDS = 120.0  # that a program of the kubeconfig may take to give a token
 CERTIFICATES = ("certificate-authority", "client-certificate", "client-key")
 
 
@@ -30,14 +33,14 @@ class Login:
 
 
 @contextmanager
-def log_in(options: KubevirtOptions) -> Iterator[Login]:
+def log_in(options: KubevirtOptions, cancel: Cancel | None) -> Iterator[Login]:
     """A client of the API; nothing is sent yet. It works within the block."""
-    module = require("kubernetes.client", extra="kubevirt", purpose="-o kubevirt")
+    require("kubernetes", extra="kubevirt", purpose="-o kubevirt")
     with ExitStack() as stack:
         if options.kubeconfig is not None:
-            client, namespace = _from_kubeconfig(options.kubeconfig, options, stack)
+            client, namespace = _from_kubeconfig(options.kubeconfig, options, stack, cancel)
         else:
-            client, namespace = _from_token(module, options), DEFAULT_NAMESPACE
+            client, namespace = _from_token(options), DEFAULT_NAMESPACE
         stack.callback(client.rest_client.close)
         yield Login(client, client.configuration.host, options.namespace or namespace)
 
@@ -56,14 +59,12 @@ def check_cafile(flag: str, file: Path | None) -> None:
         ) from exc
 
 
-def _from_token(module: Any, options: KubevirtOptions) -> Any:
-    import urllib3
+def _from_token(options: KubevirtOptions) -> Any:
+    from kubernetes.client import Configuration
 
     check_cafile("-oo cafile", options.cafile)
-    configuration = module.Configuration(host=str(options.server).rstrip("/"))
+    configuration = Configuration(host=str(options.server).rstrip("/"))
     configuration.ssl_ca_cert = str(options.cafile) if options.cafile else None
-    configuration.verify_ssl = options.verifypeer
-    configuration.retries = urllib3.Retry(0)
     token = (output_password(options.token, what=str(options.server)) or "").strip()
     if not token:
         raise UsageError(
@@ -77,39 +78,61 @@ def _from_token(module: Any, options: KubevirtOptions) -> Any:
             id="password-file",
             hint="name a file whose first line is the token",
         )
-    return module.ApiClient(configuration, "Authorization", f"Bearer {token}")
+    return _client(configuration, options, "Authorization", f"Bearer {token}")
 
 
-def _from_kubeconfig(file: Path, options: KubevirtOptions, stack: ExitStack) -> tuple[Any, str]:
-    """The client, and the namespace of the context."""
+def _client(configuration: Any, options: KubevirtOptions, *header: str) -> Any:
     import urllib3
+    from kubernetes.client import ApiClient
 
-    module = require("kubernetes.client", extra="kubevirt", purpose="-o kubevirt")
-    config = require("kubernetes.config", extra="kubevirt", purpose="-o kubevirt")
-    content = _read(file)
-    configuration = module.Configuration()
-    configuration.retries = urllib3.Retry(0)
-    try:
-        context = _context(content, options.context)
-        _certificates_in_memory(content, file.parent, stack)
-        config.load_kube_config_from_dict(
-            content, context["name"], client_configuration=configuration, persist_config=False
-        )
-    except (config.ConfigException, KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise UsageError(
-            f"-oo kubeconfig {file}: {_why(exc)}",
-            id="kubevirt-kubeconfig",
-            hint="try it with: kubectl --kubeconfig=FILE get vm",
-        ) from exc
+    configuration.retries = urllib3.Retry(0)  # what may be asked again is known better above
     if not options.verifypeer:
         configuration.verify_ssl = False
-    return module.ApiClient(configuration), context["context"].get("namespace", DEFAULT_NAMESPACE)
+    if not configuration.verify_ssl:  # as the user wants it
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    return ApiClient(configuration, *header)
+
+
+def _from_kubeconfig(
+    file: Path, options: KubevirtOptions, stack: ExitStack, cancel: Cancel | None
+) -> tuple[Any, str]:
+    """The client, and the namespace of the context. A kubeconfig may name a program that gives a
+    token, which the library starts."""
+    from kubernetes.client import Configuration
+    from kubernetes.config import ConfigException, load_kube_config_from_dict
+
+    hide_passwords()
+    content, configuration = _read(file), Configuration()
+    try:
+        name, namespace = _context(content, options.context)
+        _certificates_in_memory(content, file.parent, stack)
+        load = partial(
+            load_kube_config_from_dict,
+            content,
+            name,
+            client_configuration=configuration,
+            persist_config=False,
+        )
+        in_thread(load, name="kubeconfig", seconds=PROGRAM_SECONDS, cancel=cancel)
+    except TimeoutError as exc:
+        raise _no_kubeconfig(file, "the program that it names gives no token") from exc
+    except (ConfigException, LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise _no_kubeconfig(file, _why(exc)) from exc
+    return _client(configuration, options), namespace
 
 
 def _why(exc: Exception) -> str:
     """The library's own words; others might repeat what is secret in the file."""
-    told = type(exc).__name__ in ("ConfigException", "LookupError")
+    told = type(exc).__name__ == "ConfigException"
     return clean_name(str(exc)) if told else "it is not as a kubeconfig is"
+
+
+def _no_kubeconfig(file: Path, why: str) -> UsageError:
+    return UsageError(
+        f"-oo kubeconfig {file}: {why}",
+        id="kubevirt-kubeconfig",
+        hint="try it with: kubectl --kubeconfig=FILE get vm",
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -118,22 +141,20 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text())
     except OSError as exc:
-        raise UsageError(
-            f"-oo kubeconfig {file}: {exc.strerror}", id="kubevirt-kubeconfig"
-        ) from exc
+        raise _no_kubeconfig(file, exc.strerror or "cannot be read") from exc
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise UsageError(f"-oo kubeconfig {file}: it is no YAML", id="kubevirt-kubeconfig") from exc
+        raise _no_kubeconfig(file, "it is no YAML") from exc
     if not isinstance(content, dict):
-        raise UsageError(f"-oo kubeconfig {file}: it is no kubeconfig", id="kubevirt-kubeconfig")
+        raise _no_kubeconfig(file, "it is not as a kubeconfig is")
     return content
 
 
-def _context(content: dict[str, Any], wanted: str | None) -> dict[str, Any]:
+def _context(content: dict[str, Any], wanted: str | None) -> tuple[str, str]:
+    """Its name and its namespace."""
     name = wanted or content.get("current-context")
-    for context in content["contexts"]:
-        if context["name"] == name:
-            namespace = context["context"].get("namespace")
-            return {"name": name, "context": {"namespace": namespace or DEFAULT_NAMESPACE}}
+    for one in content["contexts"]:
+        if one["name"] == name:
+            return str(name), str(one["context"].get("namespace") or DEFAULT_NAMESPACE)
     raise UsageError(
         f"-oo context: the kubeconfig has no context {clean_name(str(name))}",
         id="kubevirt-kubeconfig",
@@ -160,10 +181,7 @@ def _certificates_in_memory(content: dict[str, Any], folder: Path, stack: ExitSt
 
 
 def _in_memory(data: str, stack: ExitStack) -> str:
-    try:
-        content = base64.b64decode(data)
-    except binascii.Error as exc:
-        raise ValueError("a certificate is not base64") from exc
+    content = base64.b64decode("".join(data.split()), validate=True)
     fd = os.memfd_create("v2v-kubeconfig")
     stack.callback(os.close, fd)
     os.write(fd, content)

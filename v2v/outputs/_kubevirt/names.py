@@ -36,4 +36,4 @@ def job_label(job_id: str) -> str:
     """The value of JOB_LABEL."""
     if LABEL_VALUE.fullmatch(job_id):
         return job_id
-    return hashlib.sha256(job_id.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+    return hashlib.sha256(job_id.encode("utf-8", "surrogatepass")).hexdigest()[:40]

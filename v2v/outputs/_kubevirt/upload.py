@@ -39,6 +39,7 @@ MAX_ANSWER = 4096  # bytes
 BLOCK = 1 * MiB  # bytes per write to the socket
 PAUSES = (0.0, 2.0, 10.0, 30.0)  # seconds before each further try
 ASYNC, SYNC = "/v1beta1/upload-async", "/v1beta1/upload"
+NO_SUCH_PATH = (404, 405, 501)
 
 
 class _TryAgain(Exception):
@@ -52,10 +53,6 @@ class Proxy:
     uri: str
     cafile: Path | None
     verify: bool
-
-    @property
-    def host(self) -> str:
-        return self._parts()[0]
 
     def check(self, run: Run) -> None:
         """TargetError when it cannot be reached, or is not trusted."""
@@ -72,6 +69,8 @@ class Proxy:
         headers = {"Authorization": f"Bearer {token}"}
         try:
             status, _ = self._request("HEAD", ASYNC, headers, None, run)
+            if status not in (200, *NO_SUCH_PATH):
+                raise _TryAgain(f"{self.uri} answered {status}")
             path = ASYNC if status == 200 else SYNC
             more = {"Content-Type": "application/octet-stream", "Content-Length": str(file.size)}
             status, words = self._request("POST", path, headers | more, file, run)
