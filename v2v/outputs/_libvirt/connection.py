@@ -34,7 +34,7 @@ def is_local(uri: str) -> bool:
 
 
 def _denied(shown: str, text: str) -> TargetError:
-    return TargetError(
+    return _untrusted(shown, text) or TargetError(
         f"-oc {shown} does not let you in: {text}",
         id="target-login",
         hint="on this host, be root or in the group libvirt; with ssh, log in once by hand, with "
@@ -43,18 +43,23 @@ def _denied(shown: str, text: str) -> TargetError:
 
 
 def _failed(shown: str, text: str) -> TargetError:
-    if any(word in text for word in TLS_WORDS):
-        return TargetError(
-            f"-oc {shown}: {text}",
-            id="target-untrusted",
-            hint="libvirt looks for the CA in /etc/pki/CA/cacert.pem, or in the folder that the "
-            "URI names: qemu+tls://HOST/system?pkipath=/FOLDER",
-        )
-    return TargetError(
+    return _untrusted(shown, text) or TargetError(
         f"-oc {shown} cannot be reached: {text}",
         id="target-unreachable",
         hint="is libvirt running there, and the address right? "
         "`virsh -c URI list --all` connects as v2v does",
+    )
+
+
+def _untrusted(shown: str, text: str) -> TargetError | None:
+    """Trouble with TLS, which libvirt tells as one of the login or of the connection."""
+    if not any(word in text for word in TLS_WORDS):
+        return None
+    return TargetError(
+        f"-oc {shown}: {text}",
+        id="target-untrusted",
+        hint="libvirt looks for the CA in /etc/pki/CA/cacert.pem, or in the folder that the "
+        "URI names: qemu+tls://HOST/system?pkipath=/FOLDER",
     )
 
 

@@ -29,6 +29,7 @@ from v2v.outputs._libvirt.volumes import (
     create,
     delete,
     known_volumes,
+    used_paths,
 )
 from v2v.outputs._libvirt.volumes import lookup as lookup_volume
 from v2v.run import Run
@@ -78,20 +79,17 @@ class Disks:
     def discard(self) -> None:
         """Remove what the job made, unless it is a domain's."""
         volumes = known_volumes(self.run)
-        if HANDED_OVER in self.run.journal:
-            self._unlink(volumes)
-            return
         published = INODES in self.run.journal
-        if published or any(volume.named_at_once for volume in volumes):
-            if not self._delete_volumes(volumes):
+        if HANDED_OVER not in self.run.journal and (
+            published or any(volume.named_at_once for volume in volumes)
+        ):
+            used = self._delete_volumes(volumes)
+            if used is None:
                 return
-            inodes = self.run.journal.get(INODES, dict[str, int]) if published else {}
-            for volume in volumes:
-                final = Path(volume.location)
-                if volume.way is Way.FILE and _files.is_inode(final, inodes.get(str(final))):
-                    final.unlink()
+            self._unlink_published([one for one in volumes if one.location not in used])
         self._unlink(volumes)
-        self._forget(volumes)
+        if HANDED_OVER not in self.run.journal:
+            self._forget(volumes)
 
     # Making --------------------------------------------------------------------------------------
 
@@ -199,19 +197,28 @@ class Disks:
 
     # Undoing -------------------------------------------------------------------------------------
 
-    def _delete_volumes(self, volumes: Sequence[Volume]) -> bool:
-        """False: the domain is there, and all is its own."""
+    def _delete_volumes(self, volumes: Sequence[Volume]) -> set[str] | None:
+        """Gives the disks that domains use; None where one is the job's: all is its own, then."""
         identity = str(domain_uuid(self.run))
 
-        def answer(libvirt: Any, connection: Any) -> bool:
+        def answer(libvirt: Any, connection: Any) -> set[str] | None:
             if lookup(libvirt, connection, identity) is not None:
-                return False
+                return None
+            used = used_paths(connection)
             for volume in volumes:
-                if volume.named_at_once:
+                if volume.named_at_once and volume.location not in used:
                     delete(libvirt, connection, volume, self.run)
-            return True
+            return used
 
         return ask(self.host, answer, self.run)
+
+    def _unlink_published(self, volumes: Sequence[Volume]) -> None:
+        known = INODES in self.run.journal
+        inodes = self.run.journal.get(INODES, dict[str, int]) if known else {}
+        for volume in volumes:
+            final = Path(volume.location)
+            if volume.way is Way.FILE and _files.is_inode(final, inodes.get(str(final))):
+                final.unlink()
 
     def _unlink(self, volumes: Sequence[Volume]) -> None:
         folders = {Path(v.working).parent for v in volumes if v.way in (Way.FILE, Way.STAGED)}

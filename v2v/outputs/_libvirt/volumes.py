@@ -148,12 +148,9 @@ def create(
 
 
 def delete(libvirt: Any, connection: Any, volume: Volume, run: Run) -> None:
-    """Remove what this job made, unless a domain uses it. Safe to repeat."""
+    """Remove what this job made. Safe to repeat."""
     found = lookup(libvirt, connection, volume)
-    if found is None:
-        return
-    own = is_own(volume, {volume.name: int(found.info()[1])}, run)
-    if own and found.path() not in used_paths(connection):
+    if found is not None and is_own(volume, {volume.name: int(found.info()[1])}, run):
         found.delete(0)
 
 

@@ -1,0 +1,209 @@
+"""What -o libvirt refuses before anything is copied: each has its own clear error."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.contract.output_suite import GUEST
+from tests.libvirtd import Libvirtd, domain_xml, free_port, libvirtd
+from tests.outputs.libvirt_output import Place, make, make_source, missing_nic, place
+from tests.places import authority, certificate
+from v2v.errors import TargetError, UsageError, V2VError
+from v2v.events import Warned
+from v2v.libvirt_connection import wrapping
+from v2v.outputs._libvirt.connection import host_of
+from v2v.types import GiB, Machine, Nic, Source
+
+__all__ = ["libvirtd"]
+
+
+@pytest.fixture
+def there(libvirtd: Libvirtd, tmp_path: Path) -> Iterator[Place]:
+    with place(libvirtd, tmp_path / "pool") as found:
+        yield found
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    return make_source(tmp_path)
+
+
+def refusal(output, source: Source, run) -> V2VError:
+    with pytest.raises(V2VError) as error:
+        output.check_source(source, run)
+    return error.value
+
+
+def test_no_such_pool(there: Place, source, run) -> None:
+    error = refusal(there.output(**{"-os": there.pool[:-1]}), source, run)
+    assert error.id == "target-storage"
+    assert error.hint == f"did you mean {there.pool}?"
+
+
+def test_an_inactive_pool(there: Place, source, run) -> None:
+    with there.server.connected() as connection:
+        connection.storagePoolLookupByName(there.pool).destroy()
+    error = refusal(there.output(), source, run)
+    assert error.id == "target-storage"
+    assert error.hint == f"`virsh pool-start --pool {there.pool}` starts it"
+
+
+def test_a_pool_by_its_uuid(there: Place, source, run) -> None:
+    with there.server.connected() as connection:
+        uuid = connection.storagePoolLookupByName(there.pool).UUIDString()
+    there.output(**{"-os": uuid}).check_source(source, run)
+
+
+def test_a_pool_that_takes_no_disks(source, run) -> None:
+    import libvirt
+
+    connection = libvirt.open("test:///default")
+    xml = (
+        "<pool type='disk'><name>lun</name><source><device path='/dev/none'/></source>"
+        "<target><path>/dev</path></target></pool>"
+    )
+    try:
+        pool = connection.storagePoolDefineXML(xml)
+        pool.create()
+        error = refusal(make({"-oc": "test:///default", "-os": "lun"}), source, run)
+        assert error.id == "target-storage"
+        assert "type disk" in error.message
+        pool.destroy()
+        pool.undefine()
+    finally:
+        connection.close()
+
+
+def test_a_domain_has_the_name(there: Place, source, run) -> None:
+    with there.server.defined(domain_xml("demo")):
+        error = refusal(there.output(), source, run)
+    assert error.id == "target-exists"
+    assert "a domain demo" in error.message
+    assert "-on" in (error.hint or "")
+
+
+@pytest.mark.parametrize("words", [{}, {"-oo upload": ""}])
+def test_a_volume_has_the_name(there: Place, source, run, words) -> None:
+    (there.folder / "demo-sda").write_text("mine")
+    error = refusal(there.output(**words), source, run)
+    assert error.id == "target-exists"
+    assert "volume demo-sda" in error.message
+    with pytest.raises(TargetError):
+        there.output(**words).create_disks(source, [1], run)
+    there.output(**words).discard((), run)
+    assert (there.folder / "demo-sda").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("nic", "text"),
+    [
+        (missing_nic(), "has no network nowhere"),
+        (replace(missing_nic(), kind="bridge"), "has no bridge nowhere"),
+    ],
+)
+def test_a_network_that_is_missing(
+    there: Place, source, run, events_seen, nic: Nic, text: str
+) -> None:
+    source = replace(source, nics=(nic, nic))
+    there.output().check_source(source, run)
+    (warning,) = [event for event in events_seen if isinstance(event, Warned)]
+    assert warning.id == "target-network"
+    assert text in warning.text
+    error = refusal(there.output(**{"--start": ""}), source, run)
+    assert error.id == "target-network"
+    assert text in error.message
+
+
+def test_too_little_space(libvirtd: Libvirtd, small: Path, source, run) -> None:
+    with place(libvirtd, small) as there:
+        there.output().check_sizes([GiB], [1], run)
+        for words in ({"-oa": "preallocated"}, {"-oo upload": "", "-oa": "preallocated"}):
+            with pytest.raises(TargetError) as error:
+                there.output(**words).check_sizes([GiB], [1], run)
+            assert error.value.id == "target-space"
+
+
+def test_staged_images_need_space_here(there: Place, run) -> None:
+    output = there.output(**{"-of": "qcow2", "-oo upload": ""})
+    free = shutil.disk_usage(run.folder).free
+    pool_free = shutil.disk_usage(there.folder).free
+    with pytest.raises(TargetError) as error:
+        output.check_sizes([0], [max(free, pool_free) + GiB], run)
+    assert error.value.id in ("staging-space", "target-space")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"-oo compressed": ""}, {"-oo compressed": "", "-of": "qcow2", "-oa": "preallocated"}],
+)
+def test_options_that_contradict_each_other(words, source, run) -> None:
+    with pytest.raises(UsageError) as error:
+        make(words).check_source(source, run)
+    assert error.value.id == "option-conflict"
+
+
+def test_nobody_listens(source, run) -> None:
+    error = refusal(make({"-oc": Libvirtd.uri_at(free_port())}), source, run)
+    assert error.id == "target-unreachable"
+
+
+def test_a_certificate_that_nobody_trusts(source, run, tmp_path: Path, need_tool) -> None:
+    """libvirt has another CA than the one that signed the server's certificate."""
+    need_tool("openssl")
+    ours, theirs = authority(tmp_path / "ours"), authority(tmp_path / "theirs")
+    certificate(theirs, theirs, "server")
+    (ours / "cacert.pem").write_bytes((ours / "ca-cert.pem").read_bytes())
+    with tls_server(theirs) as port:
+        uri = f"qemu+tls://127.0.0.1:{port}/system?pkipath={ours}"
+        error = refusal(make({"-oc": uri}), source, run)
+    assert error.id == "target-untrusted"
+    assert "certificate" in error.message
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[int]:
+    """Takes one connection, and does no more than the handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server-cert.pem", folder / "server-key.pem")
+
+    def serve() -> None:
+        with suppress(OSError), listener.accept()[0] as raw:
+            context.wrap_socket(raw, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def test_a_user_who_is_not_let_in() -> None:
+    import libvirt
+
+    host = host_of("qemu:///system", None)
+    with pytest.raises(TargetError) as error, wrapping(libvirt, host, host.errors.failed):
+        raise libvirt.libvirtError("Failed to connect socket to '/x': Permission denied")
+    assert error.value.id == "target-login"
+
+
+def test_an_architecture_that_the_host_does_not_run(there: Place, run) -> None:
+    caps = replace(GUEST.caps, arch="s390x", machine=Machine.VIRT)
+    with pytest.raises(TargetError) as error:
+        there.output().check_guest(replace(GUEST, caps=caps), run)
+    assert error.value.id == "target-arch"
+
+
+def test_only_disks_that_are_here_can_be_booted() -> None:
+    assert make({}).bootable
+    assert make({"-oc": "qemu:///system"}).bootable
+    assert not make({"-oc": "qemu+ssh://host/system"}).bootable
+    assert not make({"-oo upload": ""}).bootable

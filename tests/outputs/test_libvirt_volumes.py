@@ -1,0 +1,225 @@
+"""Volumes that -o libvirt makes, fills and removes, and what may happen in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.contract.output_suite import GUEST
+from tests.fakes.tcp_proxy import tcp_proxy
+from tests.libvirtd import Libvirtd, domain_xml, file_disk, libvirtd
+from tests.outputs.libvirt_output import (
+    Place,
+    copy,
+    create,
+    make,
+    make_source,
+    migrate,
+    place,
+    sizes_of,
+)
+from tests.places import loop_devices
+from v2v.errors import CopyError, TargetError
+from v2v.outputs._libvirt import sink as sinks
+from v2v.outputs._libvirt.disks import device_sink
+from v2v.outputs._libvirt.sink import VolumeSink
+from v2v.outputs._libvirt.volumes import Volume, Way
+from v2v.types import DiskFormat, KiB, MiB
+
+__all__ = ["libvirtd"]
+
+WAYS = [{}, {"-oo upload": ""}, {"-oo upload": "", "-of": "qcow2"}]
+
+
+@pytest.fixture
+def there(libvirtd: Libvirtd, tmp_path: Path) -> Iterator[Place]:
+    with place(libvirtd, tmp_path / "pool") as found:
+        yield found
+
+
+@pytest.fixture(params=WAYS, ids=["files", "upload", "staged"])
+def words(request: pytest.FixtureRequest) -> dict[str, str]:
+    return request.param
+
+
+class Crash(BaseException):
+    """The machine stops here."""
+
+
+def test_each_disk_goes_to_its_own_pool(there: Place, tmp_path: Path, run) -> None:
+    source = make_source(tmp_path, MiB, 2 * MiB)
+    with place(there.server, tmp_path / "other") as other:
+        disks = (source.disks[0], replace(source.disks[1], target_storage=other.pool))
+        ref = migrate(there.output(), replace(source, disks=disks), run)
+        assert [disk.location for disk in ref.disks] == [
+            str(there.folder / "demo-sda"),
+            str(other.folder / "demo-sdb"),
+        ]
+
+
+def test_a_volume_made_meanwhile_is_not_overwritten(there: Place, words, tmp_path, run) -> None:
+    source = make_source(tmp_path)
+    output = there.output(**words)
+    output.check_source(source, run)
+    (there.folder / "demo-sda").write_text("mine")
+    with pytest.raises(TargetError) as error:
+        migrate(output, source, run)
+    assert error.value.id == "target-exists"
+    output.discard((), run)
+    assert (there.folder / "demo-sda").read_text() == "mine"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_volume_that_was_being_made_is_found(
+    there: Place, tmp_path, run, monkeypatch, moment: str
+) -> None:
+    """Killed before libvirt made it, or after that and before it was written down."""
+    source = make_source(tmp_path)
+    output = there.output(**{"-oo upload": ""})
+
+    def crash(name: str, *arguments: object) -> None:
+        if name.startswith("libvirt-made" if moment == "after" else "libvirt-volumes"):
+            if moment == "before":
+                put(name, *arguments)
+            raise Crash
+        put(name, *arguments)
+
+    put = run.journal.put
+    with monkeypatch.context() as patch:
+        patch.setattr(run.journal, "put", crash)
+        patch.setattr(type(output), "discard", lambda self, disks, run: None)
+        with pytest.raises(Crash):
+            output.create_disks(source, sizes_of(source), run)
+    assert (there.folder / "demo-sda").exists() == (moment == "after")
+    output.check_source(source, run)
+    output.discard((), run)
+    assert list(there.folder.iterdir()) == []
+
+
+def test_discard_keeps_the_disks_that_somebody_uses(there: Place, words, tmp_path, run) -> None:
+    """The domain was refused, and the user wrote one by hand."""
+    source = make_source(tmp_path)
+    output = there.output(**words)
+    disks = create(output, source, run)
+    copy(output, source, disks, run)
+    with there.server.defined(domain_xml("demo")), pytest.raises(TargetError):
+        output.finalize(source, GUEST, disks, run)
+    volume = there.folder / "demo-sda"
+    with there.server.defined(domain_xml("by-hand", file_disk(volume))):
+        output.discard(disks, run)
+        assert volume.exists()
+
+
+def test_a_full_pool_is_told_and_the_copy_goes_on(libvirtd, small: Path, tmp_path, run) -> None:
+    source = make_source(tmp_path, 6 * MiB)
+    (small / "other").write_bytes(bytes(4 * MiB))
+    with place(libvirtd, small) as there:
+        output = there.output(**{"-oo upload": ""})
+        disks = create(output, source, run)
+        with pytest.raises(CopyError) as error:
+            copy(output, source, disks, run)
+        assert error.value.id == "target-full"
+        (small / "other").unlink()
+        copy(output, source, disks, run)
+        output.finalize(source, GUEST, disks, run)
+        assert (small / "demo-sda").read_bytes() == content(source)
+
+
+def test_an_upload_goes_on_after_the_connection_broke(
+    there: Place, tmp_path, run, monkeypatch
+) -> None:
+    source = make_source(tmp_path, 8 * MiB)
+    monkeypatch.setattr(VolumeSink, "request_size", MiB)
+    with tcp_proxy(there.server.port) as wire:
+        output = there.output(**{"-oc": there.server.uri_at(wire.port)})
+        disks = create(output, source, run)
+        sent = 0
+
+        def send(*arguments: object) -> None:
+            nonlocal sent
+            sent += 1
+            if sent in (3, 4):
+                wire.cut()
+            whole(*arguments)
+
+        whole = sinks._send
+        monkeypatch.setattr(sinks, "_send", send)
+        copy(output, source, disks, run)
+        assert sent >= 10
+        output.finalize(source, GUEST, disks, run)
+    assert (there.folder / "demo-sda").read_bytes() == content(source)
+
+
+def test_a_silent_host_is_given_up(there: Place, tmp_path, run, monkeypatch) -> None:
+    source = make_source(tmp_path, 8 * MiB)
+    monkeypatch.setattr(VolumeSink, "request_size", MiB)
+    monkeypatch.setattr("v2v.copy.engine.RETRY_SECONDS", (0.1,))
+    with tcp_proxy(there.server.port) as wire:
+        output = there.output(**{"-oc": there.server.uri_at(wire.port)})
+        disks = create(output, source, run)
+        with output.connect(disks, run) as (sink,):
+            sink.write(0, memoryview(bytes(MiB)))
+            sink._session._stall = 0.3
+            wire.stall()
+            with pytest.raises(OSError, match="did not answer"):
+                sink.write(0, memoryview(bytes(MiB)))
+            wire.flow()
+
+
+def test_a_preallocated_volume_has_its_space(there: Place, tmp_path, run) -> None:
+    source = make_source(tmp_path)
+    output = there.output(**{"-oo upload": "", "-oa": "preallocated"})
+    create(output, source, run)
+    assert (there.folder / "demo-sda").stat().st_blocks * 512 >= MiB
+
+
+def test_logical_volumes(tmp_path: Path, run) -> None:
+    """As far as libvirt's own driver for tests goes: it makes them, and has no devices."""
+    import libvirt
+
+    source = make_source(tmp_path, MiB + 512, name="Web 1/ü")
+    connection = libvirt.open("test:///default")
+    try:
+        pool = connection.storagePoolDefineXML(
+            "<pool type='logical'><name>vg</name><source><name>vg</name></source>"
+            "<target><path>/dev/vg</path></target></pool>"
+        )
+        pool.create()
+        output = make({"-oc": "test:///default", "-os": "vg"})
+        (disk,) = create(output, source, run)
+        assert pool.listVolumes() == ["Web_1__-sda"]
+        assert disk.location == "/dev/vg/Web_1__-sda"
+        _, capacity, allocation = pool.storageVolLookupByName("Web_1__-sda").info()
+        assert capacity == allocation == MiB + 512
+        output.check_source(source, run)
+        qcow2 = make({"-oc": "test:///default", "-os": "vg", "-of": "qcow2"})
+        with pytest.raises(Exception, match="raw"):
+            qcow2.check_source(source, run)
+        output.discard((), run)
+        assert pool.listVolumes() == []
+        pool.destroy()
+        pool.undefine()
+    finally:
+        connection.close()
+
+
+def test_a_logical_volume_is_written_over_whatever_it_holds(tmp_path: Path) -> None:
+    with loop_devices(tmp_path) as make_device:
+        device = make_device(b"old" * MiB)
+        volume = Volume(
+            0, "vg", "x", Way.DEVICE, str(device), str(device), DiskFormat.RAW, MiB + 512
+        )
+        with device_sink(volume) as sink:
+            assert not sink.is_zero
+            sink.write(0, memoryview(b"new" * KiB))
+            sink.zero(3 * KiB, MiB + 512 - 3 * KiB)
+            sink.flush()
+        with device.open("rb") as file:
+            assert file.read(MiB + 512) == b"new" * KiB + bytes(MiB + 512 - 3 * KiB)
+
+
+def content(source) -> bytes:
+    return Path(source.disks[0].location).read_bytes()
