@@ -57,6 +57,14 @@ class Engine:
     def stop(self) -> None:
         self._stack.close()
 
+    def recover(self) -> None:
+        """As it was installed, whatever a test did."""
+        self.stop()
+        self.model.reset()
+        self.model.daemon.stop()
+        self.model.daemon.start()
+        self.start()
+
 
 @contextmanager
 def ovirt_engine() -> Iterator[Engine]:

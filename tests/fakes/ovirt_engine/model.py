@@ -10,6 +10,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ class Faults:
     failing_transfers: bool = False  # they are paused by the system at once
     failing_finalize: bool = False  # the image is found wrong, and removed
     refused: dict[str, str] = field(default_factory=dict)  # "POST /disks": why
-    after: Callable[[str], None] | None = None  # called with "POST /disks" once it is answered
+    before_answer: Callable[[str], None] | None = None  # called with "POST /disks", which is done
 
 
 class Model:
@@ -114,7 +115,8 @@ class Model:
         """As it was installed."""
         self.user = "admin@internal"
         for transfer in list(getattr(self, "transfers", {}).values()):
-            self._close(transfer)
+            with suppress(OSError):  # the daemon is gone
+                self._close(transfer)
         for path in self.folder.iterdir():
             path.unlink()
         self.center = "dc000000-0000-0000-0000-000000000001"
@@ -131,6 +133,7 @@ class Model:
         self.disks: dict[str, Disk] = {}
         self.transfers: dict[str, Transfer] = {}
         self.vms: dict[str, Vm] = {}
+        self.tickets: list[str] = []  # all that there were: who has one may write
         self.faults = Faults()
         self.proxy = self.daemon
 
@@ -263,6 +266,7 @@ class Model:
             inactivity_timeout=transfer.timeout,
             ops=["write"],
         )
+        self.tickets.append(transfer.ticket)
         transfer.phase = "transferring"
 
     def _serve(self, transfer: Transfer, disk: Disk) -> Path:
@@ -288,13 +292,13 @@ class Model:
 
     def _close(self, transfer: Transfer) -> None:
         """No one writes after this."""
-        if transfer.ticket:
-            self.daemon.cancel_ticket(transfer.ticket)
-        transfer.ticket = ""
         if transfer.server is not None:
             transfer.server.terminate()
             transfer.server.wait()
             transfer.server = None
+        if transfer.ticket:
+            self.daemon.cancel_ticket(transfer.ticket)
+        transfer.ticket = ""
 
     # VMs ------------------------------------------------------------------------------------------
 

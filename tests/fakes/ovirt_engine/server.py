@@ -80,9 +80,9 @@ class Handler(BaseHTTPRequestHandler):
         except Refusal as exc:
             status = exc.status
             answer = E.fault(E.reason("Operation Failed"), E.detail(exc.detail))
+        if model.faults.before_answer is not None:
+            model.faults.before_answer(what)
         self._send(status, etree.tostring(answer).decode(), "application/xml")
-        if model.faults.after is not None:
-            model.faults.after(what)
 
     def _route(self, path: str, search: str, node: Any) -> Any:
         for method, pattern, action in ROUTES:

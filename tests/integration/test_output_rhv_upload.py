@@ -1,0 +1,142 @@
+"""-o rhv-upload: kill -9 at every moment, Ctrl-C, and a guest that boots from what was uploaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import v2v
+from tests.contract.output_suite import write_random_disk
+from tests.integration import processes
+from tests.ovirt_engine import Engine, ovirt_engine
+from v2v.api import list_jobs
+from v2v.types import MiB
+
+DRIVER = Path(__file__).with_name("kill_at_upload.py")
+V2V = Path(sys.executable).with_name("v2v")
+SIZE = 24 * MiB
+
+# What the engine has done when v2v dies, and never hears of; and whether the VM is there by then.
+MOMENTS = [
+    ("POST /disks", False),
+    ("POST /imagetransfers", False),
+    ("flush", False),
+    ("/finalize", False),
+    ("POST /vms", True),
+    ("/nics", True),
+]
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Engine]:
+    with ovirt_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(installed: Engine) -> Engine:
+    installed.recover()
+    return installed
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "web.img"
+    write_random_disk(path, SIZE, 7)
+    with path.open("r+b") as file:
+        file.seek(510)
+        file.write(b"\x55\xaa")  # or it would not pass for a disk
+    return path
+
+
+def killed_job(engine: Engine, image: Path, jobs: Path, moment: str, *words: str) -> str:
+    """Run a job until it is killed; gives its id."""
+    options = [f"{flag}={word}" for flag, word in {**engine.words, "-os": "data"}.items()]
+    flush = "2" if moment == "flush" else "0"
+    argv = [sys.executable, DRIVER, str(jobs), str(image), flush, *options, *words]
+    process = subprocess.Popen(argv)
+
+    def kill(what: str) -> None:
+        if moment in what:
+            process.kill()
+
+    engine.model.faults.before_answer = kill
+    assert process.wait(120) == -signal.SIGKILL, f"the job never came to {moment}"
+    engine.model.faults.before_answer = None
+    (job,) = list_jobs(jobs)
+    assert job.state == "interrupted"
+    assert processes.gone(str(job.folder)), processes.mentioning(str(job.folder))
+    return job.job_id
+
+
+def assert_complete(engine: Engine, image: Path, format: str) -> None:
+    (disk,) = engine.model.disks.values()
+    (vm,) = engine.model.vms.values()
+    assert vm.disks == [disk.id]
+    assert disk.status == "ok"
+    argv = ["qemu-img", "compare", "-f", "raw", "-F", format, image, disk.path]
+    subprocess.run(argv, check=True, capture_output=True)
+    phases = {one.phase for one in engine.model.transfers.values()}
+    assert phases <= {"finished_success", "finished_cleanup"}
+
+
+@pytest.mark.parametrize(
+    ("moment", "format"), [(m, "raw") for m, _ in MOMENTS] + [("flush", "qcow2")]
+)
+def test_a_killed_job_is_resumed(
+    engine: Engine, image: Path, tmp_path: Path, moment: str, format: str
+) -> None:
+    jobs = tmp_path / "jobs"
+    job = killed_job(engine, image, jobs, moment, f"-of={format}")
+    result = v2v.resume(job, jobs=jobs)
+    assert_complete(engine, image, format)
+    assert (result.copies[0].resumed > 0) == (moment == "flush")
+
+
+@pytest.mark.parametrize(("moment", "handed_over"), MOMENTS)
+def test_a_killed_job_is_discarded(
+    engine: Engine, image: Path, tmp_path: Path, moment: str, handed_over: bool
+) -> None:
+    jobs = tmp_path / "jobs"
+    v2v.discard(killed_job(engine, image, jobs, moment), jobs=jobs)
+    assert list_jobs(jobs) == []
+    if handed_over:
+        assert_complete(engine, image, "raw")
+    else:
+        assert engine.model.disks == {}
+        assert {one.phase for one in engine.model.transfers.values()} <= {"finished_cleanup"}
+
+
+def test_ctrl_c_leaves_nothing(engine: Engine, image: Path, tmp_path: Path) -> None:
+    words = [
+        V2V,
+        "convert",
+        "-i",
+        "disk",
+        str(image),
+        "--no-convert",
+        "--jobs-dir",
+        tmp_path / "jobs",
+    ]
+    words += ["-o", "rhv-upload", "-os", "data", "-oc", engine.url, "-op", engine.words["-op"]]
+    words += ["-oo", f"rhv-cafile={engine.cafile}"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def interrupt(what: str) -> None:
+        if what.endswith("/finalize"):
+            os.kill(process.pid, signal.SIGINT)
+
+    engine.model.faults.before_answer = interrupt
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    assert engine.model.disks == {}
+    assert {one.phase for one in engine.model.transfers.values()} <= {
+        "finished_success",
+        "finished_cleanup",
+    }

@@ -1,0 +1,361 @@
+"""-o rhv-upload: whole jobs, through a fake engine and the real imageio daemon, and what goes
+wrong in the middle of them."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import v2v
+from tests.contract.output_suite import write_random_disk
+from tests.ovirt_engine import Engine, ovirt_engine
+from v2v.api import list_jobs
+from v2v.cancel import Cancel
+from v2v.copy import engine as copy_engine
+from v2v.copy import target as copy_target
+from v2v.errors import Cancelled, V2VError
+from v2v.events import Event, Warned
+from v2v.job import CopyOptions, NicMap
+from v2v.outputs._ovirt import disks, precheck, transfers
+from v2v.outputs._ovirt.imageio import ImageioSink
+from v2v.types import MiB
+
+SIZE = 24 * MiB
+CHECKPOINT = 4 * MiB
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Engine]:
+    with ovirt_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(installed: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    installed.recover()
+    monkeypatch.setattr(copy_target, "CHECKPOINT", CHECKPOINT)
+    monkeypatch.setattr(copy_target, "UNRECORDED", 2 * CHECKPOINT)
+    return installed
+
+
+class Jobs:
+    """One job of a disk with random data, `convert`ed without converting, and resumed."""
+
+    def __init__(self, engine: Engine, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.engine = engine
+        self.patch = patch
+        self.folder = folder
+        self.image = folder / "web.img"
+        write_random_disk(self.image, SIZE, 7)
+        with self.image.open("r+b") as file:
+            file.seek(510)
+            file.write(b"\x55\xaa")  # or it would not pass for a disk
+        self.content = self.image.read_bytes()
+        self.events: list[Event] = []
+
+    def convert(self, cancel: Cancel | None = None, **more: Any) -> v2v.Result:
+        words = {**self.engine.words, "-os": "data", **more.pop("words", {})}
+        return v2v.convert(
+            self.image,
+            output="rhv-upload",
+            output_options=words,
+            conversion=v2v.ConversionOptions(convert=False),
+            copy=CopyOptions(request_size=MiB, stall_timeout=1.0),
+            jobs=self.folder / "jobs",
+            emit=self.events.append,
+            cancel=cancel,
+            **more,
+        )
+
+    def fails(self, **more: Any) -> V2VError:
+        with pytest.raises(V2VError) as caught:
+            self.convert(**more)
+        return caught.value
+
+    def resume(self) -> v2v.Result:
+        return v2v.resume(self.id, jobs=self.folder / "jobs", emit=self.events.append)
+
+    def discard(self) -> None:
+        v2v.discard(self.id, jobs=self.folder / "jobs")
+
+    @property
+    def id(self) -> str:
+        (job,) = list_jobs(self.folder / "jobs")
+        return job.job_id
+
+    def once_copying(self, action: Callable[[], None]) -> None:
+        """Do something in the middle of the copy, when a part of it is safe on the target."""
+        count = itertools.count(1)
+
+        def flush(sink: ImageioSink, whole: Any = ImageioSink.flush) -> None:
+            if next(count) == 2:
+                action()
+            whole(sink)
+
+        self.patch.setattr(ImageioSink, "flush", flush)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [event.id for event in self.events if isinstance(event, Warned)]
+
+    def assert_complete(self, result: v2v.Result) -> None:
+        (disk,) = result.guest.disks
+        there = self.engine.model.disks[disk.location.rpartition("/")[2]]
+        raw = self.folder / "raw"
+        argv = ["qemu-img", "convert", "-f", disk.format, "-O", "raw", there.path, raw]
+        subprocess.run(argv, check=True)
+        assert raw.read_bytes() == self.content
+        self.assert_nothing_open()
+
+    def assert_nothing_open(self) -> None:
+        model = self.engine.model
+        assert {disk.status for disk in model.disks.values()} <= {"ok"}
+        phases = {one.phase for one in model.transfers.values()}
+        assert phases <= {"finished_success", "finished_failure", "finished_cleanup"}
+
+
+@pytest.fixture
+def jobs(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    return Jobs(engine, tmp_path, monkeypatch)
+
+
+def test_a_job_makes_a_vm(jobs: Jobs) -> None:
+    result = jobs.convert(name="web", nic_maps=[NicMap("network", None, "network", "vlan5")])
+    jobs.assert_complete(result)
+    (vm,) = jobs.engine.model.vms.values()
+    assert vm.name == "web"
+    assert vm.status == "down"
+    assert [card.profile for card in vm.cards] == ["p3"]
+    assert (result.guest.metadata or "").endswith(vm.id)
+
+
+def test_it_is_started_when_asked(jobs: Jobs) -> None:
+    jobs.convert(words={"--start": ""})
+    assert [vm.status for vm in jobs.engine.model.vms.values()] == ["up"]
+
+
+def test_chosen_uuids_are_taken(jobs: Jobs) -> None:
+    uuid = "3d1c7f6e-0f0a-4c7e-9c39-0123456789ab"
+    jobs.convert(words={"-oo ovirt-disk-uuid": uuid.upper()})
+    assert list(jobs.engine.model.disks) == [uuid]
+
+
+def test_through_the_proxy(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy is a daemon, too; the host itself cannot be reached."""
+    model = jobs.engine.model
+
+    class Nowhere:
+        def url(self, ticket: str) -> str:
+            return f"https://127.0.0.1:1/images/{ticket}"
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model.proxy, name)
+
+    monkeypatch.setattr(model, "daemon", Nowhere())
+    jobs.assert_complete(jobs.convert(words={"-oo rhv-direct": "false"}))
+    jobs.discard()
+    model.reset()
+    monkeypatch.setattr(model, "proxy", model.proxy)
+
+
+def test_on_a_host_of_ovirt_that_host_is_asked_for(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = jobs.folder / "vdsm.id"
+    path.write_text(f"{jobs.engine.model.vdsm_id}\n")
+    monkeypatch.setattr(precheck, "VDSM_ID", path)
+    jobs.convert()
+    assert [one.host for one in jobs.engine.model.transfers.values()] == ["h1"]
+
+
+def test_secrets_stay_with_us(jobs: Jobs) -> None:
+    jobs.convert()
+    secrets = [jobs.engine.model.password, "a-token-of-the-tests", "not this line"]
+    secrets += jobs.engine.model.tickets
+    assert len(secrets) == 4
+    kept = [path.read_bytes() for path in (jobs.folder / "jobs").rglob("*") if path.is_file()]
+    assert not [s for s in secrets for content in kept if s.encode() in content]
+
+
+# Failures before the copy -------------------------------------------------------------------------
+
+
+def test_a_disk_that_is_refused(jobs: Jobs) -> None:
+    jobs.engine.model.faults.refused["POST /disks"] = "[Low disk space on Storage Domain data.]"
+    error = jobs.fails()
+    assert error.id == "target-refused"
+    assert "Low disk space" in str(error)
+    jobs.engine.model.faults.refused.clear()
+    jobs.assert_complete(jobs.resume())
+
+
+def test_a_disk_that_stays_locked(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disks, "REMOVE_SECONDS", 0.3)
+    monkeypatch.setattr(disks.wait_ok, "__defaults__", (0.3,))
+    jobs.engine.model.faults.stuck_disks = True
+    assert jobs.fails().id == "target-timeout"
+    jobs.engine.model.faults.stuck_disks = False
+    jobs.assert_complete(jobs.resume())
+
+
+def test_a_transfer_that_the_engine_pauses_at_once(jobs: Jobs) -> None:
+    jobs.engine.model.faults.failing_transfers = True
+    assert jobs.fails().id == "transfer-failed"
+    jobs.assert_nothing_open()
+    jobs.engine.model.faults.failing_transfers = False
+    jobs.assert_complete(jobs.resume())
+
+
+def test_a_transfer_that_does_not_begin(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "OPEN_SECONDS", 0.3)
+    jobs.engine.model.faults.stuck_transfers = True
+    assert jobs.fails().id == "target-timeout"
+    assert "transfer-left" in jobs.warnings
+    jobs.engine.model.faults.stuck_transfers = False
+    jobs.discard()
+    assert jobs.engine.model.disks == {}
+
+
+# Failures in the middle of the copy ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+def test_a_daemon_that_is_restarted(jobs: Jobs, format: str) -> None:
+    """It has forgotten its tickets: the transfer is over, and what was copied is not."""
+    daemon = jobs.engine.model.daemon
+
+    def restart() -> None:
+        daemon.stop()
+        daemon.start()
+
+    jobs.once_copying(restart)
+    assert jobs.fails(words={"-of": format}).id == "transfer-ended"
+    jobs.assert_nothing_open()
+    result = jobs.resume()
+    jobs.assert_complete(result)
+    assert result.copies[0].resumed >= CHECKPOINT
+
+
+def test_a_transfer_that_the_engine_pauses(jobs: Jobs) -> None:
+    jobs.once_copying(jobs.engine.model.pause_by_system)
+    assert jobs.fails().id == "transfer-ended"
+    assert "transfer-paused" in jobs.warnings
+    jobs.assert_nothing_open()
+    result = jobs.resume()
+    jobs.assert_complete(result)
+    assert result.copies[0].resumed >= CHECKPOINT
+
+
+def test_an_engine_that_goes_away_is_not_missed_by_the_copy(jobs: Jobs) -> None:
+    """Only at its end: the disk is locked until the job is resumed."""
+    jobs.once_copying(jobs.engine.stop)
+    try:
+        assert jobs.fails().id == "target-unreachable"
+    finally:
+        jobs.engine.start()
+    result = jobs.resume()
+    jobs.assert_complete(result)
+    assert result.copies[0].data > 0
+
+
+def test_engine_and_daemon_that_go_away(jobs: Jobs) -> None:
+    daemon = jobs.engine.model.daemon
+    jobs.patch.setattr(copy_engine, "RETRY_SECONDS", (0.1,))
+
+    def stop() -> None:
+        daemon.stop()
+        jobs.engine.stop()
+
+    jobs.once_copying(stop)
+    try:
+        jobs.fails()
+        assert "transfer-left" in jobs.warnings
+    finally:
+        daemon.start()
+        jobs.engine.start()
+    result = jobs.resume()
+    jobs.assert_complete(result)
+    assert result.copies[0].resumed >= CHECKPOINT
+
+
+def test_cancelled_leaves_nothing(jobs: Jobs) -> None:
+    cancel = Cancel()
+    jobs.once_copying(cancel.cancel)
+    with pytest.raises(Cancelled):
+        jobs.convert(cancel=cancel)
+    assert jobs.engine.model.disks == {}
+    jobs.assert_nothing_open()
+    jobs.assert_complete(jobs.resume())
+
+
+def test_an_image_that_the_engine_finds_wrong(jobs: Jobs) -> None:
+    """It removes the disk then: there is nothing to go on with."""
+    jobs.engine.model.faults.failing_finalize = True
+    assert jobs.fails().id == "target-lost"
+    jobs.discard()
+    assert jobs.engine.model.disks == {}
+
+
+def test_a_part_that_is_gone_is_copied_again(jobs: Jobs) -> None:
+    jobs.once_copying(jobs.engine.model.pause_by_system)
+    jobs.fails()
+    (uuid,) = jobs.engine.model.disks
+    jobs.engine.model.remove_disk(uuid)
+    result = jobs.resume()
+    jobs.assert_complete(result)
+    assert "target-part-lost" in jobs.warnings
+    assert result.copies[0].resumed == 0
+
+
+# Failures after the copy --------------------------------------------------------------------------
+
+
+def test_a_vm_that_is_refused(jobs: Jobs) -> None:
+    jobs.engine.model.faults.refused["POST /vms"] = "[MAC Address is already in use]"
+    error = jobs.fails()
+    assert error.id == "target-refused"
+    assert "MAC Address" in str(error)
+    jobs.assert_nothing_open()
+    jobs.engine.model.faults.refused.clear()
+    jobs.assert_complete(jobs.resume())
+
+
+def test_what_has_a_vm_is_not_discarded(jobs: Jobs) -> None:
+    """A job that died between the VM's creation and its journal."""
+
+    def refuse(what: str) -> None:
+        if what == "POST /vms":
+            jobs.engine.model.faults.refused["GET /vms/"] = "[too late]"
+
+    jobs.engine.model.faults.before_answer = refuse
+    assert jobs.fails().id == "target-refused"
+    jobs.engine.model.faults.before_answer = None
+    jobs.engine.model.faults.refused.clear()
+    jobs.discard()
+    assert len(jobs.engine.model.vms) == len(jobs.engine.model.disks) == 1
+
+
+def test_a_job_that_was_refused_is_discarded_without_the_engine(jobs: Jobs) -> None:
+    jobs.engine.model.domains[0].status = "maintenance"
+    jobs.fails()
+    jobs.engine.stop()
+    try:
+        jobs.discard()
+    finally:
+        jobs.engine.start()
+    assert list_jobs(jobs.folder / "jobs") == []
+
+
+def test_disks_of_others_are_never_removed(jobs: Jobs) -> None:
+    """Not even when one got the UUID that the job had chosen."""
+    uuid = "3d1c7f6e-0f0a-4c7e-9c39-0123456789ab"
+    jobs.once_copying(jobs.engine.model.pause_by_system)
+    jobs.fails(words={"-oo rhv-disk-uuid": uuid})
+    jobs.engine.model.disks[uuid].description = "mine now"
+    jobs.discard()
+    assert list(jobs.engine.model.disks) == [uuid]
