@@ -79,6 +79,7 @@ class Hardware:
     os: GuestOS | None = None  # what is installed
     hypervisor: str | None = None  # of the source: vmware, xen, kvm, ...
     windows: bool = False
+    source_osinfo: str | None = None  # what the source says is installed, in its own words
     uuid: str | None = None  # the source's, which software in the guest may be bound to
 
 
@@ -113,6 +114,9 @@ def target_hardware(source: Source, guest: ConvertedGuest) -> Hardware:
         serials=_serials(source, caps.block_bus),
         cdroms=sum(drive.kind == "cdrom" for drive in source.removables),
         sound=source.sound,
+        os=guest.os,
+        hypervisor=source.hypervisor,
+        source_osinfo=source.osinfo,
         windows=guest.os.type == "windows",
         uuid=valid_uuid(source.uuid),
     )

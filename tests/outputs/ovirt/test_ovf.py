@@ -11,8 +11,9 @@ from lxml import etree
 from tests.machines import machine
 from tests.outputs.ovirt.engine_reader import read
 from v2v.hardware import Topology
+from v2v.outputs._ovirt.losses import tell_losses
 from v2v.outputs._ovirt.os_ids import os_id
-from v2v.outputs._ovirt.ovf import Flavour, ovf_xml, tell_losses
+from v2v.outputs._ovirt.ovf import Flavour, ovf_xml
 from v2v.outputs._ovirt.places import OvfDisk
 from v2v.types import (
     BlockBus,
@@ -355,6 +356,32 @@ def test_operating_systems(osinfo, arch, number, name) -> None:
 )
 def test_operating_systems_without_a_name_of_libosinfo(os: GuestOS, number: int) -> None:
     assert os_id(machine(osinfo=None, os=os)).number == number
+
+
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [
+        ("windows9_64Guest", 27),
+        ("windows9Server64Guest", 29),
+        ("windows9srv-64", 0),
+        ("windows2019srv_64Guest", 31),
+        ("windows2019srvNext_64Guest", 37),
+        ("rhel8_64Guest", 30),
+        ("centos7_64Guest", 24),
+        ("oracleLinux9_64Guest", 34),
+        ("debian12_64Guest", 1301),
+        ("ubuntu64Guest", 5),
+        ("ubuntu-64", 5),
+        ("http://microsoft.com/win/2k12r2", 25),
+        ("otherGuest", 0),
+        ("", 0),
+    ],
+)
+def test_operating_systems_that_only_the_source_tells(told: str, number: int) -> None:
+    unknown = GuestOS("unknown", "unknown", "", "unknown", "unknown")
+    assert os_id(machine(osinfo=None, os=unknown, source_osinfo=told)).number == number
+    debian = GuestOS("linux", "debian", "12", "Debian 12", "x86_64")
+    assert os_id(machine(osinfo=None, os=debian, source_osinfo=told)).number == 1301
 
 
 def test_an_unknown_system_is_told(run, events_seen) -> None:

@@ -92,6 +92,18 @@ def test_what_a_job_leaves(share, domain, disk, tmp_path, format: str) -> None:
     subprocess.run(argv, check=True)
 
 
+def test_the_source_and_the_guest_are_told(share, run) -> None:
+    output = rhv(share)
+    vm = replace(source(), name="a b/<c>", hypervisor="vmware", description="my <words>")
+    disks = output.create_disks(vm, [MiB], run)
+    ref = output.finalize(vm, replace(GUEST, os=replace(GUEST.os, osinfo=None)), disks, run)
+    told = read(Path(ref.metadata or "").read_bytes(), Flavour.OVIRTEXP)
+    assert ref.name == told.fields["Name"] == "a_b__c_"
+    assert told.fields["Origin"] == "1"
+    assert told.fields["Description"].startswith("my <words>\n")
+    assert told.os == "debian_9"
+
+
 def test_the_meta_file(share, domain, disk, tmp_path) -> None:
     Jobs(tmp_path / "jobs", "rhv").convert(disk, {"-os": str(share), "-oa": "preallocated"})
     (meta,) = domain.glob("images/*/*.meta")

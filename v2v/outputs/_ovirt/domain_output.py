@@ -26,15 +26,15 @@ from v2v.outputs._images import Shape
 from v2v.outputs._limits import check_arch, check_disk_count, check_sectors
 from v2v.outputs._ovirt import names, ownership
 from v2v.outputs._ovirt.layout import Layout, Volume
+from v2v.outputs._ovirt.losses import tell_losses
 from v2v.outputs._ovirt.meta import volume_meta
 from v2v.outputs._ovirt.os_ids import KNOWN_ARCHES
-from v2v.outputs._ovirt.ovf import Flavour, ovf_xml, tell_losses
-from v2v.outputs._ovirt.places import OvfDisk
+from v2v.outputs._ovirt.ovf import Flavour, ovf_xml
+from v2v.outputs._ovirt.places import MOST_DISKS, OvfDisk
 from v2v.run import Run
 from v2v.texts import size_text
 from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
-MOST_DISKS = 23  # what the virtio and IDE slots of an engine's VM leave room for
 RENAME = "choose other UUIDs"  # how to use other names
 BEGUN = "target-begun"  # a file in the job's folder: there may be something at the target
 

@@ -110,6 +110,22 @@ WINDOWS = {
     "2k25": (OsId(37, "windows_2022", 1, tpm=True, exact=False), None),
 }
 SAME_WINDOWS = {"winxp": "xp", "8.1": "8", "2k3r2": "2k3"}
+VMWARE_WINDOWS = {
+    "winxppro": "xp",
+    "winnetstandard": "2k3",
+    "winnetenterprise": "2k3",
+    "winlonghorn": "2k8",
+    "windows7": "7",
+    "windows7server": "2k8r2",
+    "windows8": "8",
+    "windows8server": "2k12",
+    "windows9": "10",
+    "windows9server": "2k16",
+    "windows11": "11",
+    "windows2019srv": "2k19",
+    "windows2019srvnext": "2k22",
+    "windows2022srvnext": "2k25",
+}
 FREEBSD = (OsId(1501, "freebsdx64", 78), OsId(1500, "freebsd", 42))
 
 OSINFO = re.compile(r"https?://([^/]+)/([^/]+)/(.+)")  # vendor, system, version
@@ -130,12 +146,27 @@ def os_id(hardware: Hardware) -> OsId:
 
 
 def _names(hardware: Hardware) -> tuple[str, str, str]:
-    """libosinfo's vendor, system and version; or the converter's words."""
-    if match := OSINFO.fullmatch((hardware.osinfo or "").lower()):
+    """libosinfo's vendor, system and version; or the converter's words; or, where nobody looked
+    into the guest, the source's."""
+    os = hardware.os
+    looked = os is not None and os.type != "unknown"
+    told = hardware.osinfo or ("" if looked else hardware.source_osinfo or "")
+    if match := OSINFO.fullmatch(told.lower()):
         return match[1], match[2], match[3]
-    if hardware.os is None:
-        return "", "", ""
-    return hardware.os.distro.lower(), hardware.os.distro.lower(), hardware.os.version.lower()
+    if looked and os is not None:
+        return os.distro.lower(), os.distro.lower(), os.version.lower()
+    return "", *_vmware(told)
+
+
+def _vmware(name: str) -> tuple[str, str]:
+    """System and version of VMware's name of a guest: rhel8_64Guest, windows9Server64Guest."""
+    name = re.sub(r"[-_]?64$", "", name.removesuffix("Guest"))
+    if version := VMWARE_WINDOWS.get(name.lower()):
+        return "win", version
+    match = re.fullmatch(r"([A-Za-z]+?)(\d*)", name)
+    system = match[1].lower() if match else ""
+    # Without a number it may be any version; VMware does not tell those of Ubuntu apart.
+    return (system, match[2]) if match and system in KINDS else ("", "")
 
 
 def _windows(system: str, version: str, os: GuestOS | None) -> tuple[OsId, OsId | None] | None:

@@ -19,12 +19,10 @@ from v2v.outputs._ovirt import ovf_devices
 from v2v.outputs._ovirt.os_ids import OsId, os_id
 from v2v.outputs._ovirt.places import OvfDisk
 from v2v.outputs._xml import Element, add
-from v2v.run import Run
 from v2v.types import DiskFormat, Firmware, GiB, Machine
 
 OVF = "http://schemas.dmtf.org/ovf/envelope/1"
 RASD = ovf_devices.RASD
-VSSD = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
 OVIRT = "http://www.ovirt.org/ovf"
 
@@ -86,7 +84,7 @@ class _Writer:
         self.ovf = f"{OVF}/" if self.export else OVF
 
     def document(self) -> bytes:
-        names = {"ovf": self.ovf, "rasd": RASD, "vssd": VSSD, "xsi": XSI, "ovirt": OVIRT}
+        names = {"ovf": self.ovf, "rasd": RASD, "xsi": XSI, "ovirt": OVIRT}
         envelope = etree.Element(f"{{{self.ovf}}}Envelope", nsmap=names)
         envelope.set(f"{{{self.ovf}}}version", "0.9")
         self._references(envelope)
@@ -96,11 +94,9 @@ class _Writer:
         etree.indent(envelope)
         return etree.tostring(envelope, encoding="utf-8", xml_declaration=True)
 
-    def _add(self, parent: Element, tag: str, text: str | None = None, **names: str) -> Element:
-        """Attributes get the prefix ovf, and a minus for each underscore but in names that have
-        one: see UNDERSCORED."""
-        words = {k if k in UNDERSCORED else k.replace("_", "-"): v for k, v in names.items()}
-        return add(parent, tag, text, **{f"{{{self.ovf}}}{k}": v for k, v in words.items()})
+    def _add(self, parent: Element, tag: str, attributes: dict[str, str]) -> Element:
+        """An element with attributes of the prefix ovf."""
+        return add(parent, tag, **{f"{{{self.ovf}}}{k}": v for k, v in attributes.items()})
 
     def _section(self, parent: Element, name: str) -> Element:
         """A section is told by its element in one flavour, by its type in the other."""
@@ -113,15 +109,10 @@ class _Writer:
     def _references(self, envelope: Element) -> None:
         references = add(envelope, "References")
         for disk in self.disks:
-            file = self._add(
-                references,
-                "File",
-                href=self._file(disk),
-                id=disk.volume,
-                size=str(disk.used),
-            )
+            told = {"href": self._file(disk), "id": disk.volume, "size": str(disk.used)}
             if self.export:  # the engine needs it there, and takes it for an id in the other
-                file.set(f"{{{self.ovf}}}description", GENERATED)
+                told["description"] = GENERATED
+            self._add(references, "File", told)
 
     def _file(self, disk: OvfDisk) -> str:
         return f"{disk.image}/{disk.volume}" if self.export else disk.volume
@@ -130,7 +121,7 @@ class _Writer:
         section = self._section(envelope, "NetworkSection")
         add(section, "Info", "List of networks")
         for name in dict.fromkeys(nic.network for nic in self.hardware.nics):
-            self._add(section, "Network", name=name)
+            self._add(section, "Network", {"name": name})
 
     def _disks(self, envelope: Element) -> None:
         section = self._section(envelope, "DiskSection")
@@ -140,32 +131,31 @@ class _Writer:
             self._disk(section, disk, boot=order == 1)
 
     def _disk(self, section: Element, disk: OvfDisk, *, boot: bool) -> None:
-        self._add(
-            section,
-            "Disk",
-            diskId=disk.volume if self.export else disk.image,
-            size=str(_gigabytes(disk.size)),
-            actual_size=str(_gigabytes(disk.used)),
-            capacity=str(disk.size),
-            populatedSize=str(disk.used),
-            vm_snapshot_id=ovf_devices.derived(self.vm, "snapshot"),  # the VM's active one
-            parentRef="",
-            fileRef=self._file(disk) if self.export else disk.volume,
-            format="http://en.wikipedia.org/wiki/Byte",
-            volume_format=FORMATS[disk.format],
-            volume_type="Sparse" if disk.sparse else "Preallocated",
-            disk_interface=ovf_devices.disk_interface(self.hardware),
-            disk_type="System",
-            boot="true" if boot else "false",
-            wipe_after_delete="false",
-        )
+        told = {
+            "diskId": disk.volume if self.export else disk.image,
+            "size": str(_gigabytes(disk.size)),
+            "actual_size": str(_gigabytes(disk.used)),
+            "capacity": str(disk.size),
+            "populatedSize": str(disk.used),
+            "vm_snapshot_id": ovf_devices.derived(self.vm, "snapshot"),  # the VM's active one
+            "parentRef": "",
+            "fileRef": self._file(disk),
+            "format": "http://en.wikipedia.org/wiki/Byte",
+            "volume-format": FORMATS[disk.format],
+            "volume-type": "Sparse" if disk.sparse else "Preallocated",
+            "disk-interface": ovf_devices.disk_interface(self.hardware),
+            "disk-type": "System",
+            "boot": "true" if boot else "false",
+            "wipe-after-delete": "false",
+        }
+        self._add(section, "Disk", told)
 
     def _system(self, envelope: Element) -> None:
         if self.export:
-            system = self._add(envelope, "Content", id="out")
+            system = self._add(envelope, "Content", {"id": "out"})
             system.set(f"{{{XSI}}}type", "ovf:VirtualSystem_Type")
         else:
-            system = self._add(envelope, "VirtualSystem", id=self.vm)
+            system = self._add(envelope, "VirtualSystem", {"id": self.vm})
         for tag, text in self._general():
             add(system, tag, text)
         self._operating_system(system)
@@ -238,9 +228,6 @@ class _Writer:
         )
 
 
-UNDERSCORED = ("actual_size", "vm_snapshot_id")
-
-
 def _gigabytes(size: int) -> int:
     return -(-size // GiB)
 
@@ -257,20 +244,3 @@ def _time_zone(hardware: Hardware, os: OsId) -> list[tuple[str, str]]:
         return []
     windows = os.name.startswith("windows")
     return [("TimeZone", "GMT Standard Time" if windows else "Etc/GMT")]
-
-
-def tell_losses(hardware: Hardware, run: Run) -> None:
-    """Warn of what oVirt cannot do for the guest as the source did."""
-    os = os_id(hardware)
-    if hardware.tpm and not ovf_devices.takes_tpm(hardware, os):
-        run.warn(
-            f"the guest loses its TPM: oVirt has none for {os.name}, or with such firmware",
-            id="ovirt-no-tpm",
-            hint="choose another operating system in the VM's settings, and add the TPM there",
-        )
-    if not os.exact:
-        run.warn(
-            f"oVirt does not know the guest's operating system: it is told {os.name}",
-            id="ovirt-os",
-            hint="choose another one in the VM's settings, once oVirt knows it",
-        )
