@@ -182,7 +182,7 @@ def _not_allowed(error: Exception, text: str, doing: str, where: Login) -> Targe
     return TargetError(
         f"{where.who} may not {doing}: {_reason(error) or text}",
         id="target-login",
-        hint="an administrator's role, or DiskCreator and UserVmManager, is needed",
+        hint="give that user a role for it on the storage domain and the cluster",
     )
 
 
