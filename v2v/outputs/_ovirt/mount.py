@@ -126,14 +126,24 @@ def mount_argv(source: str, place: Path) -> list[str]:
 
 def _mount(source: str, place: Path, run: Run) -> None:
     try:
-        process.run_tool(mount_argv(source, place), timeout=SECONDS, cancel=run.cancel)
+        done = process.run_tool(
+            mount_argv(source, place), timeout=SECONDS, cancel=run.cancel, check=False
+        )
     except process.ToolError as exc:
-        raise TargetError(
-            f"-os {clean(source)}: cannot be mounted: {exc.message}",
-            id="target-unreachable",
-            hint="see to the server and its exports; mounting NFS takes the package nfs-common "
-            "(Debian) or nfs-utils (Fedora)",
-        ) from exc
+        raise _no_mount(source, exc.message) from exc
+    if done.returncode:
+        # The first line is the reason; what follows is advice.
+        reason = done.stderr.strip().partition("\n")[0] or f"exit code {done.returncode}"
+        raise _no_mount(source, clean(reason))
+
+
+def _no_mount(source: str, reason: str) -> TargetError:
+    return TargetError(
+        f"-os {clean(source)}: cannot be mounted: {reason}",
+        id="target-unreachable",
+        hint="see to the server and its exports; mounting NFS takes the package nfs-common "
+        "(Debian) or nfs-utils (Fedora)",
+    )
 
 
 def _take(place: Path) -> int | None:
