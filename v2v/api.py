@@ -39,7 +39,7 @@ from v2v.events import Emit
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap, StorageMap
 from v2v.logs import LogFile, logged_to
 from v2v.opening import Exposure, OpenedGuest
-from v2v.output import forget_progress
+from v2v.output import DATA, forget_progress
 from v2v.run import BANDWIDTH, Run, default_jobs_folder, remove_stale_tmp, unknown_job
 from v2v.types import (
     BootEvidence,
@@ -519,13 +519,16 @@ def _undo(output: Any, run: Run) -> None:
     """Leave nothing of an unfinished copy; the job starts from its beginning if it is resumed.
 
     The target's disks are forgotten before they are removed, in case that we are killed in between;
-    removing the overlays makes room for that, should the journal's disk be full.
+    removing the overlays makes room for that, should the journal's disk be full. What the output
+    itself has written down is forgotten last: by that it knows what is its own.
     """
     disks = run.journal.get("disks", tuple[TargetDisk, ...]) if "disks" in run.journal else ()
     overlay.discard_overlays(run)
     forget_progress(run)
-    run.journal.forget(keep=(*IDENTITY, *source_changes.keys(run)))
+    copied = [f"copied:{index}" for index in range(len(disks))]
+    run.journal.drop(["disks", "guest", "copied", DATA, *copied])
     output.discard(disks, run)
+    run.journal.forget(keep=(*IDENTITY, *source_changes.keys(run)))
 
 
 def _remove(output: Any, run: Run) -> None:

@@ -1,10 +1,11 @@
 """Runs a job that kills itself with SIGKILL at one moment: kill_at.py MOMENT JOBS GUEST TARGET
-[--no-convert] [--qcow2] [--checkpoint BYTES] [-io KEY=VALUE]...
+[--no-convert] [--qcow2] [--checkpoint BYTES] [-io KEY=VALUE]... [--output MODE]
+[--word FLAG=VALUE]...
 
 MOMENT is EVENT:STEP, as in step-started:guest, or flush:N, before the target is flushed for the
 N-th time. With MOMENT `never` the job runs to its end. The process is its own killer because only
 the job's own threads can stop at an exact moment. --checkpoint: how much is written between two
-records of what is safe on the target.
+records of what is safe on the target. --word: an option of the output.
 """
 
 import itertools
@@ -43,8 +44,15 @@ if moment.startswith("flush:"):
 if "--checkpoint" in rest:
     copy_target.CHECKPOINT = int(rest[rest.index("--checkpoint") + 1])
     copy_target.UNRECORDED = 2 * copy_target.CHECKPOINT
+words = {
+    key: value
+    for flag, word in itertools.pairwise(rest)
+    if flag == "--word"
+    for key, _, value in [word.partition("=")]
+}
 v2v.convert(
     guest,
+    output=rest[rest.index("--output") + 1] if "--output" in rest else "local",
     storage=target,
     input_options={
         f"-io {key}": value
@@ -53,7 +61,7 @@ v2v.convert(
         for key, _, value in [word.partition("=")]
     },
     name="guest",
-    output_options={"-of": "qcow2"} if "--qcow2" in rest else {},
+    output_options={**words, **({"-of": "qcow2"} if "--qcow2" in rest else {})},
     conversion=v2v.ConversionOptions(convert="--no-convert" not in rest),
     jobs=Path(jobs),
     emit=emit,
