@@ -20,6 +20,7 @@ from lxml import etree
 from tests.imageio import Daemon
 from v2v.types import GiB
 
+BLOCK = 4096  # bytes; what a host makes are whole ones
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
 
@@ -150,7 +151,7 @@ class Model:
             name=node.findtext("name"),
             description=node.findtext("description") or "",
             format=node.findtext("format"),
-            size=int(node.findtext("provisioned_size")),
+            size=-(-int(node.findtext("provisioned_size")) // BLOCK) * BLOCK,
             initial_size=int(initial) if initial else None,
             sparse=node.findtext("sparse") == "true",
             domain=domain.id,
