@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from v2v.address import parse, scheme_of
 from v2v.cancel import Cancel
 from v2v.endpoint import Endpoint, nbd_unix_uri
-from v2v.errors import HostError, SourceError
+from v2v.errors import HostError, SourceError, UsageError
 from v2v.extents import Extent, merge
 from v2v.types import GiB, MiB
 
@@ -174,6 +175,34 @@ def wait(handle: nbd.NBD, command: int, cancel: Cancel, stall: float | None = No
             raise TimeoutError(errno.ETIMEDOUT, f"the NBD server has been silent for {stall:g} s")
 
 
+def check_trusted(uri: str) -> None:
+    """Refuse TLS to a server that nobody would verify.
+
+    libnbd 1.14 goes on with any certificate of any host when it finds no authority's to check it
+    against. On a Unix socket it never looks; there the socket's place tells who the server is.
+    """
+    address = parse(uri) if scheme_of(uri) == "nbds" else None
+    if address is None or "tls-psk-file" in address.query:
+        return
+    given = address.query.get("tls-certificates")
+    folders = [Path(given)] if given else _default_certificates()
+    if not any((folder / "ca-cert.pem").is_file() for folder in folders):
+        raise UsageError(
+            f"{uri}: there is no certificate to know its server by: no ca-cert.pem in "
+            + " or ".join(map(str, folders)),
+            id="tls-unverified",
+            hint="put that of the server's authority there, or name its folder with "
+            "?tls-certificates=FOLDER, or a key with ?tls-psk-file=FILE",
+        )
+
+
+def _default_certificates() -> list[Path]:
+    """Where libnbd looks: nbd_set_tls_certificates(3)."""
+    if os.geteuid() == 0:
+        return [Path("/etc/pki/libnbd")]
+    return [Path.home() / ".pki/libnbd", Path.home() / ".config/pki/libnbd"]
+
+
 def hang_up(handle: nbd.NBD) -> None:
     """Break the connection at once, whatever is in flight and whoever still holds the handle.
 
@@ -208,6 +237,7 @@ def _connect(
     depths: bool = False,
 ) -> nbd.NBD:
     nbd = _binding()
+    check_trusted(uri)
     handle = nbd.NBD()
     handle.set_uri_allow_local_file(True)  # ?tls-psk-file=...: addresses are the user's own words
     handle.add_meta_context(BASE_ALLOCATION)

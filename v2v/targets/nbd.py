@@ -25,6 +25,16 @@ CONNECT_SECONDS = 30.0
 HINTS = (
     ("poll: open: ", "is that the path of the key file?"),
     ("TLS", "does the server speak TLS (nbds://, else nbd://), and does it trust this host's key?"),
+    (
+        "certificate verification",
+        "the server's certificate is not {where}'s, or not of the authority whose ca-cert.pem is "
+        "in tls-certificates: TLS goes on with no other",
+    ),
+    (
+        "gnutls",
+        "does the server speak TLS, and does it trust the client-cert.pem in tls-certificates, or "
+        "the key in tls-psk-file?",
+    ),
     ("socket parameter", "name the server's socket: nbd+unix:///?socket=/run/web.sock"),
     ("no export", "`nbdinfo --list {server}` lists what the server exports"),
     (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from v2v import address, nbdkit
+from v2v import address, nbd_client, nbdkit
 from v2v.address import NBD_SCHEMES, scheme_of
 from v2v.image.magic import SECTOR
 from v2v.inputs._details import (
@@ -84,6 +84,7 @@ def _plugin(disk: SourceDisk, password_file: Path | None) -> Plugin:
 
 def _nbd_params(uri: str) -> list[str]:
     """nbdkit's plugin takes files of TLS as parameters, and not in the address."""
+    nbd_client.check_trusted(uri)
     found = address.parse(uri)
     files = {new: found.query[old] for old, new in TLS_FILES.items() if old in found.query}
     plain = found.without(TLS_FILES).write()

@@ -1,0 +1,86 @@
+"""Jobs that write to disks which are there already, and that are resumed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import nbd_server
+from tests.fakes.nbd_server import Act, NbdServer
+from tests.outputs.migrating import Jobs, refused
+from tests.places import loop_devices, nbd_servers
+from v2v.types import MiB
+
+FULL = bytes(510) + b"\x55\xaa" + os.urandom(16 * MiB - 512)  # a disk, by its first sector
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NbdServer]:
+    """A source of 16 MiB whose end cannot be read; what is copied is made durable every MiB."""
+    monkeypatch.setattr("v2v.copy.target.CHECKPOINT", MiB)
+    monkeypatch.setattr("v2v.copy.fetch.RETRY_SECONDS", (0.01,))
+    with nbd_server.serve(tmp_path, FULL, "broken") as one:
+        one.fault(Act.ERROR, start=12 * MiB, end=13 * MiB)
+        yield one
+
+
+@pytest.fixture(params=["nbd", "block"])
+def half(request: pytest.FixtureRequest, broken, tmp_path, need_tool) -> Iterator[Half]:
+    """A job that failed in the middle, as its source could not be read; now it can."""
+    for name in ("nbdkit", "qemu-nbd", "losetup"):
+        need_tool(name)
+    jobs = Jobs(tmp_path / "jobs", request.param)
+    file = tmp_path / "loop-0"
+    with loop_devices(tmp_path) as make, nbd_servers(tmp_path) as servers:
+        if request.param == "block":
+            place = str(make(bytes(16 * MiB)))
+        else:
+            file.write_bytes(bytes(16 * MiB))
+            place = servers.qemu_nbd(file)
+        source = f"nbd+unix:///?socket={broken.path}"
+        refused("copy-read", lambda: jobs.convert(source, {"-os": place}))
+        broken.faults.clear()
+        yield Half(jobs, place)
+
+
+class Half:
+    def __init__(self, jobs: Jobs, place: str) -> None:
+        self.jobs = jobs
+        self.place = place
+
+    def write(self, content: bytes, file: Path) -> None:
+        """By the door that the place itself has."""
+        target = Path(self.place) if self.place.startswith("/") else file
+        with target.open("r+b") as stream:
+            stream.write(content)
+
+    def content(self, file: Path) -> bytes:
+        target = Path(self.place) if self.place.startswith("/") else file
+        return target.read_bytes()
+
+
+def test_what_is_begun_is_kept(half: Half, tmp_path: Path) -> None:
+    result = half.jobs.resume()
+    assert result.copies[0].resumed >= 4 * MiB
+    assert half.content(tmp_path / "loop-0") == FULL
+    assert result.guest.metadata == str(result.folder / f"{result.guest.name}.xml")
+    assert Path(result.guest.metadata or "").is_file()
+
+
+def test_another_disk_in_its_place_is_not_gone_on_with(half: Half, tmp_path: Path) -> None:
+    """A server was started with another disk, or the system calls another device by this name."""
+    half.write(bytes(16 * MiB), tmp_path / "loop-0")
+    error = refused("target-changed", half.jobs.resume)
+    assert "disk 1" in error.message
+    assert half.content(tmp_path / "loop-0") == bytes(16 * MiB)
+
+
+def test_a_finished_job_left_no_doubt(half: Half, tmp_path: Path) -> None:
+    """It is done, whatever is written there afterwards."""
+    first = half.jobs.resume()
+    half.write(b"a guest ran", tmp_path / "loop-0")
+    assert half.jobs.resume().guest == first.guest
+    assert half.content(tmp_path / "loop-0").startswith(b"a guest ran")
