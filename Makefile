@@ -1,6 +1,6 @@
 # `make` lists the targets.
 PYTHON := .venv/bin/python
-.PHONY: help setup demo test test-fast check bench-convert bench-copy bench-copy-overlap bench-folder bench-ssh bench-vmdk clean
+.PHONY: help setup demo test test-fast check bench-convert bench-copy bench-copy-overlap bench-folder bench-imageio bench-ssh bench-vmdk clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -37,6 +37,10 @@ bench-copy-overlap: ## a migration from a slow source, copied during conversion 
 bench-folder: ## reading a disk over HTTPS /folder, as ratios to nbdkit's curl plugin (4 minutes)
 	@scripts/setup
 	$(PYTHON) -m tests.bench.folder
+
+bench-imageio: ## uploads to an oVirt imageio daemon, as ratios to its own client and to nbdcopy (3 minutes)
+	@scripts/setup
+	$(PYTHON) -m tests.bench.imageio --variants
 
 bench-ssh: ## reading disks over SSH, as ratios to nbdkit's ssh plugin and to ssh dd (8 minutes)
 	@scripts/setup

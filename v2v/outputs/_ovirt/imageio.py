@@ -14,7 +14,7 @@ from v2v.outputs._ovirt.daemon import Connection
 from v2v.outputs._ovirt.places import Transfer
 from v2v.types import KiB, MiB
 
-REQUEST = 128 * MiB
+REQUEST = 32 * MiB
 CONNECTIONS = 4
 GRAIN = 1 * MiB  # a hole that is worth the end of one request and the beginning of another
 BLOCK = 64 * KiB  # a cluster of qcow2; the daemon reads and writes again what shares a block
