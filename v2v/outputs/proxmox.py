@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from v2v.cancel import Cancel
 from v2v.errors import TargetError
 from v2v.hardware import Hardware, target_hardware
 from v2v.outputs import _limits
@@ -131,11 +132,13 @@ class ProxmoxOutput(StagedOutput):
         return made.ref
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
-        """A VM that is complete is handed over, and stays."""
+        """A VM that is complete is handed over, and stays. A cancelled job clears, too."""
+        run = run.part(cancel=Cancel())
         count = uploads.uploads(run, MOST_DISKS)
-        if count or (machine.VM in run.journal and MADE not in run.journal):
+        begun = machine.VM in run.journal and MADE not in run.journal
+        if count or begun:
             api = open_api(self.options, run)
-            if MADE not in run.journal and (found := machine.own_machine(api, run, end=True)):
+            if begun and (found := machine.own_machine(api, run, end=True)):
                 machine.remove(api, found)
             uploads.remove_uploads(api, count, run, end=True)
         if MADE not in run.journal:

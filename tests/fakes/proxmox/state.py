@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,25 @@ class State:
         self.faults = Faults()
         self.requests: list[str] = []
         self.lock = threading.RLock()
+        self.receiving = 0  # uploads
+        self._change = threading.Condition()
         self._pids = itertools.count(0x1000)
+
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        with self._change:
+            self.receiving += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self.receiving -= 1
+                self._change.notify_all()
+
+    def wait_idle(self, seconds: float) -> None:
+        """Returns when nothing is being received any more."""
+        with self._change:
+            assert self._change.wait_for(lambda: self.receiving == 0, seconds)
 
     def check(self, user: str, path: str, *privileges: str) -> None:
         lacking = [name for name in privileges if name not in self.privileges(user, path)]

@@ -23,7 +23,8 @@ def receive(
     state: State, user: str, node: str, name: str, headers: HTTPMessage, body: BinaryIO
 ) -> str:
     state.check(user, f"/storage/{name}", "Datastore.AllocateTemplate")
-    fields, temporary = _read(state, headers, body)
+    with state.upload():
+        fields, temporary = _read(state, headers, body)
     storage = state.storages.get(name)
     if storage is None or not storage.enabled:
         raise ApiError(500, f"storage '{name}' does not exist")
@@ -38,9 +39,9 @@ def receive(
 
     def work(task: Task) -> None:
         task.log.append(f"starting file import from: {temporary}")
-        state.faults.copy.pass_by(task.stop)
-        task.checkpoint()
         try:
+            state.faults.copy.pass_by(task.stop)
+            task.checkpoint()
             _check(temporary, fields)
             final.parent.mkdir(parents=True, exist_ok=True)
             final.write_bytes(temporary.read_bytes())

@@ -151,16 +151,23 @@ def _import(state: State, vmid: int, config: dict[str, Any], task: Task) -> dict
 
 
 def _volume(storage: Storage, vmid: int, number: int, image: Path) -> Path:
-    suffix = ".qcow2" if storage.type == "dir" and image.name.endswith(".qcow2") else ".raw"
+    suffix = ".qcow2" if storage.type == "dir" and _format(image) == "qcow2" else ".raw"
     volume = storage.volume(vmid, f"vm-{vmid}-disk-{number}{suffix}")
     volume.parent.mkdir(parents=True, exist_ok=True)
     return volume
 
 
 def _convert(image: Path, volume: Path) -> None:
-    format = "raw" if image.suffix == ".raw" else "qcow2"
-    argv = ["qemu-img", "convert", "-f", format, "-O", volume.suffix[1:], image, volume]
+    argv = ["qemu-img", "convert", "-f", _format(image), "-O", volume.suffix[1:], image, volume]
     subprocess.run(argv, check=True, capture_output=True)
+
+
+def _format(image: Path) -> str:
+    """By the name of what was sent; of a file that is named, from its content."""
+    if image.suffix in (".raw", ".qcow2"):
+        return image.suffix[1:]
+    with image.open("rb") as file:
+        return "qcow2" if file.read(4) == b"QFI\xfb" else "raw"
 
 
 def config(state: State, user: str, node: str, vmid: int) -> dict[str, Any]:

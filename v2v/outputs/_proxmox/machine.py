@@ -79,9 +79,19 @@ def config_of(api: Api, machine: Machine) -> dict[str, Any] | None:
 
 def start(api: Api, machine: Machine) -> None:
     power = api.get(f"{machine.path}/status/current", _Power, "see whether the VM runs")
-    if power.status != "running":
-        upid = api.post(f"{machine.path}/status/start", str, "start the VM")
+    if power.status == "running":
+        return
+    upid = api.post(f"{machine.path}/status/start", str, "start the VM")
+    try:
         tasks.wait_for(api, upid, "start the VM")
+    except TargetError as exc:
+        if exc.id != "target-task":
+            raise
+        raise TargetError(
+            f"VM {machine.vmid} is complete, and does not start: {exc.message}",
+            id="target-start",
+            hint="the VM is kept: change it there; `v2v resume` tries again",
+        ) from exc
 
 
 def remove(api: Api, machine: Machine) -> None:

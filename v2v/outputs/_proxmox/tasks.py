@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ UPID = re.compile(
     r"UPID:([A-Za-z0-9][A-Za-z0-9.-]*):[0-9A-Fa-f]+:[0-9A-Fa-f]+:[0-9A-Fa-f]+:.{1,400}"
 )
 FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0  # seconds between two looks
+STOP_SECONDS = 300.0
 PATIENCE = 120.0  # seconds in which a server that went away may come back
 LAST_LINES = 3  # of a task's log, for the error
 LOG_LINES = 100_000  # more than a task writes
@@ -36,13 +39,19 @@ class Line:
     t: str = ""
 
 
-def wait_for(api: Api, upid: str, doing: str) -> None:
+def wait_for(api: Api, upid: str, doing: str, *, seconds: float = math.inf) -> None:
     """Returns when the task has done its work; TargetError with its last words when it failed.
 
     `doing` is for errors: "import the disks". A server that goes away for a while is waited for.
     """
-    pause, left = FIRST_WAIT, PATIENCE
+    pause, left, deadline = FIRST_WAIT, PATIENCE, time.monotonic() + seconds
     while True:
+        if time.monotonic() > deadline:
+            raise TargetError(
+                f"cannot {doing}: {api.place.host} has not ended it within {seconds:g} s",
+                id="target-timeout",
+                hint="see the tasks of the node; then try again",
+            )
         try:
             status = api.get(_path(api, upid, "status"), Status, f"see whether to {doing} is done")
             left = PATIENCE
@@ -64,7 +73,7 @@ def stop(api: Api, upid: str) -> None:
     """End the task; it clears what it made. One that has ended already is as well."""
     try:
         api.delete(_path(api, upid), object, "stop a task")
-        wait_for(api, upid, "stop")
+        wait_for(api, upid, "stop what was begun", seconds=STOP_SECONDS)
     except TargetError as exc:
         if exc.id not in ("target-refused", "target-task"):
             raise

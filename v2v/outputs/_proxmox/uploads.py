@@ -127,7 +127,16 @@ def _send_once(api: Api, upload: Upload, path: Path, digest: str, index: int, ru
         # The server takes the fields in this order.
         words = {"content": IMPORT, "checksum-algorithm": "sha256", "checksum": digest}
         where = f"nodes/{upload.node}/storage/{upload.storage}/upload"
-        upid = api.upload(where, str, doing, **words, filename=file)
+        try:
+            upid = api.upload(where, str, doing, **words, filename=file)
+        except TargetError as exc:
+            if "wrong extension" not in exc.message:
+                raise
+            raise TargetError(
+                f"{api.place.host} takes no images of disks, as Proxmox VE before 8.4",
+                id="target-old",
+                hint="upgrade it; or use -o local on a node, and `qm disk import`",
+            ) from exc
     tasks.wait_for(api, upid, doing)
 
 

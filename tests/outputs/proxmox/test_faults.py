@@ -1,0 +1,260 @@
+"""What goes wrong once the disks are copied: nothing is lost, and `finalize` goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import replace
+
+import pytest
+
+from tests.contract.output_suite import GUEST
+from tests.fakes.proxmox import Storage
+from tests.outputs.proxmox.staged import Staged
+from v2v.errors import Cancelled, TargetError
+from v2v.events import CopyProgress, StepStarted, Warned
+from v2v.types import MiB
+
+
+def error_of(staged: Staged, output) -> TargetError:
+    with pytest.raises(TargetError) as error:
+        staged.finalize(output)
+    assert staged.kept()
+    return error.value
+
+
+def test_the_vm_and_its_disks_arrive(staged, events_seen) -> None:
+    ref = staged.finalize(staged.copied())
+    staged.check_arrived(ref)
+    assert ref.name == "web"
+    assert ref.start_hint == "qm start 100"
+    config = staged.host.server.vms[100]
+    assert config["description"].endswith(f"v2v job {staged.run.job_id}")
+    sent = [event for event in events_seen if isinstance(event, CopyProgress)]
+    assert {(event.disk, event.phase) for event in sent} == {(0, "send"), (1, "send")}
+    steps = [event.step for event in events_seen if isinstance(event, StepStarted)]
+    assert steps == ["send:0", "send:1", "import"]
+
+
+def test_large_images_are_streamed(staged) -> None:
+    """From 10 MiB on they are sent in another way by the client library."""
+    staged.contents = [os.urandom(11 * MiB), staged.contents[1]]
+    staged.check_arrived(staged.finalize(staged.copied()))
+
+
+def test_storages_by_disk_and_another_one_for_imports(staged, tmp_path) -> None:
+    server = staged.host.server
+    server.storages["nas"] = Storage(tmp_path / "host" / "nas", content="images")
+    server.storages["drop"] = Storage(tmp_path / "host" / "drop", content="import")
+    server.storages["local"].content = "images"
+    disks = (staged.source.disks[0], replace(staged.source.disks[1], target_storage="nas"))
+    staged.source = replace(staged.source, disks=disks)
+    ref = staged.finalize(staged.copied())
+    staged.check_arrived(ref)
+    assert [disk.location.partition(":")[0] for disk in ref.disks] == ["local", "nas"]
+
+
+def test_a_token_is_enough(staged) -> None:
+    server = staged.host.server
+    server.tokens["mover@pve!v2v"] = "t0ken"
+    staged.host.password.write_text("t0ken")
+    address = server.address.replace("root@pam", "mover@pve")
+    output = staged.copied(**{"-oc": address, "-oo token-id": "v2v"})
+    staged.check_arrived(staged.finalize(output))
+
+
+def test_a_node_other_than_the_one_that_answers(staged) -> None:
+    """Its task of an upload is the answering node's."""
+    staged.host.server.nodes["pve2"] = "online"
+    ref = staged.finalize(staged.copied(**{"-oo node": "pve2"}))
+    assert ref.metadata == "100 on pve2"
+
+
+def test_the_chosen_number(staged) -> None:
+    ref = staged.finalize(staged.copied(**{"-oo vmid": "4711"}))
+    assert list(staged.host.server.vms) == [4711]
+    staged.check_arrived(ref)
+
+
+def test_a_free_number_that_somebody_takes(staged) -> None:
+    staged.host.server.faults.taken_ids = 2
+    ref = staged.finalize(staged.copied())
+    assert ref.metadata == "102 on pve1"
+    assert staged.host.server.vms[100]["name"] == "somebody"
+
+
+def test_the_chosen_number_is_taken_meanwhile(staged) -> None:
+    output = staged.copied(**{"-oo vmid": "100"})
+    staged.host.server.faults.taken_ids = 1
+    assert error_of(staged, output).id == "target-exists"
+    output.discard(staged.disks, staged.run)
+    assert staged.host.server.vms[100]["name"] == "somebody"
+    staged.check_clear()
+
+
+def test_an_upload_that_breaks_off_is_sent_again(staged, events_seen) -> None:
+    staged.host.server.faults.cut_uploads = [1 * MiB, 0]
+    staged.check_arrived(staged.finalize(staged.copied()))
+    warned = [event.id for event in events_seen if isinstance(event, Warned)]
+    assert warned == ["target-send-again"] * 2
+
+
+def test_an_upload_that_always_breaks_off(staged) -> None:
+    staged.host.server.faults.cut_uploads = [0] * 4
+    output = staged.copied()
+    assert error_of(staged, output).id == "target-unreachable"
+    staged.check_arrived(staged.finalize(staged.host.output(**{"-of": "raw"})))
+
+
+def test_an_upload_whose_answer_is_lost(staged) -> None:
+    staged.host.server.faults.lost_answers = 1
+    staged.check_arrived(staged.finalize(staged.copied()))
+
+
+def test_an_image_that_is_damaged_on_the_way(staged) -> None:
+    staged.host.server.faults.corrupt = True
+    output = staged.copied()
+    error = error_of(staged, output)
+    assert error.id == "target-task"
+    assert "checksum mismatch" in error.message
+    staged.host.server.faults.corrupt = False
+    staged.check_arrived(staged.finalize(output))
+
+
+def test_a_server_that_is_too_old(staged) -> None:
+    staged.host.server.faults.old_uploads = True
+    error = error_of(staged, staged.copied())
+    assert error.id == "target-old"
+    assert "8.4" in error.message
+
+
+def test_a_failed_import_tells_the_last_words_and_leaves_nothing(staged) -> None:
+    server = staged.host.server
+    server.faults.import_error = "No space left on device"
+    output = staged.copied()
+    error = error_of(staged, output)
+    assert error.id == "target-task"
+    assert "No space left on device" in error.message
+    assert server.vms == {}
+    server.faults.import_error = ""
+    before = len([line for line in server.requests if line.endswith("/upload")])
+    staged.check_arrived(staged.finalize(output))
+    assert len([line for line in server.requests if line.endswith("/upload")]) == before
+
+
+def test_a_failed_import_is_discarded(staged) -> None:
+    staged.host.server.faults.import_error = "I/O error"
+    output = staged.copied()
+    error_of(staged, output)
+    for _ in range(2):
+        output.discard(staged.disks, staged.run)
+        staged.check_clear()
+        assert staged.host.server.vms == {}
+
+
+def test_an_upload_that_somebody_removed_is_sent_again(staged) -> None:
+    server = staged.host.server
+    server.faults.import_error = "I/O error"
+    output = staged.copied()
+    error_of(staged, output)
+    next(server.folder.glob("*/import/*")).unlink()
+    server.faults.import_error = ""
+    staged.check_arrived(staged.finalize(output))
+
+
+@pytest.mark.parametrize("fault", ["silent_polls", "gateway_polls"])
+def test_a_server_that_goes_away_during_a_task_is_waited_for(staged, fault: str) -> None:
+    setattr(staged.host.server.faults, fault, 3)
+    staged.check_arrived(staged.finalize(staged.copied()))
+
+
+def test_a_server_that_stays_away(staged, monkeypatch) -> None:
+    from v2v.outputs._proxmox import tasks
+
+    monkeypatch.setattr(tasks, "PATIENCE", 0.05)
+    staged.host.server.faults.silent_polls = 1000
+    assert error_of(staged, staged.copied()).id == "target-unreachable"
+    staged.host.server.faults.silent_polls = 0
+    staged.check_arrived(staged.finalize(staged.host.output(**{"-of": "raw"})))
+
+
+def test_the_vm_is_started_once(staged) -> None:
+    output = staged.copied(**{"--start": ""})
+    ref = staged.finalize(output)
+    assert staged.host.server.running == {100}
+    assert staged.finalize(output) == ref
+    assert staged.host.server.requests.count("POST nodes/pve1/qemu/100/status/start") == 1
+
+
+def test_a_vm_that_does_not_start_is_complete(staged) -> None:
+    server = staged.host.server
+    server.faults.start_error = "KVM virtualisation configured, but not available"
+    output = staged.copied(**{"--start": ""})
+    with pytest.raises(TargetError) as error:
+        staged.finalize(output)
+    assert error.value.id == "target-start"
+    assert "KVM virtualisation" in error.value.message
+    output.discard(staged.disks, staged.run)
+    assert list(server.vms) == [100]
+    server.faults.start_error = ""
+    staged.check_arrived(staged.finalize(output))
+    assert server.running == {100}
+
+
+def test_images_that_cannot_be_removed_are_told(staged, events_seen, monkeypatch) -> None:
+    server = staged.host.server
+    server.tokens["mover@pve!v2v"] = "t0ken"
+    staged.host.password.write_text("t0ken")
+    address = server.address.replace("root@pam", "mover@pve")
+    output = staged.copied(**{"-oc": address, "-oo token-id": "v2v"})
+    server.faults.missing.add(("/storage/local", "Datastore.Allocate"))
+    ref = staged.finalize(output)
+    assert [e.id for e in events_seen if isinstance(e, Warned)] == ["uploads-left"]
+    server.faults.missing.clear()
+    output.discard(staged.disks, staged.run)
+    staged.check_arrived(ref)
+
+
+def test_cancel_during_an_upload(staged) -> None:
+    server = staged.host.server
+    output = staged.copied()
+    server.faults.upload.close()
+    stopper = threading.Thread(
+        target=lambda: (server.faults.upload.reached.wait(30), staged.run.cancel.cancel())
+    )
+    stopper.start()
+    with pytest.raises(Cancelled):
+        staged.finalize(output)
+    stopper.join()
+    assert staged.kept()
+
+
+def test_secrets_are_nowhere(staged, events_seen, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("proxmoxer", "requests", "urllib3"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    server = staged.host.server
+    server.faults.cut_uploads = [0]
+    server.faults.import_error = "I/O error"
+    error = error_of(staged, staged.copied())
+    told = staged.texts(events_seen) + caplog.text + f"{error}{error.hint}"
+    secrets = [server.passwords["root@pam"], *server.tickets, "csrf-root"]
+    assert not [secret for secret in secrets if secret in told]
+
+
+def test_on_the_node_itself_nothing_is_sent(staged, tmp_path, monkeypatch) -> None:
+    if os.geteuid():
+        pytest.skip("only root may name files to the server")
+    from v2v.outputs._proxmox import uploads
+
+    here = tmp_path / "node"
+    here.symlink_to("nodes/pve1")
+    monkeypatch.setattr(uploads, "LOCAL_NODE", here)
+    output = staged.host.output()
+    output.check_source(staged.source, staged.run)
+    disks = output.create_disks(staged.source, [MiB, MiB], staged.run)
+    ref = output.finalize(staged.source, GUEST, disks, staged.run)
+    assert not any("upload" in line for line in staged.host.server.requests)
+    assert [disk.format for disk in ref.disks] == ["qcow2", "qcow2"]
+    staged.check_clear()
