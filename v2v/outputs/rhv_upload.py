@@ -233,7 +233,6 @@ class RhvUploadOutput(Output):
                 own = sorted(known | {disk.id for disk in engine_disks.of_job(engine, run)})
                 transfers.cancel(engine, own)
                 engine_disks.remove(engine, own)
-        _created_file(run).unlink()
 
     def _try_to_discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         """After a failure, which is what the user must hear of."""

@@ -357,5 +357,8 @@ def test_disks_of_others_are_never_removed(jobs: Jobs) -> None:
     jobs.once_copying(jobs.engine.model.pause_by_system)
     jobs.fails(words={"-oo rhv-disk-uuid": uuid})
     jobs.engine.model.disks[uuid].description = "mine now"
+    with pytest.raises(V2VError) as caught:
+        jobs.resume()
+    assert caught.value.id == "target-exists"
     jobs.discard()
     assert list(jobs.engine.model.disks) == [uuid]

@@ -66,7 +66,7 @@ def add(
         sparse=sparse,
         storage_domains=[types.StorageDomain(id=domain.id)],
     )
-    engine.call("create a disk", lambda system: system.disks_service().add(disk))
+    engine.change("create a disk", lambda system: system.disks_service().add(disk))
 
 
 def initial_size(size: int, data: int) -> int:
@@ -80,10 +80,9 @@ def wait_ok(engine: Engine, uuid: str, seconds: float = CREATE_SECONDS) -> Any:
 
     def look() -> Any | None:
         disk = find(engine, uuid)
-        if disk is None or status(disk) == "illegal":
-            what = "gone" if disk is None else "illegal: the engine gave it up"
+        if disk is None or status(disk) == "illegal" or not is_ours(disk, engine.run):
             raise TargetError(
-                f"{engine.where.host}: the disk {uuid} is {what}",
+                f"{engine.where.host}: the disk {uuid} {_loss(disk)}",
                 id="target-lost",
                 hint="the events in the engine's portal tell why",
             )
@@ -92,11 +91,19 @@ def wait_ok(engine: Engine, uuid: str, seconds: float = CREATE_SECONDS) -> Any:
     return engine.wait(f"the disk {uuid} stays locked", look, seconds)
 
 
+def _loss(disk: Any | None) -> str:
+    if disk is None:
+        return "is gone"
+    return (
+        "was given up by the engine" if status(disk) == "illegal" else "is not the job's any more"
+    )
+
+
 def remove(engine: Engine, uuids: Sequence[str]) -> None:
     """Those of them that are ours; returns when they are gone. Nothing may transfer to them."""
     waiting = [uuid for uuid in uuids if _unlocked(engine, uuid)]
     for uuid in waiting:
-        engine.find("remove the disk", lambda s, u=uuid: service(s, u).remove())  # type: ignore[misc]
+        engine.change("remove the disk", lambda s, u=uuid: service(s, u).remove())  # type: ignore[misc]
     for uuid in waiting:
         engine.wait(
             f"the disk {uuid} is not removed",

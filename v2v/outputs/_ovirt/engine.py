@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from v2v import patience
+from v2v.cancel import Cancel
 from v2v.errors import TargetError, V2VError
 from v2v.optional import require
 from v2v.outputs._ovirt.options import MODE, Login, UploadOptions, login
@@ -25,6 +26,7 @@ from v2v.texts import clean
 T = TypeVar("T")
 
 CALL_SECONDS = 90.0  # a busy engine takes its time for a VM with many disks
+LOGOUT_SECONDS = 10.0
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0  # seconds between two looks at what the engine does
 REASON_CHARACTERS = 500
 CURL = re.compile(r"\(.*?(\d+), ['\"]")  # how curl's errors are quoted
@@ -49,13 +51,22 @@ class Engine:
         self._connection = connection
 
     def call(self, doing: str, action: Callable[[Any], T]) -> T:
-        """What `action` gives for the API's root. `doing` is for errors: "create the disk"."""
+        """What `action` gives for the API's root. `doing` is for errors: "list the clusters"."""
+        return self._call(doing, action, self.run.cancel)
+
+    def change(self, doing: str, action: Callable[[Any], T]) -> T | None:
+        """The same for what changes something, None where that is gone. It is not left alone when
+        the job is cancelled: what comes of it must be seen by who cleans up."""
+        self.run.cancel.check()
+        return self._call(doing, self._or_none(action), None)
+
+    def _call(self, doing: str, action: Callable[[Any], T], cancel: Cancel | None) -> T:
         try:
             return patience.in_thread(
                 lambda: action(self._connection.system_service()),
                 name="engine",
                 seconds=CALL_SECONDS,
-                cancel=self.run.cancel,
+                cancel=cancel,
             )
         except V2VError:
             raise
@@ -63,15 +74,17 @@ class Engine:
             raise failure(exc, doing, self.where, self.sdk) from exc
 
     def find(self, doing: str, action: Callable[[Any], T]) -> T | None:
-        """The same; None for what is not there."""
+        """The same as `call`; None for what is not there."""
+        return self.call(doing, self._or_none(action))
 
+    def _or_none(self, action: Callable[[Any], T]) -> Callable[[Any], T | None]:
         def look(system: Any) -> T | None:
             try:
                 return action(system)
             except self.sdk.NotFoundError:
                 return None
 
-        return self.call(doing, look)
+        return look
 
     def wait(self, what: str, look: Callable[[], T | None], seconds: float) -> T:
         """What `look` gives once it gives something. `what` is for errors: "disk ... is locked"."""
@@ -91,7 +104,7 @@ class Engine:
         """Log out. What cannot be told any more does not matter: sessions end by themselves."""
         try:
             patience.in_thread(
-                self._connection.close, name="engine", seconds=CALL_SECONDS, cancel=None
+                self._connection.close, name="engine", seconds=LOGOUT_SECONDS, cancel=None
             )
         except Exception as exc:  # noqa: BLE001  nothing depends on it
             log.info("logging out of %s: %s", self.where.host, clean(str(exc)))
@@ -120,8 +133,9 @@ def open_engine(options: UploadOptions, run: Run) -> Iterator[Engine]:
     engine = Engine(sdk, connection, where, run)
     try:
         engine.call("log in", lambda system: connection.authenticate())
-    except TargetError:
-        forget_password(where.who)
+    except TargetError as exc:
+        if exc.id == "target-login":
+            forget_password(where.who)
         raise
     try:
         yield engine

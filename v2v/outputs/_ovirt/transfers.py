@@ -23,7 +23,13 @@ CLOSE_SECONDS = 600.0  # and checks the image
 INACTIVITY_SECONDS = 12 * 3600  # a conversion may take long after a part was copied ahead
 
 FINISHED = ("finished_success", "finished_failure", "finished_cleanup", "cancelled")
-ENDING = ("cancelled_system", "cancelled_user", "finalizing_cleanup", "finalizing_failure")
+ENDING = (
+    "cancelled_system",
+    "cancelled_user",
+    "finalizing_cleanup",
+    "finalizing_failure",
+    "finalizing_success",
+)
 PAUSED = ("paused_system", "paused_user")
 
 
@@ -56,7 +62,15 @@ def start(engine: Engine, uuid: str, host: str | None) -> str:
         timeout_policy=types.ImageTransferTimeoutPolicy.PAUSE,  # the others remove the disk
         host=types.Host(id=host) if host else None,
     )
-    added = engine.call("open an image transfer", lambda s: s.image_transfers_service().add(wanted))
+    added = engine.change(
+        "open an image transfer", lambda s: s.image_transfers_service().add(wanted)
+    )
+    if added is None:
+        raise TargetError(
+            f"{engine.where.host}: the disk {uuid} is gone",
+            id="target-lost",
+            hint="the events in the engine's portal tell why",
+        )
     return str(added.id)
 
 
@@ -102,7 +116,7 @@ def settle(engine: Engine, uuids: Sequence[str], seconds: float = CLOSE_SECONDS)
     """
     open_ones = of_disks(engine, uuids)
     for one in open_ones:
-        _finalize(engine, one)
+        _finalize(engine, one, min(seconds, OPEN_SECONDS))
     for one in open_ones:
         _wait_over(engine, one.id, seconds)
     return [disks.wait_ok(engine, uuid, seconds) for uuid in uuids]
@@ -113,19 +127,19 @@ def cancel(engine: Engine, uuids: Sequence[str]) -> None:
     open_ones = of_disks(engine, uuids)
     for one in open_ones:
         if phase(one) not in ENDING:
-            engine.find("cancel the transfer", lambda s, t=one.id: service(s, t).cancel())  # type: ignore[misc]
+            engine.change("cancel the transfer", lambda s, t=one.id: service(s, t).cancel())  # type: ignore[misc]
     for one in open_ones:
         _wait_over(engine, one.id)
 
 
-def _finalize(engine: Engine, transfer: Any) -> None:
+def _finalize(engine: Engine, transfer: Any, seconds: float) -> None:
     def begun() -> Any | None:
         found = find(engine, transfer.id)
         return (found or transfer) if found is None or phase(found) != "initializing" else None
 
-    found = engine.wait("an image transfer does not begin", begun, OPEN_SECONDS)
+    found = engine.wait("an image transfer does not begin", begun, seconds)
     if phase(found) in ("transferring", "resuming", *PAUSED):
-        engine.find("finalize the transfer", lambda s: service(s, transfer.id).finalize())
+        engine.change("finalize the transfer", lambda s: service(s, transfer.id).finalize())
 
 
 def _wait_over(engine: Engine, transfer: str, seconds: float = CLOSE_SECONDS) -> None:

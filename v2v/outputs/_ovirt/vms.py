@@ -34,7 +34,7 @@ def add(engine: Engine, cluster: str, ovf: bytes) -> None:
         cluster=types.Cluster(id=cluster),
         initialization=types.Initialization(configuration=configuration),
     )
-    engine.call("create the VM", lambda system: system.vms_service().add(vm))
+    engine.change("create the VM", lambda system: system.vms_service().add(vm))
 
 
 def wait_ok(engine: Engine, uuid: str) -> Any:
@@ -66,7 +66,7 @@ def plug(engine: Engine, uuid: str, nics: Sequence[Nic], profiles: Sequence[Prof
 def _set_profile(engine: Engine, uuid: str, card: str, profile: str) -> None:
     types = engine.types
     nic = types.Nic(vnic_profile=types.VnicProfile(id=profile))
-    engine.call(
+    engine.change(
         "set the vNIC profile",
         lambda s: service(s, uuid).nics_service().nic_service(card).update(nic),
     )
@@ -75,4 +75,4 @@ def _set_profile(engine: Engine, uuid: str, card: str, profile: str) -> None:
 def start(engine: Engine, uuid: str) -> None:
     vm = find(engine, uuid)
     if vm is not None and status(vm) not in RUNNING:
-        engine.call("start the VM", lambda system: service(system, uuid).start())
+        engine.change("start the VM", lambda system: service(system, uuid).start())
