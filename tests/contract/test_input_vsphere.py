@@ -16,8 +16,7 @@ from tests.fakes.vddk.host import THUMBPRINT, vddk_host
 from tests.inputs.vsphere.esxi_ssh import esxi_ssh
 from tests.sshd import Sshd
 from tests.vcsim import Disk, Nic, Vcsim, vcsim
-from v2v import nbdkit
-from v2v.inputs import _password
+from v2v import nbdkit, password
 from v2v.inputs._vsphere.options import VsphereOptions
 from v2v.inputs.vsphere import VsphereInput
 from v2v.run import Run
@@ -155,7 +154,7 @@ def test_a_password_that_can_be_read_once(
     vc: Vcsim, tools: None, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """-ip <(pass show vcenter): also nbdkit's processes get it."""
-    monkeypatch.setattr(_password, "_streams", {})
+    monkeypatch.setattr(password, "_streams", {})
     ours, theirs = os.pipe()
     os.write(theirs, f"{vc.password}\n".encode())
     os.close(theirs)

@@ -224,9 +224,9 @@ def _soon(done: Callable[[], bool], seconds: float = 20.0) -> bool:
 def test_a_password_of_the_environment_reaches_the_reader_unseen(
     folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from v2v.inputs import _password
+    from v2v import password
 
-    monkeypatch.setattr(_password, "_answers", {})
+    monkeypatch.setattr(password, "_answers", {})
     monkeypatch.setenv("V2V_PASSWORD", PASSWORD)
     with sshd(tmp_path / "ssh", password=PASSWORD) as host:
         place = SshPlace(
