@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.contract.output_suite import GUEST
 from tests.contract.test_outputs import make
 from tests.kubernetes import Fake, kubernetes, words, write_kubeconfig
+from v2v import password
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, TargetError, UsageError, V2VError
 from v2v.events import CopyProgress, Warned
@@ -475,3 +478,30 @@ def test_a_context_that_is_not_there(fake, staging, kubeconfig, run) -> None:
     with pytest.raises(UsageError, match="no context other") as error:
         by_kubeconfig(fake, staging, kubeconfig, context="other").check_source(source(), run)
     assert "here" in (error.value.hint or "")
+
+
+def test_a_program_that_gives_the_token_gets_no_passwords(
+    fake, staging, kubeconfig, run, tmp_path, monkeypatch
+) -> None:
+    """As cloud providers have it: the client library starts it."""
+    monkeypatch.setattr(password, "_answers", {})
+    monkeypatch.setenv("V2V_PASSWORD", "esxi-secret")
+    seen = tmp_path / "environment"
+    credential = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": fake.token},
+    }
+    script = f"import os, json; open({str(seen)!r}, 'w').write(repr(dict(os.environ)))"
+    script += f"; print(json.dumps({credential!r}))"
+    content = yaml.safe_load(kubeconfig.read_text())
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": sys.executable,
+        "args": ["-c", script],
+        "interactiveMode": "Never",
+    }
+    content["users"][0]["user"] = {"exec": plugin}
+    kubeconfig.write_text(yaml.safe_dump(content))
+    by_kubeconfig(fake, staging, kubeconfig).check_source(source(), run)
+    assert "PATH" in seen.read_text() and "esxi-secret" not in seen.read_text()

@@ -165,10 +165,10 @@ def _annotations(hardware: Hardware) -> dict[str, str]:
 
 
 def _domain(hardware: Hardware) -> Object:
-    virt = hardware.machine is Machine.VIRT
+    pc = _is_pc(hardware)
     return {
-        "machine": {"type": "virt" if virt else "q35"},
-        "cpu": {**_layout(hardware), "model": "host-passthrough" if virt else "host-model"},
+        "machine": {"type": "q35" if pc else "virt"},
+        "cpu": {**_layout(hardware), "model": "host-model" if pc else "host-passthrough"},
         "memory": {"guest": _quantity(hardware.memory)},
         "firmware": _firmware(hardware),
         "features": _features(hardware),
@@ -204,14 +204,18 @@ def _firmware(hardware: Hardware) -> Object:
 
 def _secure_boot(hardware: Hardware) -> bool:
     """Only PCs can: it takes system management mode."""
-    return hardware.secure_boot and hardware.machine is not Machine.VIRT
+    return hardware.secure_boot and _is_pc(hardware)
+
+
+def _is_pc(hardware: Hardware) -> bool:
+    return hardware.machine is not Machine.VIRT
 
 
 def _features(hardware: Hardware) -> Object:
     features: Object = {"acpi": {}}
     if hardware.firmware is Firmware.UEFI and _secure_boot(hardware):
         features["smm"] = {"enabled": True}
-    if hardware.windows:
+    if hardware.windows and _is_pc(hardware):
         # Without these Windows takes late timers for a hang, and halts.
         features["hyperv"] = {
             "relaxed": {},
@@ -224,7 +228,7 @@ def _features(hardware: Hardware) -> Object:
 def _clock(hardware: Hardware, wishes: Wishes) -> Object:
     local = wishes.timezone if not hardware.rtc_utc else None
     clock: Object = {"timezone": local} if local else {"utc": {}}
-    if hardware.windows:
+    if hardware.windows and _is_pc(hardware):
         clock["timer"] = {
             "hpet": {"present": False},
             "hyperv": {},

@@ -30,13 +30,15 @@ from v2v.outputs._kubevirt.options import KubevirtOptions
 from v2v.outputs._staged import OutgoingFile
 from v2v.run import Run
 from v2v.texts import clean
-from v2v.types import MiB
+from v2v.types import KiB
 
 CONNECT_SECONDS = 30.0
 STALL_SECONDS = 300.0  # without a byte taken: the storage behind it may be slow
 ANSWER_SECONDS = 3600.0  # old CDI answers when it has converted the image
 MAX_ANSWER = 4096  # bytes
-BLOCK = 1 * MiB  # bytes per write to the socket
+# Bytes per write to the socket. CPU seconds of ours for 384 MiB over TLS on loopback: 0.57 with the
+# library's 8 KiB, 0.33 with 64 KiB, 0.27 with 256 KiB, 0.31 with 1 MiB, 0.25 with 4 MiB.
+BLOCK = 256 * KiB
 PAUSES = (0.0, 2.0, 10.0, 30.0)  # seconds before each further try
 ASYNC, SYNC = "/v1beta1/upload-async", "/v1beta1/upload"
 NO_SUCH_PATH = (404, 405, 501)
