@@ -207,3 +207,34 @@ def test_only_disks_that_are_here_can_be_booted() -> None:
     assert make({"-oc": "qemu:///system"}).bootable
     assert not make({"-oc": "qemu+ssh://host/system"}).bootable
     assert not make({"-oo upload": ""}).bootable
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_network_that_is_there(there: Place, source, run, events_seen, active: bool) -> None:
+    xml = "<network><name>lan</name><forward mode='bridge'/><bridge name='br-none'/></network>"
+    source = replace(source, nics=(Nic(mac="52:54:00:12:34:56", network="lan"),))
+    with there.server.connected() as connection:
+        network = connection.networkDefineXML(xml)
+        try:
+            if active:
+                network.create()
+            there.output().check_source(source, run)
+            warned = [event.text for event in events_seen if isinstance(event, Warned)]
+            assert bool(warned) != active
+            assert active or "is not active" in warned[0]
+        finally:
+            if active:
+                network.destroy()
+            network.undefine()
+
+
+def test_nothing_may_be_written_through_a_connection_that_is_read_only(source, run) -> None:
+    """libvirt tells of it when the pool is to be looked at again."""
+    import libvirt
+
+    host = host_of("qemu:///system", None)
+    error = libvirt.libvirtError("operation forbidden for read only access")
+    error.err = (libvirt.VIR_ERR_OPERATION_DENIED, 0, str(error), 2, "", None, None, -1, -1)
+    with pytest.raises(TargetError) as raised, wrapping(libvirt, host, host.errors.refused):
+        raise error
+    assert raised.value.id == "target-login"
