@@ -48,6 +48,7 @@ class Fake:
     # Faults
     phase: str = "UploadReady"  # of a new DataVolume
     conditions: list[dict[str, str]] = field(default_factory=list)
+    labels_claims: bool = True  # claims get their DataVolume's labels
     told_proxy: bool = True  # CDI knows its proxy's address
     asynchronous: bool = True  # the proxy has /upload-async
     cut: list[int] = field(default_factory=list)  # after how many bytes uploads are cut off
@@ -75,7 +76,7 @@ class Fake:
             wanted = body["spec"]["resourceAttributes"]
             return 201, {**body, "status": {"allowed": wanted["resource"] not in self.denied}}
         if plural == "uploadtokenrequests":
-            token = f"token-{len(self.tokens)}"
+            token = f"token-{len(self.tokens)}." + 900 * "x"  # they are long
             self.tokens[token] = namespace, body["spec"]["pvcName"]
             return 201, {**body, "status": {"token": token}}
         name = body["metadata"]["name"]
@@ -90,7 +91,7 @@ class Fake:
 
     def _bind(self, namespace: str, name: str, volume: dict[str, Any]) -> None:
         volume["status"] = {"phase": self.phase, "restartCount": 0, "conditions": self.conditions}
-        labels = volume["metadata"].get("labels", {})
+        labels = volume["metadata"].get("labels", {}) if self.labels_claims else {}
         self.put("persistentvolumeclaims", namespace, name, metadata={"labels": labels})
 
     def delete(self, plural: str, namespace: str, name: str) -> None:
@@ -210,7 +211,9 @@ def proxy_handler(fake: Fake) -> type[Handler]:
             self.answer(200 if self.path == "/healthz" else 404, "OK")
 
         def do_HEAD(self) -> None:
-            self.answer(200 if fake.asynchronous else 404)
+            known = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            found = 200 if fake.asynchronous else 404
+            self.answer(found if known in fake.tokens else 401)
 
         def do_POST(self) -> None:
             self.close_connection = True

@@ -226,6 +226,14 @@ def test_the_volumes_ask_for_what_the_user_wants(fake, staging, run) -> None:
     assert volume["metadata"]["labels"] == {"v2v-job": run.job_id}
 
 
+def test_claims_without_labels_are_known_by_their_volumes(fake, output, run) -> None:
+    fake.labels_claims = False
+    disks = output.create_disks(source(), SIZES, run)
+    output.check_source(source(), run)
+    output.discard(disks, run)
+    assert fake.names("datavolumes") == []
+
+
 @pytest.mark.parametrize(
     ("phase", "reason", "id"),
     [
@@ -294,6 +302,21 @@ def test_a_started_guest_needs_no_hint(fake, staging, run) -> None:
     disks, _ = filled(made, source(), run)
     assert made.finalize(source(), GUEST, disks, run).start_hint is None
     assert fake.objects["virtualmachines", "default", "web"]["spec"]["runStrategy"] == "Always"
+
+
+@pytest.mark.parametrize("token", ["", "a b", "ü", 5, "x\r\ny"])
+def test_a_token_that_is_none_is_told(fake, output, run, token) -> None:
+    disks, _ = filled(output, source(), run)
+    original = fake.create
+
+    def create(plural: str, *args: Any) -> tuple[int, Any]:
+        made = original(plural, *args)
+        return (201, {"status": {"token": token}}) if plural == "uploadtokenrequests" else made
+
+    fake.create = create  # type: ignore[method-assign]
+    with pytest.raises(TargetError) as error:
+        output.finalize(source(), GUEST, disks, run)
+    assert error.value.id == "target-refused"
 
 
 def test_a_proxy_without_the_asynchronous_way(fake, output, run) -> None:
@@ -404,7 +427,7 @@ def test_no_secret_is_written_down(fake, output, run, events_seen) -> None:
     disks, _ = filled(output, source(), run)
     output.finalize(source(), GUEST, disks, run)
     kept = b"".join(path.read_bytes() for path in run.folder.rglob("*") if path.is_file())
-    for secret in (fake.token, "token-0"):
+    for secret in (fake.token, "token-0."):
         assert secret.encode() not in kept and secret not in repr(events_seen)
 
 

@@ -94,10 +94,14 @@ def check_names(cluster: Cluster, name: str, disks: Sequence[str], run: Run) -> 
     wanted: list[tuple[str, Kind, str]] = [("virtual machine", MACHINES, name)]
     wanted += [("volume", VOLUMES, disk) for disk in disks]
     wanted += [("persistent volume claim", CLAIMS, disk) for disk in disks]
+    ours = set()  # names: old CDI does not give a volume's claim the volume's labels
     for what, kind, one in wanted:
         existing = cluster.get(kind, one)
-        if existing is not None and not volumes.is_ours(existing, run):
+        if existing is None or (kind is CLAIMS and one in ours):
+            continue
+        if not volumes.is_ours(existing, run):
             raise volumes.taken(what, one, cluster)
+        ours.add(one)
 
 
 def check_networks(cluster: Cluster, cards: Iterable[Attachment]) -> None:

@@ -8,6 +8,7 @@ There is no way to go on where a broken one ended: it is sent again from its beg
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from v2v.outputs._kubevirt.api import (
     Cluster,
     connection_error,
     text,
+    value,
 )
 from v2v.outputs._kubevirt.login import check_cafile
 from v2v.outputs._kubevirt.options import KubevirtOptions
@@ -42,6 +44,7 @@ BLOCK = 256 * KiB
 PAUSES = (0.0, 2.0, 10.0, 30.0)  # seconds before each further try
 ASYNC, SYNC = "/v1beta1/upload-async", "/v1beta1/upload"
 NO_SUCH_PATH = (404, 405, 501)
+TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,16384}")  # RFC 6750; they are longer than a line
 
 
 class _TryAgain(Exception):
@@ -134,7 +137,7 @@ class Proxy:
     def _parts(self) -> tuple[str, int, str]:
         try:
             parts = urlsplit(self.uri)
-            if not parts.hostname:
+            if not parts.hostname or not self.uri.isascii():
                 raise ValueError("no host")
             return parts.hostname, parts.port or 443, parts.path.rstrip("/")
         except ValueError as exc:
@@ -194,14 +197,14 @@ def _token(cluster: Cluster, name: str) -> str:
         "metadata": {"name": name, "namespace": cluster.namespace},
         "spec": {"pvcName": name},
     }
-    token = text(cluster.create(TOKENS, body), "status", "token")
-    if not token:
+    token = value(cluster.create(TOKENS, body), "status", "token")
+    if not isinstance(token, str) or not TOKEN.fullmatch(token):
         raise TargetError(
             f"{cluster.server} gave no token to send an image with",
             id="target-refused",
             hint="is CDI's apiserver well? see `kubectl get pods -A | grep cdi`",
         )
-    return token
+    return str(token)
 
 
 def _told(cluster: Cluster) -> str:
