@@ -12,7 +12,7 @@ from typing import Any
 from v2v.cancel import Cancel
 from v2v.copy.sinks import Sink
 from v2v.errors import TargetError, V2VError
-from v2v.hardware import target_hardware
+from v2v.hardware import Hardware, target_hardware
 from v2v.journal import sync_folder
 from v2v.output import (
     Output,
@@ -27,6 +27,7 @@ from v2v.outputs._ovirt import disks as engine_disks
 from v2v.outputs._ovirt import names, precheck, transfers, vms
 from v2v.outputs._ovirt.engine import Engine, open_engine
 from v2v.outputs._ovirt.imageio import REQUEST, imageio_sink
+from v2v.outputs._ovirt.losses import tell_losses
 from v2v.outputs._ovirt.options import UploadOptions, check_options, login
 from v2v.outputs._ovirt.ovf import Flavour, ovf_xml
 from v2v.outputs._ovirt.places import OvfDisk, Transfer
@@ -205,23 +206,34 @@ class RhvUploadOutput(Output):
         self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run
     ) -> GuestRef:
         uuid, name = names.vm_uuid(run), names.vm_name(source.name)
+        hardware = replace(target_hardware(source, guest), name=name)
         with open_engine(self.options, run) as engine:
-            place = self._place(run)
-            profiles = precheck.find_profiles(engine, place, guest.nics)
+            profiles = precheck.find_profiles(engine, self._place(run), guest.nics)
             if vms.find(engine, uuid) is None:
-                there = transfers.settle(engine, [disk.working for disk in disks])
                 nics = tuple(
                     replace(nic, network=profile.network)
                     for nic, profile in zip(guest.nics, profiles, strict=True)
                 )
-                hardware = replace(target_hardware(source, guest), name=name, nics=nics)
-                parts = [_ovf_disk(one, disk) for one, disk in zip(there, disks, strict=True)]
-                vms.add(engine, place.cluster, ovf_xml(hardware, parts, Flavour.OVIRT, vm=uuid))
+                self._make_vm(engine, uuid, replace(hardware, nics=nics), disks, run)
             vms.wait_ok(engine, uuid)
             vms.plug(engine, uuid, guest.nics, profiles)
             if self.options.start:
                 vms.start(engine, uuid)
         return GuestRef(name, tuple(disks), metadata=f"{login(self.options).url}/vms/{uuid}")
+
+    def _make_vm(
+        self,
+        engine: Engine,
+        uuid: str,
+        hardware: Hardware,
+        disks: Sequence[TargetDisk],
+        run: Run,
+    ) -> None:
+        there = transfers.settle(engine, [disk.working for disk in disks])
+        parts = [_ovf_disk(one, disk) for one, disk in zip(there, disks, strict=True)]
+        tell_losses(hardware, run)
+        ovf = ovf_xml(hardware, parts, Flavour.OVIRT, vm=uuid)
+        vms.add(engine, self._place(run).cluster, ovf)
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         """What has a VM was handed over, and stays."""
