@@ -57,7 +57,7 @@ NOBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 class Libvirtd:
     folder: Path
     port: int  # of TCP, without a login
-    pid: int
+    program: str
 
     @property
     def socket(self) -> Path:
@@ -75,6 +75,19 @@ class Libvirtd:
     @staticmethod
     def uri_at(port: int) -> str:
         return f"qemu+tcp://127.0.0.1:{port}/session"
+
+    def crash(self) -> None:
+        _end(self._pid(), signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """With the pools and domains that there were."""
+        _start(self.program, self.folder, self.port)
+
+    def end(self) -> None:
+        _end(self._pid(), signal.SIGTERM)
+
+    def _pid(self) -> int:
+        return int((self.folder / "pid").read_text())
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
@@ -112,9 +125,11 @@ class Libvirtd:
                 pool.create()
                 yield pool
             finally:
-                if pool.isActive():
-                    pool.destroy()
-                pool.undefine()
+                with self.connected() as anew:  # the daemon may have been killed
+                    pool = anew.storagePoolLookupByName(name)
+                    if pool.isActive():
+                        pool.destroy()
+                    pool.undefine()
 
     def over_ssh(self, server: Sshd, transport: str = "ssh") -> str:
         """The same VMs, as another host's. `transport`: ssh (the program) or libssh."""
@@ -132,6 +147,13 @@ class Libvirtd:
 @pytest.fixture(scope="module")
 def libvirtd() -> Iterator[Libvirtd]:
     pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
+    with own_libvirtd() as server:
+        yield server
+
+
+@contextmanager
+def own_libvirtd() -> Iterator[Libvirtd]:
+    """One that may be killed."""
     program = shutil.which("libvirtd", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None or shutil.which("qemu-system-x86_64") is None:
         pytest.skip("libvirtd or QEMU is not installed (make setup installs them)")
@@ -146,13 +168,13 @@ def running_libvirtd(program: str) -> Iterator[Libvirtd]:
     )  # paths of sockets are short
     try:
         port = free_port()
-        pid = _start(program, folder, port)
+        server = Libvirtd(folder, port, program)
+        server.start_again()
         try:
-            server = Libvirtd(folder, port, pid)
             yield server
             _end_guests(server)
         finally:
-            _end(pid)
+            server.end()
     finally:
         shutil.rmtree(folder)
 
@@ -163,11 +185,11 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _start(program: str, folder: Path, port: int) -> int:
+def _start(program: str, folder: Path, port: int) -> None:
     homes = {}
     for name in ("CONFIG_HOME", "CACHE_HOME", "DATA_HOME", "RUNTIME_DIR"):
         homes[f"XDG_{name}"] = str(folder / name.lower())
-        (folder / name.lower() / "libvirt").mkdir(parents=True, mode=0o700)
+        (folder / name.lower() / "libvirt").mkdir(parents=True, mode=0o700, exist_ok=True)
     (folder / "libvirtd.conf").write_text(CONFIG.format(folder=folder, port=port))
     (folder / "config_home/libvirt/qemu.conf").write_text(QEMU_CONFIG)
     argv = [program, "-d", "-l", "-f", f"{folder}/libvirtd.conf", "-p", f"{folder}/pid"]
@@ -179,7 +201,6 @@ def _start(program: str, folder: Path, port: int) -> int:
     if done.returncode:
         log = folder / "log"
         pytest.skip(f"libvirtd: {done.stderr} {log.read_text() if log.exists() else ''}")
-    return int((folder / "pid").read_text())
 
 
 def _end_guests(server: Libvirtd) -> None:
@@ -189,10 +210,10 @@ def _end_guests(server: Libvirtd) -> None:
                 domain.destroy()
 
 
-def _end(pid: int) -> None:
+def _end(pid: int, signum: int) -> None:
     process = os.pidfd_open(pid)  # it is no child of ours
     try:
-        signal.pidfd_send_signal(process, signal.SIGTERM)
+        signal.pidfd_send_signal(process, signum)
         if not select.select([process], [], [], 20)[0]:
             signal.pidfd_send_signal(process, signal.SIGKILL)
             select.select([process], [], [], 20)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.output_suite import GUEST
 from tests.fakes.tcp_proxy import tcp_proxy
-from tests.libvirtd import Libvirtd, domain_xml, file_disk, libvirtd
+from tests.libvirtd import Libvirtd, domain_xml, file_disk, libvirtd, own_libvirtd
 from tests.outputs.libvirt_output import (
     Place,
     copy,
@@ -81,7 +81,7 @@ def test_a_volume_that_was_being_made_is_found(
     output = there.output(**{"-oo upload": ""})
 
     def crash(name: str, *arguments: object) -> None:
-        if name.startswith("libvirt-made" if moment == "after" else "libvirt-volumes"):
+        if name.startswith("libvirt-made" if moment == "after" else "libvirt-making"):
             if moment == "before":
                 put(name, *arguments)
             raise Crash
@@ -151,6 +151,29 @@ def test_an_upload_goes_on_after_the_connection_broke(
         assert sent >= 10
         output.finalize(source, GUEST, disks, run)
     assert (there.folder / "demo-sda").read_bytes() == content(source)
+
+
+def test_an_upload_goes_on_after_the_daemon_died(tmp_path, run, monkeypatch) -> None:
+    source = make_source(tmp_path, 8 * MiB)
+    monkeypatch.setattr(VolumeSink, "request_size", MiB)
+    with own_libvirtd() as server, place(server, tmp_path / "pool") as there:
+        output = there.output(**{"-oc": server.tcp_uri})
+        disks = create(output, source, run)
+        sent = 0
+
+        def send(*arguments: object) -> None:
+            nonlocal sent
+            sent += 1
+            if sent == 3:
+                server.crash()
+                server.start_again()
+            whole(*arguments)
+
+        whole = sinks._send
+        monkeypatch.setattr(sinks, "_send", send)
+        copy(output, source, disks, run)
+        output.finalize(source, GUEST, disks, run)
+        assert (there.folder / "demo-sda").read_bytes() == content(source)
 
 
 def test_a_silent_host_is_given_up(there: Place, tmp_path, run, monkeypatch) -> None:

@@ -103,6 +103,7 @@ class LibvirtOutput(Output):
     def check_source(self, source: Source, run: Run) -> None:
         self._check_options(run)
         facts = self._look(source, run)
+        self._check_boot(facts, run)
         for name, pool in facts.pools.items():
             if pool.type == LOGICAL and self.options.format is not StagedFormat.RAW:
                 raise UsageError(
@@ -253,13 +254,27 @@ class LibvirtOutput(Output):
                 id="option-conflict",
                 hint="leave one of them out",
             )
-        job = run.journal.get("job", Job) if "job" in run.journal else None
-        if options.start and job is not None and job.boot_check:
+        if options.start and _boot_check(run):
             raise UsageError(
                 "--boot-check and --start: the disks of a guest that runs cannot be looked at",
                 id="option-conflict",
                 hint="leave one of them out",
             )
+
+    def _check_boot(self, facts: Facts, run: Run) -> None:
+        """A pool of this host may still be one that only libvirt can write to."""
+        for name, pool in facts.pools.items():
+            way = way_of(pool, facts, self._format, upload=self.options.upload)
+            if _boot_check(run) and way in (Way.UPLOAD, Way.STAGED):
+                raise UsageError(
+                    f"-os {name}: --boot-check cannot read the disks of this pool",
+                    id="boot-check-impossible",
+                    hint="run v2v as root, or leave out --boot-check",
+                )
+
+
+def _boot_check(run: Run) -> bool:
+    return "job" in run.journal and bool(run.journal.get("job", Job).boot_check)
 
 
 def _own_bytes(pool: str, facts: Facts, run: Run) -> int:

@@ -23,6 +23,7 @@ from v2v.outputs._libvirt.sink import BLOCK, VolumeSink
 from v2v.outputs._libvirt.volumes import (
     INODES,
     MADE,
+    MAKING,
     VOLUMES,
     Volume,
     Way,
@@ -94,18 +95,23 @@ class Disks:
     # Making --------------------------------------------------------------------------------------
 
     def _make_volume(self, volume: Volume, length: int) -> None:
-        """Anew, if the job has made it before."""
+        """Anew, if the job has made it before. What will be made is written down first."""
+        making, made = f"{MAKING}:{volume.index}", f"{MADE}:{volume.index}"
 
         def answer(libvirt: Any, connection: Any) -> None:
             delete(libvirt, connection, volume, self.run)
-            self.run.journal.drop([f"{MADE}:{volume.index}"])
+            self.run.journal.drop([made])
+            self.run.journal.put(making, length)
             try:
                 create(libvirt, connection, volume, self.shape.allocation, length=length)
             except libvirt.libvirtError as exc:
-                raise _cannot_make(libvirt, volume, exc) from exc
+                taken = exc.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST
+                if taken:  # it is somebody else's
+                    self.run.journal.drop([making])
+                raise _cannot_make(volume, exc, taken=taken) from exc
 
         ask(self.host, answer, self.run, seconds=MAKE_SECONDS)
-        self.run.journal.put(f"{MADE}:{volume.index}", True)
+        self.run.journal.put(made, True)
 
     def _check_seen(self, volumes: Sequence[Volume]) -> None:
         """libvirt may run in another container, and mean another folder by that name."""
@@ -227,7 +233,7 @@ class Disks:
                 path.unlink(missing_ok=True)
 
     def _forget(self, volumes: Sequence[Volume]) -> None:
-        keys = [f"{key}:{volume.index}" for volume in volumes for key in (MADE, SENT)]
+        keys = [f"{key}:{volume.index}" for volume in volumes for key in (MAKING, MADE, SENT)]
         self.run.journal.drop([VOLUMES, INODES, *keys])
 
 
@@ -258,8 +264,7 @@ def device_sink(volume: Volume) -> Iterator[FileSink]:
         yield sink
 
 
-def _cannot_make(libvirt: Any, volume: Volume, exc: Any) -> TargetError:
-    taken = exc.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST
+def _cannot_make(volume: Volume, exc: Exception, *, taken: bool) -> TargetError:
     return TargetError(
         f"cannot make the volume {volume.name} in the storage pool {volume.pool}: {exc}",
         id="target-exists" if taken else "target-create",

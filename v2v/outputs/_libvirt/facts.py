@@ -36,7 +36,7 @@ class Pool:
 @dataclass(frozen=True, slots=True)
 class Facts:
     uri: str  # as libvirt completed it
-    pools: Mapping[str, Pool]
+    pools: Mapping[str, Pool]  # by the words they were asked for with: name or UUID
     domain: str | None  # UUID of the domain that has the guest's name
     networks: Mapping[str, bool] | None  # whether each is active; None: it has no such thing
     bridges: Collection[str] | None  # None: nobody can tell
@@ -117,7 +117,7 @@ def _pool(libvirt: Any, connection: Any, name: str) -> Pool:
     refresh(libvirt, pool)
     volumes = {volume.name(): int(volume.info()[1]) for volume in pool.listAllVolumes()}
     path = root.findtext("target/path") or ""
-    return Pool(name, kind, path, int(pool.info()[3]), volumes)
+    return Pool(pool.name(), kind, path, int(pool.info()[3]), volumes)
 
 
 def _domain(libvirt: Any, connection: Any, name: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,8 +27,10 @@ from v2v.run import Run
 from v2v.types import Allocation, DiskFormat, MiB, Source, TargetDisk
 
 VOLUMES = "libvirt-volumes"  # journal: the volumes, written down before the first is made
-MADE = "libvirt-made"  # journal, with the disk's number: this volume was made by the job
+MAKING = "libvirt-making"  # journal, with the disk's number: bytes of the volume that is made next
+MADE = "libvirt-made"  # the same: it was made by the job
 INODES = "final-files"  # journal: the inode of the job that belongs under each final name
+BUSY_SECONDS = (0.2, 1.0, 3.0)
 ROUNDING = 64 * MiB  # a logical volume is whole extents, which are hardly ever larger
 
 
@@ -123,9 +126,11 @@ def is_own(volume: Volume, found: Mapping[str, int], run: Run) -> bool:
     One that was about to be made when the job was killed is known by its size.
     """
     size = found.get(volume.name)
-    if size is None or not volume.named_at_once:
+    making = f"{MAKING}:{volume.index}"
+    if size is None or making not in run.journal:
         return False
-    return f"{MADE}:{volume.index}" in run.journal or 0 <= size - volume.size < ROUNDING
+    made = f"{MADE}:{volume.index}" in run.journal
+    return made or 0 <= size - run.journal.get(making, int) < ROUNDING
 
 
 def create(
@@ -150,8 +155,16 @@ def create(
 def delete(libvirt: Any, connection: Any, volume: Volume, run: Run) -> None:
     """Remove what this job made. Safe to repeat."""
     found = lookup(libvirt, connection, volume)
-    if found is not None and is_own(volume, {volume.name: int(found.info()[1])}, run):
-        found.delete(0)
+    if found is None or not is_own(volume, {volume.name: int(found.info()[1])}, run):
+        return
+    for pause in (*BUSY_SECONDS, None):
+        try:
+            found.delete(0)
+            return
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID or pause is None:
+                raise
+            time.sleep(pause)  # the daemon has not noticed yet that an upload was given up
 
 
 def lookup(libvirt: Any, connection: Any, volume: Volume) -> Any | None:
