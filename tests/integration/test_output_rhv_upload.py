@@ -6,31 +6,31 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import v2v
+from conversion import GuestfsConverter
 from tests.contract.output_suite import write_random_disk
 from tests.integration import processes
 from tests.ovirt_engine import Engine, ovirt_engine
 from v2v.api import list_jobs
-from v2v.types import MiB
+from v2v.boot_check import boot_check
+from v2v.endpoint import Endpoint
+from v2v.hardware import target_hardware
+from v2v.job import ConversionOptions
+from v2v.run import Run
+from v2v.types import DiskFormat, MiB, Source, TargetDisk
 
 DRIVER = Path(__file__).with_name("kill_at_upload.py")
 V2V = Path(sys.executable).with_name("v2v")
 SIZE = 24 * MiB
+BOOT_SECONDS = 600  # far more than a boot takes without KVM
 
-# What the engine has done when v2v dies, and never hears of; and whether the VM is there by then.
-MOMENTS = [
-    ("POST /disks", False),
-    ("POST /imagetransfers", False),
-    ("flush", False),
-    ("/finalize", False),
-    ("POST /vms", True),
-    ("/nics", True),
-]
+# What the engine has done when v2v dies, and never hears of.
+MOMENTS = ["POST /disks", "POST /imagetransfers", "flush", "/finalize", "POST /vms", "/nics"]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,10 @@ def test_a_killed_job_is_resumed(
     assert (result.copies[0].resumed > 0) == (moment == "flush")
 
 
-@pytest.mark.parametrize(("moment", "handed_over"), MOMENTS)
+@pytest.mark.parametrize(
+    ("moment", "handed_over"),
+    [("POST /disks", False), ("flush", False), ("/finalize", False), ("POST /vms", True)],
+)
 def test_a_killed_job_is_discarded(
     engine: Engine, image: Path, tmp_path: Path, moment: str, handed_over: bool
 ) -> None:
@@ -140,3 +143,39 @@ def test_ctrl_c_leaves_nothing(engine: Engine, image: Path, tmp_path: Path) -> N
         "finished_success",
         "finished_cleanup",
     }
+
+
+@pytest.mark.appliance
+@pytest.mark.boots
+@pytest.mark.timeout(1800)
+def test_an_uploaded_guest_boots(
+    engine: Engine, guest_image: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Converted while it is uploaded; then what the engine has is booted."""
+    result = v2v.convert(
+        guest_image("debian-12"),
+        output="rhv-upload",
+        name="demo",
+        output_options={**engine.words, "-os": "data", "-of": "qcow2"},
+        jobs=tmp_path / "jobs",
+    )
+    (disk,) = engine.model.disks.values()
+    with Run.open(result.folder) as run:
+        source = run.journal.get("source", Source)
+        there = TargetDisk(str(disk.path), str(disk.path), DiskFormat.QCOW2, disk.size)
+
+        def instrument(copies: Sequence[Endpoint]) -> None:
+            GuestfsConverter().add_serial_console(
+                result.converted, copies, ConversionOptions(), run
+            )
+
+        evidence = boot_check(
+            target_hardware(source, result.converted),
+            result.converted,
+            [there],
+            seconds=BOOT_SECONDS,
+            instrument=instrument,
+            run=run,
+        )
+    assert evidence.reached == "login"
+    assert (evidence.root_device or "").startswith("vda")

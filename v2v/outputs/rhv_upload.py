@@ -49,7 +49,7 @@ class RhvUploadOutput(Output):
     aliases = ("ovirt-upload", "ovirt_upload", "rhv_upload")
     summary = "a VM of oVirt, through its engine's API; the disks are streamed to its hosts"
     Options = UploadOptions
-    request_size = REQUEST
+    request_size = REQUEST  # measured there
     bootable = False
     per_disk_storage = True
 
@@ -136,7 +136,7 @@ class RhvUploadOutput(Output):
     def _transfers(
         self, disks: Sequence[TargetDisk], run: Run
     ) -> Iterator[list[tuple[Transfer, bool]]]:
-        """Where to write each disk, and whether it is blank. Afterwards none is locked."""
+        """Where to write each disk, and whether it reads as zeroes. Afterwards none is locked."""
         try:
             with open_engine(self.options, run) as engine:
                 opened = self._open(engine, disks, run)
@@ -150,14 +150,19 @@ class RhvUploadOutput(Output):
     def _open(
         self, engine: Engine, disks: Sequence[TargetDisk], run: Run
     ) -> list[tuple[Transfer, bool]]:
+        place = self._place(run)
         kept = [self._is_kept(engine, index, disk, run) for index, disk in enumerate(disks)]
-        host = precheck.this_host(engine, self._place(run))
+        zero = [
+            engine_disks.is_zero(disk.format, domain)
+            for disk, domain in zip(disks, place.domains, strict=True)
+        ]
+        host = precheck.this_host(engine, place)
         for index in range(len(disks)):
             run.journal.put(f"{WRITTEN}:{index}", True)
         started = [transfers.start(engine, disk.working, host) for disk in disks]
         return [
-            (transfers.ready(engine, one, disk, self.options, host), not keep)
-            for one, disk, keep in zip(started, disks, kept, strict=True)
+            (transfers.ready(engine, one, disk, self.options, host), blank and not keep)
+            for one, disk, blank, keep in zip(started, disks, zero, kept, strict=True)
         ]
 
     def _is_kept(self, engine: Engine, index: int, disk: TargetDisk, run: Run) -> bool:

@@ -163,6 +163,8 @@ class Model:
         kind = "qcow2" if disk.format == "cow" else "raw"
         argv = ["qemu-img", "create", "-q", "-f", kind, disk.path, str(disk.size)]
         subprocess.run(argv, check=True)
+        if block and kind == "raw":  # a volume holds what was there before
+            disk.path.write_bytes(bytes(range(256)) * (disk.size // 256))
         self.disks[name] = disk
         return disk
 

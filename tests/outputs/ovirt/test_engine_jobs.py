@@ -145,6 +145,12 @@ def test_chosen_uuids_are_taken(jobs: Jobs) -> None:
     assert list(jobs.engine.model.disks) == [uuid]
 
 
+def test_what_was_on_a_block_device_does_not_shine_through(jobs: Jobs) -> None:
+    jobs.assert_complete(jobs.convert(words={"-os": "blocks"}))
+    (disk,) = jobs.engine.model.disks.values()
+    assert not disk.sparse
+
+
 def test_through_the_proxy(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy is a daemon, too; the host itself cannot be reached."""
     model = jobs.engine.model
@@ -245,6 +251,17 @@ def test_a_transfer_that_the_engine_pauses(jobs: Jobs) -> None:
     jobs.once_copying(jobs.engine.model.pause_by_system)
     assert jobs.fails().id == "transfer-ended"
     assert "transfer-paused" in jobs.warnings
+    jobs.assert_nothing_open()
+    result = jobs.resume()
+    jobs.assert_complete(result)
+    assert result.copies[0].resumed >= CHECKPOINT
+
+
+def test_a_ticket_that_expires(jobs: Jobs) -> None:
+    """As when the engine is away for long: it alone prolongs them."""
+    model = jobs.engine.model
+    jobs.once_copying(lambda: model.daemon._admin("mod_ticket", model.tickets[0], {"timeout": 0}))
+    assert jobs.fails().id == "transfer-ended"
     jobs.assert_nothing_open()
     result = jobs.resume()
     jobs.assert_complete(result)

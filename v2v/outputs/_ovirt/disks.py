@@ -11,7 +11,7 @@ from v2v.outputs._ovirt.engine import Engine
 from v2v.outputs._ovirt.options import UploadFormat, UploadOptions
 from v2v.outputs._ovirt.precheck import Domain, is_sparse
 from v2v.run import Run
-from v2v.types import GiB, KiB, MiB
+from v2v.types import DiskFormat, GiB, KiB, MiB
 
 CREATE_SECONDS = 1800.0  # preallocating a large disk means writing it
 REMOVE_SECONDS = 600.0
@@ -67,6 +67,11 @@ def add(
         storage_domains=[types.StorageDomain(id=domain.id)],
     )
     engine.change("create a disk", lambda system: system.disks_service().add(disk))
+
+
+def is_zero(format: DiskFormat, domain: Domain) -> bool:
+    """Whether a new disk reads as zeroes: not so a logical volume, which holds what was there."""
+    return not domain.block or format is DiskFormat.QCOW2
 
 
 def initial_size(size: int, data: int) -> int:
