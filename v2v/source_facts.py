@@ -82,6 +82,8 @@ def disk_facts(disk: SourceDisk) -> list[str]:
     """What the source says of a disk, beyond its format and size."""
     facts = (
         f"on {disk.controller}" if disk.controller else None,
+        f"storage {disk.storage}" if disk.storage else None,
+        f"goes to {disk.target_storage}" if disk.target_storage else None,
         f"boot order {disk.boot_order}" if disk.boot_order is not None else None,
         f"serial {disk.serial}" if disk.serial else None,
         _checksum_text(disk.checksum) if disk.checksum else None,

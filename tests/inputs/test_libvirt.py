@@ -354,6 +354,7 @@ def test_a_volume_has_the_format_that_its_pool_tells(
         input_ = made(libvirtd.uri)
         source = input_.read_source(run)
         assert source.disks[0].location == str(disk)
+        assert source.disks[0].storage == "images"
         assert served(input_, source, run) == CONTENT
         assert (
             read_vm(libvirtd.uri, "web", None, run).volumes["images", "web.qcow2"].driver == "qcow2"

@@ -91,6 +91,7 @@ def test_a_vm_by_its_address_by_its_folder_and_by_its_name(
     ]
     assert sources.count(sources[0]) == len(sources)
     assert (sources[0].name, sources[0].snapshots) == ("Web server", ("old",))
+    assert [disk.storage for disk in sources[0].disks] == [datastore.name]
 
 
 def test_a_disk_is_read_as_it_is_and_as_it_was(

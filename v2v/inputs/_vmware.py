@@ -1,4 +1,4 @@
-"""What .vmx files and OVF descriptors of VMware tell alike: generation ids, sound cards."""
+"""What the sources of VMware have in common: generation ids, sound cards, datastores' paths."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import uuid
 
 # libvirt's names of sound cards, by VMware's own.
 SOUND_CARDS = {"sb16": "sb16", "es1371": "es1370", "ensoniq1371": "es1370", "hdaudio": "ich6"}
+
+VOLUMES = "/vmfs/volumes"  # where an ESXi host has its datastores
+
+
+def datastore_of(path: str) -> str | None:
+    """The datastore that a path of an ESXi host leads to: its name, or the UUID in its place."""
+    return path.partition(f"{VOLUMES}/")[2].partition("/")[0] or None
 
 
 def genid_of(first: int | None, second: int | None) -> str | None:

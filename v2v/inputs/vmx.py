@@ -19,8 +19,8 @@ from v2v.inputs import _options as common
 from v2v.inputs._images import Access, serve_disks
 from v2v.inputs._ssh import options as ssh
 from v2v.inputs._ssh.place import SshReader
+from v2v.inputs._vmware import VOLUMES
 from v2v.inputs._vmx import over_ssh
-from v2v.inputs._vmx.datastores import VOLUMES
 from v2v.inputs._vmx.local import LocalFolder
 from v2v.inputs._vmx.over_ssh import Host
 from v2v.inputs._vmx.places import SCHEME, parse_place

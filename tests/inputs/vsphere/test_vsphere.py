@@ -288,6 +288,7 @@ def test_a_snapshot_is_read_while_the_vm_runs(vc: Vcsim, run: Run) -> None:
         "/vmfs/volumes/datastore1/snaps/snaps.vmdk"
     ]
     assert source.disks[0].details["snapshot"].startswith("snapshot-")
+    assert [disk.storage for disk in source.disks] == ["datastore1"] * len(source.disks)
     error = refused(made(vc, "snaps", snapshot="odd"), run, "snapshot-unknown")
     assert "did you mean old?" in str(error.hint)
 

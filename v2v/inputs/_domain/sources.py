@@ -72,6 +72,7 @@ def source_disk(
     read, with what to do.
     """
     place: str | Path | DomainDisk = disk
+    storage = disk.pool or None
     if disk.kind == "volume":
         place = _volume(disk, volumes)
     if isinstance(place, DomainDisk):
@@ -88,6 +89,7 @@ def source_disk(
         boot_order=disk.boot_order,
         serial=disk.serial,
         checksum=disk.checksum,
+        storage=storage,
     )
 
 

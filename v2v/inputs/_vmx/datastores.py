@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from v2v.errors import SourceError
+from v2v.inputs._vmware import VOLUMES
 from v2v.inputs._vmx.folder import ENDINGS
 from v2v.inputs._vmx.places import is_plain
 from v2v.run import Run
@@ -22,7 +23,6 @@ from v2v.vmdk.store import Entry, Kind, ListingStore, Store
 A = TypeVar("A")
 B = TypeVar("B")
 
-VOLUMES = "/vmfs/volumes"
 MAX_FOLDERS = 20_000  # of all datastores together
 MAX_THREADS = 32
 SHOWN = 5  # folders in a message

@@ -13,7 +13,8 @@ from v2v.errors import SourceError
 from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.serve import serve_recipe
 from v2v.inputs._ssh.place import SshPlace
-from v2v.inputs._vmx.datastores import VOLUMES, Found, find_vms
+from v2v.inputs._vmware import VOLUMES
+from v2v.inputs._vmx.datastores import Found, find_vms
 from v2v.inputs._vmx.listing import find_by_name, path_of, summaries
 from v2v.inputs._vmx.places import RemotePlace
 from v2v.inputs._vmx.remote import ROOTS, RemoteFolder, as_written

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from v2v.errors import SourceError, V2VError
 from v2v.image.names import last_part, refused
 from v2v.input import MODIFIED
+from v2v.inputs._vmware import VOLUMES, datastore_of
 from v2v.inputs._vmx.drives import Drive
 from v2v.inputs._vmx.folder import ENDINGS, only_vmx
 from v2v.inputs._vmx.local import SHOWN, data_files, missing, tell_moved, unnamed
@@ -27,7 +28,6 @@ from v2v.vmdk.store import Entry, Kind, ListingStore
 
 ROOTS = "roots"  # in SourceDisk.details: folders that it may refer to files of, a line each
 REAL = "real"  # the real path of its descriptor
-VOLUMES = "/vmfs/volumes"
 MAX_NAME = 1024  # bytes; a file's name has 255 at most
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -130,6 +130,7 @@ class RemoteFolder:
             DiskFormat.VMDK,
             disk.size,
             details={ROOTS: "\n".join(self.roots), REAL: real, **told},
+            storage=datastore_of(path),
         )
 
     def nvram(self, name: str) -> str | None:

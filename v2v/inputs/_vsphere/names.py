@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 
 from v2v.errors import SourceError
+from v2v.inputs._vmware import VOLUMES
 
-VOLUMES = "/vmfs/volumes"  # where an ESXi host has its datastores
 _ENCODED = re.compile(r"%(25|2f|5c)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CHARACTERS = {"25": "%", "2f": "/", "5c": "\\"}

@@ -14,8 +14,8 @@ from v2v.inputs._details import MODIFIED
 from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.serve import Facts, serve_recipe
 from v2v.inputs._ssh.place import SshPlace
+from v2v.inputs._vmware import VOLUMES, datastore_of
 from v2v.inputs._vsphere.described import DescribedVm, VmDisk
-from v2v.inputs._vsphere.names import VOLUMES
 from v2v.inputs._vsphere.place import HTTPS_PORT, VspherePlace
 from v2v.run import Run
 from v2v.types import DiskFormat, Source, SourceDisk
@@ -45,6 +45,7 @@ def source_disk(disk: VmDisk, vm: DescribedVm, location: str, facts: Facts | Non
         # What a snapshot keeps does not change.
         MODIFIED: facts.version if facts else vm.snapshot,
     }
+    datastore = datastore_of(disk.path)
     return SourceDisk(
         location,
         DiskFormat.VMDK,
@@ -52,6 +53,7 @@ def source_disk(disk: VmDisk, vm: DescribedVm, location: str, facts: Facts | Non
         controller=disk.controller,
         details={key: text for key, text in details.items() if text},
         boot_order=disk.boot_order,
+        storage=vm.datastores.get(datastore, datastore) if datastore else None,
     )
 
 
