@@ -163,7 +163,11 @@ class OpenStackOutput(Output):
             return devices.this_server(self.options.metadata_service)
         server = valid_uuid(given)
         if server is None:
-            raise UsageError(f"-oo server-id={given}: that is no UUID", id="option-value")
+            raise UsageError(
+                f"-oo server-id={given}: that is no UUID",
+                id="option-value",
+                hint="`openstack server list` shows the ids of servers",
+            )
         return server
 
     def _check_server(self, run: Run) -> None:

@@ -58,7 +58,7 @@ def upload(state: State, request: Request, image: str) -> tuple[int, Any]:
         raise Refusal(409, f"Image status transition from {found['status']} to saving")
     found["status"] = "saving"
     content = bytearray()
-    while chunk := request.stream.read(min(CHUNK, request.length - len(content))):
+    while chunk := request.stream.read(CHUNK):
         content += chunk
         state.watch(f"upload {len(content)}")
     if len(content) < request.length:

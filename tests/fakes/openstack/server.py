@@ -31,13 +31,30 @@ class Refusal(Exception):
         self.text = text
 
 
+class Body:
+    """What comes with a request, to its end."""
+
+    def __init__(self, stream: BinaryIO, length: int) -> None:
+        self._stream = stream
+        self._left = length
+
+    def read(self, size: int | None = None) -> bytes:
+        data = self._stream.read(self._left if size is None else min(size, self._left))
+        self._left -= len(data)
+        return data
+
+    def drain(self) -> None:
+        while self._left and self.read(1024 * 1024):
+            pass
+
+
 @dataclass
 class Request:
     method: str
     path: str
     query: dict[str, str]
     headers: Any
-    stream: BinaryIO
+    stream: Body
     base: str  # https://127.0.0.1:PORT
 
     @property
@@ -45,7 +62,7 @@ class Request:
         return int(self.headers.get("Content-Length") or 0)
 
     def json(self) -> Any:
-        return json.loads(self.stream.read(self.length))
+        return json.loads(self.stream.read())
 
 
 @dataclass
@@ -69,7 +86,8 @@ class State:
     spoil_uploads: bool = False  # what is stored differs from what was sent
     faults: list[tuple[str, str, int | None]] = field(default_factory=list)  # used up one by one
     seen: list[str] = field(default_factory=list)  # METHOD PATH of the requests
-    watch: Callable[[str], None] = lambda line: None
+    watch: Callable[[str], None] = lambda line: None  # before METHOD PATH is done
+    done: Callable[[str], None] = lambda line: None  # after it, before it is answered
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -121,20 +139,22 @@ class Handler(BaseHTTPRequestHandler):
         state, parts = self.server.state, urlsplit(self.path)
         line = f"{self.command} {parts.path}"
         query = {key: words[0] for key, words in parse_qs(parts.query).items()}
+        body_sent = Body(self.rfile, int(self.headers.get("Content-Length") or 0))
         request = Request(
-            self.command, parts.path, query, self.headers, self.rfile, self.server.address
+            self.command, parts.path, query, self.headers, body_sent, self.server.address
         )
         state.watch(line)
         with state.lock:
             state.seen.append(line)
         try:
             status, body = self._act(state, request)
+            state.done(line)
         except Refusal as exc:
             if exc.status is None:
                 self.close_connection = True
                 self.connection.close()
                 return
-            self.close_connection = True  # what was sent may not have been read
+            body_sent.drain()
             status, body = exc.status, {"error": {"message": exc.text, "code": exc.status}}
         self._send(status, body)
 

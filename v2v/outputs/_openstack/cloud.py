@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ T = TypeVar("T")
 API_SECONDS = 60.0
 ASK_SECONDS = 300.0  # for a question of several requests, such as a long list
 
+LIBRARIES = ("keystoneauth", "openstack", "urllib3")  # that log to stderr where nobody listens
 SECRETS = ("password", "application_credential_secret", "token")
 
 
@@ -92,6 +94,8 @@ class Cloud:
         from keystoneauth1.exceptions import MissingRequiredOptions
         from openstack.exceptions import ConfigException
 
+        for name in LIBRARIES:
+            logging.getLogger(name).addHandler(logging.NullHandler())
         words = self._words()
         try:
             known = loader.OpenStackConfig().get_one(validate=False, **words).config
@@ -130,12 +134,19 @@ class Cloud:
         asked_for = self._options.password or OUTPUT_PASSWORD_VARIABLE in os.environ
         if not asked_for and any(auth.get(name) for name in SECRETS):
             return {}
+        kind = str(known.get("auth_type") or "password")
+        credential = "applicationcredential" in kind
+        if not credential and "password" not in kind:
+            return {}  # such as a login by ticket
         who = auth.get("username") or auth.get("user_id") or auth.get("application_credential_id")
         self._asked_as = f"{who or 'you'}@{auth.get('auth_url') or 'OpenStack'}"
         found = password.output_password(self._options.password, what=self._asked_as)
         if found is None:
-            return {}
-        credential = "applicationcredential" in str(known.get("auth_type", ""))
+            raise UsageError(
+                f"{self._purpose}: nobody tells the password of {self._asked_as}",
+                id="openstack-login",
+                hint="name the file that holds it with -op, or set $V2V_OUTPUT_PASSWORD",
+            )
         return {"application_credential_secret" if credential else "password": found}
 
 

@@ -32,9 +32,9 @@ METADATA_SECONDS = 10.0
 METADATA_BYTES = 1024 * 1024
 
 
-def find_device(folder: Path, volume: str, run: Run, *, seconds: float = READY_SECONDS) -> Path:
+def find_device(folder: Path, volume: str, run: Run) -> Path:
     """The device of an attached volume, once udev has made its name."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + READY_SECONDS
     while not (names := _names(folder, volume)):
         if time.monotonic() > deadline:
             raise TargetError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,13 +34,14 @@ def wrapped(error: Exception, what: str) -> V2VError:
     from requests import exceptions as http
 
     chain = _chain(error)
-    if any(isinstance(one, keystone.SSLError | http.SSLError) for one in chain):
+    if any(isinstance(one, ssl.SSLCertVerificationError) for one in chain):
         return TargetError(
             f"{what}: the server's certificate is not trusted: {_ssl_words(chain)}",
             id="target-untrusted",
             hint="give the authority's certificate with -oo cafile=FILE",
         )
-    if (status := _status(chain)) is not None:
+    discovering = isinstance(error, keystone.DiscoveryFailure)  # its causes are 404s and the like
+    if not discovering and (status := _status(chain)) is not None:
         return _refused(status, what, _words(error))
     lost = (
         keystone.ConnectFailure,
@@ -47,6 +49,8 @@ def wrapped(error: Exception, what: str) -> V2VError:
         keystone.UnknownConnectionError,
         http.ConnectionError,
         http.Timeout,
+        keystone.SSLError,  # a connection that breaks is one, too
+        ssl.SSLError,
         TimeoutError,
     )
     if any(isinstance(one, lost) for one in chain):
@@ -56,10 +60,10 @@ def wrapped(error: Exception, what: str) -> V2VError:
     missing = (keystone.EndpointNotFound, sdk.EndpointNotFound, sdk.NotSupported)
     if any(isinstance(one, missing) for one in chain):
         return no_service(what)
-    if any(isinstance(one, keystone.DiscoveryFailure) for one in chain):
+    if discovering:
         return TargetError(
             f"{what}: this is no Keystone: {_words(error)}",
-            id="target-unreachable",
+            id="target-answer",
             hint="see that -oc or $OS_AUTH_URL is Keystone's address, such as "
             "https://cloud.example.com:5000/v3",
         )

@@ -131,7 +131,10 @@ class Images:
                 data=file,
                 headers=headers,
                 timeout=STORE_SECONDS,
-                allow_reauth=False,  # it would send the rest of the file, which is nothing
+                # Whoever tries again would send the rest of the file, which is nothing.
+                allow_reauth=False,
+                connect_retries=0,
+                status_code_retries=0,
             )
             _raise(answer)
 

@@ -176,7 +176,8 @@ class Volumes:
 
     def attach(self, volume: str, server: str) -> None:
         """Returns when the server has it; the device may take a moment longer."""
-        found, what = self.get(volume), f"Nova: attaching volume {volume} to {server}"
+        what = f"Nova: attaching volume {volume} to {server}"
+        found = self._settled(volume) or self.get(volume)
         if server in found.servers and found.status == "in-use":
             return
         self._run.cancel.check()

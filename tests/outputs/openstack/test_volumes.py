@@ -1,0 +1,378 @@
+"""-o openstack: what it refuses, what it leaves, and what becomes of killed jobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.output_suite import GUEST
+from tests.fakes.http_server import serve_folder
+from tests.openstack_cloud import Cloud
+from tests.outputs.openstack.jobs import KilledJob, make_guest
+from v2v import api, options
+from v2v.errors import Cancelled, V2VError
+from v2v.events import Warned
+from v2v.job import ConversionOptions
+from v2v.outputs.openstack import OpenStackOptions, OpenStackOutput
+from v2v.run import Run
+from v2v.types import DiskFormat, GiB, MiB, Source, SourceDisk, TargetDisk
+
+SOURCE = Source(
+    name="web1",
+    input="disk",
+    disks=(
+        SourceDisk("/a", DiskFormat.RAW, 3 * MiB),
+        SourceDisk("/b", DiskFormat.RAW, GiB + 512, target_storage="slow"),
+    ),
+)
+SIZES = [3 * MiB, GiB + 512]
+
+
+def make(cloud: Cloud, **more: str) -> OpenStackOutput:
+    words = {**cloud.attaching, **{f"-{key}": word for key, word in more.items()}}
+    return make_of(words)
+
+
+def make_of(words: dict[str, str]) -> OpenStackOutput:
+    return OpenStackOutput(options.parse(OpenStackOptions, words, module="-o openstack"))
+
+
+def refused(id: str, action: Any, *arguments: Any) -> V2VError:
+    with pytest.raises(V2VError) as caught:
+        action(*arguments)
+    assert caught.value.id == id, caught.value
+    assert caught.value.hint
+    return caught.value
+
+
+def created(cloud: Cloud, run: Run) -> tuple[OpenStackOutput, tuple[TargetDisk, ...]]:
+    output = make(cloud)
+    disks = output.create_disks(SOURCE, SIZES, run)
+    run.journal.put("disks", disks)
+    return output, disks
+
+
+# What is refused ----------------------------------------------------------------------------------
+
+
+def test_an_unknown_volume_type(cloud: Cloud, run: Run) -> None:
+    error = refused("target-storage", make(cloud, os="golden").check_source, SOURCE, run)
+    assert "golden" in error.message
+    other = replace(SOURCE.disks[0], target_storage="lost")
+    refused("target-storage", make(cloud).check_source, replace(SOURCE, disks=(other,)), run)
+
+
+def test_an_unknown_server(cloud: Cloud, run: Run) -> None:
+    stranger = "12345678-1234-1234-1234-123456789abc"
+    refused("server-unknown", make(cloud, **{"oo server-id": stranger}).check_source, SOURCE, run)
+    refused("option-value", make(cloud, **{"oo server-id": "web"}).check_source, SOURCE, run)
+
+
+def test_a_server_that_is_shut_off(cloud: Cloud, run: Run) -> None:
+    cloud.state.servers[cloud.server]["status"] = "SHUTOFF"
+    assert "SHUTOFF" in refused("target-state", make(cloud).check_source, SOURCE, run).message
+
+
+def test_quotas(cloud: Cloud, run: Run) -> None:
+    output = make(cloud)
+    cloud.state.most_gigabytes = 3
+    output.check_source(SOURCE, run)
+    output.check_sizes(SIZES, [0, 0], run)
+    cloud.state.most_gigabytes = 2
+    error = refused("target-quota", output.check_sizes, SIZES, [0, 0], run)
+    assert "need 3 gigabytes" in error.message and "leaves 2" in error.message
+    cloud.state.most_gigabytes, cloud.state.most_volumes = -1, 1
+    refused("target-quota", output.check_source, SOURCE, run)
+
+
+def test_a_quota_that_the_job_itself_uses_up(cloud: Cloud, run: Run) -> None:
+    cloud.state.most_gigabytes, cloud.state.most_volumes = 3, 2
+    output, _ = created(cloud, run)
+    output.check_source(SOURCE, run)
+    output.check_sizes(SIZES, [0, 0], run)
+
+
+def test_a_quota_that_is_used_up_meanwhile(cloud: Cloud, run: Run) -> None:
+    cloud.state.most_volumes = 1
+    refused("target-quota", make(cloud).create_disks, SOURCE, SIZES, run)
+    assert cloud.state.volumes == {}
+
+
+def test_half_a_sector(cloud: Cloud, run: Run) -> None:
+    refused("target-disk-size", make(cloud).check_sizes, [MiB + 1], [0], run)
+
+
+def test_a_name_that_is_taken(cloud: Cloud, run: Run) -> None:
+    output, disks = created(cloud, run)
+    with output.connect(disks, run):
+        pass
+    output.finalize(SOURCE, GUEST, disks, run)
+    output.check_source(SOURCE, run)  # its own are not in its way
+    with Run.create(run.folder.parent, "other") as other:
+        assert "web1-sda" in refused("target-exists", output.check_source, SOURCE, other).message
+
+
+# What fails later ---------------------------------------------------------------------------------
+
+
+def test_a_volume_that_cannot_be_made_leaves_nothing(cloud: Cloud, run: Run) -> None:
+    cloud.state.created_status = "error"
+    error = refused("target-state", make(cloud).create_disks, SOURCE, SIZES, run)
+    assert "'error'" in error.message
+    assert cloud.state.volumes == {}
+
+
+def test_a_volume_that_cannot_be_attached(cloud: Cloud, run: Run) -> None:
+    output, disks = created(cloud, run)
+    cloud.state.attach_works = False
+
+    def connect() -> None:
+        with output.connect(disks, run):
+            raise AssertionError
+
+    assert "attaching" in refused("target-state", connect).message
+    cloud.state.attach_works = True
+    with output.connect(disks, run) as sinks:
+        assert len(sinks) == 2
+
+
+def test_a_device_that_does_not_appear(cloud: Cloud, run: Run, monkeypatch) -> None:
+    """v2v runs elsewhere."""
+    output, disks = created(cloud, run)
+    cloud.state.device_appears = False
+
+    def connect() -> None:
+        with output.connect(disks, run):
+            raise AssertionError
+
+    monkeypatch.setattr("v2v.outputs._openstack.devices.READY_SECONDS", 0.0)
+    refused("volume-device", connect)
+    assert attached(cloud) == []
+
+
+def attached(cloud: Cloud) -> list[str]:
+    return [one["id"] for one in cloud.state.volumes.values() if one["attachments"]]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, Cancelled])
+def test_a_copy_that_fails_leaves_nothing_attached(cloud: Cloud, run: Run, error) -> None:
+    output, disks = created(cloud, run)
+    with pytest.raises(error), output.connect(disks, run):
+        assert len(attached(cloud)) == 2
+        if error is Cancelled:
+            run.cancel.cancel()
+        raise error("on the way")
+    assert attached(cloud) == []
+    assert list(cloud.state.by_id.iterdir()) == []
+
+
+def test_a_volume_that_stays_attached_is_told(cloud: Cloud, run: Run, events_seen) -> None:
+    output, disks = created(cloud, run)
+    with pytest.raises(RuntimeError, match="the first"), output.connect(disks, run):
+        cloud.state.fail("DELETE", "os-volume_attachments", 500)
+        raise RuntimeError("the first")
+    assert [one.id for one in events_seen if isinstance(one, Warned)] == ["volume-attached"]
+    output.discard(disks, run)
+    assert cloud.state.volumes == {}
+
+
+def test_a_service_that_goes_away(cloud: Cloud, run: Run) -> None:
+    output = make(cloud)
+    output.check_source(SOURCE, run)
+    for status in (None, 503):
+        cloud.state.fail("POST", "/volumes$", status, times=1)
+        id = "target-unreachable" if status is None else "target-refused"
+        refused(id, output.create_disks, SOURCE, SIZES, run)
+    assert cloud.state.volumes == {}
+
+
+def test_a_volume_that_somebody_deleted(cloud: Cloud, run: Run) -> None:
+    output, disks = created(cloud, run)
+    del cloud.state.volumes[disks[0].working]
+
+    def connect() -> None:
+        with output.connect(disks, run):
+            raise AssertionError
+
+    refused("target-lost", connect)
+
+
+def test_a_server_that_answers_nonsense(cloud: Cloud, run: Run) -> None:
+    output = make(cloud)
+    cloud.state.volumes["x"] = {"id": "../../etc", "next": [], "size": 1, "status": "available"}
+    refused("target-answer", output.check_source, SOURCE, run)
+
+
+# What is left -------------------------------------------------------------------------------------
+
+
+def test_what_a_finished_guest_has(cloud: Cloud, run: Run) -> None:
+    output = make(cloud, **{"os": "fast", "oo guest-id": "id 7"})
+    disks = output.create_disks(SOURCE, SIZES, run)
+    ref = output.finalize(
+        replace(SOURCE, genid="6f1f8b5e-0000-4000-8000-000000000000"),
+        replace(GUEST, boot_disk=1),
+        disks,
+        run,
+    )
+    first, second = (cloud.state.volumes[disk.working] for disk in disks)
+    assert [one["name"] for one in (first, second)] == ["web1-sda", "web1-sdb"]
+    assert [one["size"] for one in (first, second)] == [1, 2]
+    assert [one["volume_type"] for one in (first, second)] == ["fast", "slow"]
+    assert [one["bootable"] for one in (first, second)] == ["false", "true"]
+    assert second["volume_image_metadata"]["hw_disk_bus"] == "virtio"
+    assert first["volume_image_metadata"] == {}
+    assert second["metadata"]["v2v_guest_id"] == "id 7"
+    assert second["metadata"]["v2v_vm_generation_id"] == "6f1f8b5e-0000-4000-8000-000000000000"
+    assert "v2v_state" not in second["metadata"]
+    assert f"--volume {disks[1].working} " in (ref.start_hint or "")
+    assert f"uuid={disks[0].working},source_type=volume" in (ref.start_hint or "")
+
+
+def test_a_hostile_name_is_no_option_and_no_command(cloud: Cloud, run: Run) -> None:
+    source = replace(SOURCE, name="--os-cloud=x; rm -rf / \x1b[2J" + "n" * 300)
+    output = make(cloud)
+    output.check_source(source, run)
+    disks = output.create_disks(source, SIZES, run)
+    ref = output.finalize(source, GUEST, disks, run)
+    assert (ref.start_hint or "").partition(" -- ")[2].startswith("'--os-cloud=x; rm -rf / ")
+    assert all(len(one["name"]) <= 255 for one in cloud.state.volumes.values())
+
+
+def test_discard_leaves_strangers_volumes(cloud: Cloud, run: Run) -> None:
+    output, disks = created(cloud, run)
+    with Run.create(run.folder.parent, "other") as other:
+        theirs = output.create_disks(SOURCE, SIZES, other)
+        output.discard(disks, run)
+        assert sorted(cloud.state.volumes) == sorted(disk.working for disk in theirs)
+
+
+def test_discard_of_a_job_that_made_nothing_asks_nobody(cloud: Cloud, run: Run) -> None:
+    make(cloud).discard((), run)
+    assert cloud.state.seen == []
+
+
+def test_a_block_device_that_is_in_use(cloud: Cloud, run: Run, need_tool) -> None:
+    """A volume manager of the conversion server has taken what it found on it."""
+    need_tool("losetup")
+    output, disks = created(cloud, run)
+    backing = cloud.state.folder / "volumes" / disks[0].working
+    done = subprocess.run(
+        ["losetup", "--find", "--show", backing], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("there are no loop devices")
+    device = done.stdout.strip()
+    try:
+        with output.connect(disks, run):
+            link = cloud.state.by_id / f"virtio-{disks[0].working[:20]}"
+            link.unlink()
+            link.symlink_to(device)
+            part = link.with_name(link.name + "-part1")  # of a volume that has partitions
+            part.symlink_to("/dev/null")
+
+            def connect() -> None:
+                with output.connect(disks, run):
+                    raise AssertionError
+
+            held = os.open(device, os.O_RDONLY | os.O_EXCL)
+            try:
+                refused("target-in-use", connect)
+            finally:
+                os.close(held)
+            part.unlink()
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+# The server that we run in ------------------------------------------------------------------------
+
+
+def metadata_words(cloud: Cloud, address: str) -> dict[str, str]:
+    words = {**cloud.attaching, "-oo metadata-service": address}
+    del words["-oo server-id"]
+    return words
+
+
+def test_the_metadata_service_tells_which_server(cloud: Cloud, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "web/openstack/latest/meta_data.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'{{"uuid": "{cloud.server}", "name": "converter"}}')
+    with serve_folder(tmp_path / "web") as address:
+        make_of(metadata_words(cloud, address)).check_source(SOURCE, run)
+        for text in ("[]", "no json", '{"uuid": "../x"}'):
+            file.write_text(text)
+            refused(
+                "metadata-service",
+                make_of(metadata_words(cloud, address)).check_source,
+                SOURCE,
+                run,
+            )
+        file.unlink()
+        refused(
+            "metadata-service", make_of(metadata_words(cloud, address)).check_source, SOURCE, run
+        )
+
+
+def test_a_host_that_is_no_server_of_openstack_is_asked_nothing(
+    cloud: Cloud, run: Run, tmp_path: Path, monkeypatch
+) -> None:
+    product = tmp_path / "product_name"
+    product.write_text("Standard PC (Q35 + ICH9, 2009)\n")
+    monkeypatch.setattr("v2v.outputs._openstack.devices.PRODUCT", product)
+    words = metadata_words(cloud, "")
+    del words["-oo metadata-service"]
+    refused("server-unknown", make_of(words).check_source, SOURCE, run)
+
+
+# Killed jobs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "moment", ["POST /volumes", "POST os-volume_attachments", "copy", "POST /action"]
+)
+def test_a_killed_job_is_discarded(cloud: Cloud, tmp_path: Path, moment: str) -> None:
+    job = KilledJob(tmp_path, "openstack", cloud.attaching, cloud, make_guest(tmp_path), moment)
+    assert len(cloud.state.volumes) == 1
+    if moment == "copy":
+        assert len(attached(cloud)) == 1
+    job.discard()
+    assert cloud.state.volumes == {}
+    assert list(cloud.state.by_id.iterdir()) == []
+    assert not any(job.jobs.iterdir())
+
+
+@pytest.mark.parametrize(
+    "moment", ["POST /volumes", "POST os-volume_attachments", "copy", "PUT /volumes/"]
+)
+def test_a_killed_job_goes_on(cloud: Cloud, tmp_path: Path, moment: str) -> None:
+    guest = make_guest(tmp_path)
+    job = KilledJob(tmp_path, "openstack", cloud.attaching, cloud, guest, moment)
+    job.resume()
+    ((identifier, volume),) = cloud.state.volumes.items()
+    assert (volume["name"], volume["status"]) == ("web1-sda", "available")
+    with (cloud.state.folder / "volumes" / identifier).open("rb") as file:
+        assert file.read(guest.stat().st_size) == guest.read_bytes()
+    with suppress(V2VError):
+        job.discard()
+    assert len(cloud.state.volumes) == 1
+
+
+def test_a_whole_job(cloud: Cloud, tmp_path: Path) -> None:
+    result = api.convert(
+        str(make_guest(tmp_path, MiB)),
+        output="openstack",
+        storage="slow",
+        output_options=cloud.attaching,
+        conversion=ConversionOptions(convert=False),
+        jobs=tmp_path / "jobs",
+    )
+    assert (result.guest.start_hint or "").startswith("openstack server create")
+    journal = next((tmp_path / "jobs").rglob("journal")).read_text()
+    assert "secret word" not in journal
