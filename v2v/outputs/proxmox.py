@@ -10,12 +10,11 @@ from v2v.cancel import Cancel
 from v2v.errors import TargetError
 from v2v.hardware import Hardware, target_hardware
 from v2v.outputs import _limits
-from v2v.outputs._proxmox import cluster, machine, uploads
+from v2v.outputs._proxmox import cluster, machine, precheck, uploads
 from v2v.outputs._proxmox.api import Api, open_api
 from v2v.outputs._proxmox.config import (
     BUSES,
     MOST_DISKS,
-    MOST_NICS,
     Plan,
     disk_bus,
     vm_config,
@@ -24,6 +23,7 @@ from v2v.outputs._proxmox.config import (
 from v2v.outputs._proxmox.machine import Machine
 from v2v.outputs._proxmox.names import vm_name
 from v2v.outputs._proxmox.options import MODE, ProxmoxOptions, check_words, place_of
+from v2v.outputs._proxmox.precheck import Room
 from v2v.outputs._staged import StagedFormat, StagedOutput
 from v2v.run import Run
 from v2v.types import ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
@@ -32,24 +32,6 @@ ROOM = "proxmox-room"  # journal: the node, and where images are sent
 MADE = "proxmox-made"  # journal: the complete VM
 STARTED = "proxmox-started"
 ARCHES = ("x86_64", "i686", "i586", "i486", "i386")
-STORAGE_PRIVILEGES = ("Datastore.AllocateSpace",)
-IMPORT_PRIVILEGES = ("Datastore.AllocateTemplate", "Datastore.Allocate")
-VM_PRIVILEGES = (
-    "VM.Allocate",
-    "VM.Audit",
-    "VM.Config.CPU",
-    "VM.Config.Disk",
-    "VM.Config.HWType",
-    "VM.Config.Memory",
-    "VM.Config.Network",
-    "VM.Config.Options",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    node: str
-    import_storage: str  # empty: the server reads our own files
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +54,13 @@ class ProxmoxOutput(StagedOutput):
         place_of(self.options)
         self.check_staging(run)
         _limits.check_disk_count(source, MOST_DISKS, mode=self.mode)
-        _check_nics(source)
+        precheck.check_nics(source)
         if MADE in run.journal:
             return
         api = open_api(self.options, run)
         room = self._room(api, run)
-        known = cluster.storages_of(api, room.node)
-        for name in self._storages(source):
-            cluster.check_target(known, name, room.node)
         own = run.journal.get(machine.VM, Machine).vmid if machine.VM in run.journal else None
-        self._check_vm(api, source, own)
-        cluster.check_privileges(api, self._privileges(api, source, room))
-        bridges = cluster.bridges_of(api, room.node)
-        for nic in source.nics or ():
-            cluster.bridge_of(nic, bridges)
+        precheck.check(api, self.options, source, self._storages(source), room, own)
 
     def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
         super().check_sizes(sizes, used, run)
@@ -119,6 +94,7 @@ class ProxmoxOutput(StagedOutput):
         self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run
     ) -> GuestRef:
         if MADE in run.journal and not self._is_left(run):
+            self.unstage(run)
             return run.journal.get(MADE, Made).ref
         api = open_api(self.options, run)
         if MADE not in run.journal:
@@ -134,7 +110,7 @@ class ProxmoxOutput(StagedOutput):
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         """A VM that is complete is handed over, and stays. A cancelled job clears, too."""
         run = run.part(cancel=Cancel())
-        count = uploads.uploads(run, MOST_DISKS)
+        count = uploads.count_uploads(run, MOST_DISKS)
         begun = machine.VM in run.journal and MADE not in run.journal
         if count or begun:
             api = open_api(self.options, run)
@@ -207,13 +183,13 @@ class ProxmoxOutput(StagedOutput):
             name=vm_name(hardware.name),
             disks=final,
             metadata=f"{made.vmid} on {made.node}",
-            start_hint=f"qm start {made.vmid}",
+            start_hint=None if self.options.start else f"qm start {made.vmid}",
         )
 
     def _is_left(self, run: Run) -> bool:
         """Whether something is still to be done for the VM that is complete."""
         not_started = self.options.start and STARTED not in run.journal
-        return not_started or uploads.uploads(run, MOST_DISKS) > 0
+        return not_started or uploads.count_uploads(run, MOST_DISKS) > 0
 
     def _clear(self, api: Api, count: int, run: Run) -> None:
         """The VM is complete: what cannot be removed is told, and nothing is lost."""
@@ -231,41 +207,10 @@ class ProxmoxOutput(StagedOutput):
     def _room(self, api: Api, run: Run) -> Room:
         if ROOM in run.journal:
             return run.journal.get(ROOM, Room)
-        node = cluster.choose_node(api, self.options.node)
-        if uploads.is_readable_there(api, node, self._folder(run), DiskFormat(self.options.format)):
-            return Room(node, "")
-        known = cluster.storages_of(api, node)
-        wanted = self.options.import_storage
-        return Room(node, cluster.import_storage(known, wanted, self.options.storage, node))
+        return precheck.find_room(api, self.options, self._folder(run))
 
     def _storages(self, source: Source) -> tuple[str, ...]:
         return tuple(disk.target_storage or self.options.storage for disk in source.disks)
-
-    def _check_vm(self, api: Api, source: Source, own: int | None) -> None:
-        cluster.check_name(api, vm_name(source.name), own)
-        if self.options.vmid is not None and self.options.vmid != own:
-            cluster.check_vmid(api, self.options.vmid)
-
-    def _privileges(self, api: Api, source: Source, room: Room) -> dict[str, tuple[str, ...]]:
-        needed: dict[str, tuple[str, ...]] = {
-            f"/storage/{name}": STORAGE_PRIVILEGES for name in self._storages(source)
-        }
-        if room.import_storage:
-            path = f"/storage/{room.import_storage}"
-            needed[path] = (*needed.get(path, ()), *IMPORT_PRIVILEGES)
-        power = ("VM.PowerMgmt",) if self.options.start else ()
-        number = self.options.vmid or cluster.next_vmid(api)
-        needed[f"/vms/{number}"] = (*VM_PRIVILEGES, *power)
-        return needed
-
-
-def _check_nics(source: Source) -> None:
-    if len(source.nics or ()) > MOST_NICS:
-        raise TargetError(
-            f"{MODE}: {source.name} has {len(source.nics or ())} network cards, "
-            f"{MOST_NICS} are possible",
-            id="target-nic-count",
-        )
 
 
 def _format(volume: str) -> DiskFormat:

@@ -103,7 +103,9 @@ def test_an_upload_that_breaks_off_is_sent_again(staged, events_seen) -> None:
 def test_an_upload_that_always_breaks_off(staged) -> None:
     staged.host.server.faults.cut_uploads = [0] * 4
     output = staged.copied()
-    assert error_of(staged, output).id == "target-unreachable"
+    error = error_of(staged, output)
+    assert error.id == "target-unreachable"
+    assert "/var/tmp" in (error.hint or "")
     staged.check_arrived(staged.finalize(staged.host.output(**{"-of": "raw"})))
 
 

@@ -146,6 +146,16 @@ def test_a_wrong_token(host, refused) -> None:
     assert "wr0ng" not in f"{error}{error.hint}"
 
 
+@pytest.mark.parametrize("secret", ["s3cr et", "s3cr\u20acet"])
+def test_a_secret_that_no_token_has_is_not_shown(host, refused, secret: str) -> None:
+    words = with_token(host)
+    host.password.write_text(secret)
+    error = refused(**words)
+    assert error.id == "target-login"
+    assert "s3cr" not in f"{error}{error.hint}"
+    assert host.server.requests == []
+
+
 def test_a_token_will_do(host, source, run) -> None:
     host.output(**with_token(host)).check_source(source, run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ T = TypeVar("T")
 CALL_SECONDS = 90.0
 UPLOAD_SECONDS = 30 * 86400.0  # a link that stops for a minute ends it anyway
 LOOK_SECONDS = 10.0
+TOKEN_SECRET = re.compile("[!-~]+")
 REASON_CHARACTERS = 500
 GATEWAY = (502, 503, 504, 595, 596, 597, 599)  # a node does not answer another: AnyEvent's codes
 
@@ -70,6 +72,8 @@ def open_api(options: ProxmoxOptions, run: Run) -> Api:
             id="target-login",
             hint="-op FILE names a file whose first line it is",
         )
+    if place.token and not TOKEN_SECRET.fullmatch(secret):  # it would be shown in an error
+        raise _not_logged_in("what -op holds is no secret of a token", place)
     from v2v.outputs._proxmox.session import open_resource
 
     try:

@@ -24,7 +24,9 @@ from urllib3.exceptions import HTTPError
 from v2v.outputs._proxmox.options import Place
 from v2v.types import KiB, MiB
 
-CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0  # to connect, and between two blocks
+# To connect, and between two blocks: a server that writes to a slow disk stops for a while. How
+# long a call may take that sends no file, its caller knows.
+CONNECT_SECONDS, BLOCK_SECONDS = 10.0, 300.0
 MAX_ANSWER = 16 * MiB  # bytes; the longest that is asked for is a task's log
 RENEW_SECONDS = 3600.0  # tickets are good for two hours
 # Bytes of a file that are sent at once. 256 MiB over TLS take 0.21 s of processor time, as with
@@ -38,7 +40,7 @@ def open_resource(place: Place, secret: str) -> Any:
     session = _Session()
     session.mount("https://", _Adapter(place.fingerprint))
     session.max_redirects = 0  # what is sent holds secrets
-    common = {"timeout": (CONNECT_SECONDS, ANSWER_SECONDS), "verify_ssl": place.verify}
+    common = {"timeout": (CONNECT_SECONDS, BLOCK_SECONDS), "verify_ssl": place.verify}
     if place.token is not None:
         session.auth = ProxmoxHTTPApiTokenAuth(place.user, place.token, secret, **common)
     else:

@@ -19,6 +19,7 @@ from v2v.outputs._proxmox.cluster import IMPORT
 from v2v.outputs._proxmox.names import file_name
 from v2v.outputs._staged import OutgoingFile
 from v2v.run import Run
+from v2v.texts import size_text
 from v2v.types import DiskFormat, MiB, TargetDisk
 
 SENT = "proxmox-sent"  # journal: an Upload for each disk
@@ -93,7 +94,7 @@ def remove_uploads(api: Api, count: int, run: Run, *, end: bool = False) -> None
     run.journal.drop(keys)
 
 
-def uploads(run: Run, most: int) -> int:
+def count_uploads(run: Run, most: int) -> int:
     """How many records of uploads there may be: one more than the number of the last."""
     return max((i + 1 for i in range(most) if f"{SENT}:{i}" in run.journal), default=0)
 
@@ -111,13 +112,25 @@ def _send(api: Api, upload: Upload, path: Path, index: int, run: Run) -> None:
         try:
             return _send_once(api, upload, path, digest, index, run)
         except TargetError as exc:
-            if exc.id != "target-unreachable" or not left:
+            if exc.id != "target-unreachable":
                 raise
+            if not left:
+                raise _given_up(exc, path, api) from exc
             run.warn(f"{exc.message}: it is sent again", id="target-send-again")
         run.cancel.wait(pause)
         pause *= 2
         tasks.settle(api, tasks.active(api, upload.node, "imgcopy"))  # if only the answer was lost
     return None
+
+
+def _given_up(error: TargetError, path: Path, api: Api) -> TargetError:
+    """A server that finds no room closes the connection, without a word."""
+    return TargetError(
+        f"{error.message}, {TRIES} times",
+        id="target-unreachable",
+        hint=f"has /var/tmp of {api.place.host} room for {size_text(path.stat().st_size)}? What "
+        "was copied is kept: `v2v resume` sends it again",
+    )
 
 
 def _send_once(api: Api, upload: Upload, path: Path, digest: str, index: int, run: Run) -> None:
