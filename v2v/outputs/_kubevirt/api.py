@@ -1,9 +1,7 @@
-"""The API of a cluster: objects as plain dicts, and its errors as ours."""
+"""The API of a cluster: objects are plain dicts."""
 
 from __future__ import annotations
 
-import json
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,22 +9,23 @@ from typing import Any, TypeVar
 
 from v2v.cancel import Cancel
 from v2v.errors import TargetError
-from v2v.outputs._kubevirt.login import log_in, no_kubernetes, unreachable, untrusted
-from v2v.outputs._kubevirt.manifest import Object
+from v2v.outputs._kubevirt import Object
+from v2v.outputs._kubevirt.answers import (
+    NotThere,
+    connection_error,
+    no_kubernetes,
+    refusal,
+    value,
+)
+from v2v.outputs._kubevirt.login import log_in
 from v2v.outputs._kubevirt.options import KubevirtOptions
 from v2v.patience import in_thread
-from v2v.texts import clean
 
 T = TypeVar("T")
 
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for more of an answer
 CALL_SECONDS = 120.0
 MANY = 500  # objects that a list gives at most
-MAX_WORDS = 500  # characters of what a server says
-
-
-class NotThere(TargetError):
-    """404: there is no such object, or no such kind or namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,107 +163,14 @@ class Cluster:
         try:
             return in_thread(action, name="kubernetes", seconds=CALL_SECONDS, cancel=self._cancel)
         except ApiException as exc:
-            raise self._refused(exc) from exc
+            raise refusal(self.server, self.namespace, exc) from exc
         except (HTTPError, OSError) as exc:  # TimeoutError is one
             raise connection_error(self.server, exc, "-oo cafile") from exc
         except ValueError as exc:  # no JSON, or a model that does not fit
             raise no_kubernetes(self.server) from exc
-
-    def _refused(self, exc: Any) -> TargetError:
-        words = _words(exc)
-        match exc.status:
-            case 401:
-                return TargetError(
-                    f"{self.server} does not know the token or certificate",
-                    id="target-login",
-                    hint="tokens expire: `kubectl create token ACCOUNT` makes a new one for -op",
-                )
-            case 403 if "exceeded quota" in words:
-                return quota_error(self.namespace, words)
-            case 403:
-                return TargetError(
-                    f"{self.server} forbids it: {words}",
-                    id="target-forbidden",
-                    hint="the administrator of the cluster grants it, by a RoleBinding in the "
-                    f"namespace {self.namespace}",
-                )
-            case 404:
-                return NotThere(f"{self.server}: {words}", id="target-refused")
-            case 409:
-                return TargetError(
-                    f"{self.server}: {words}",
-                    id="target-exists",
-                    hint="give the guest another name with -on",
-                )
-            case status if status and status < 500 and status != 429:
-                return TargetError(f"{self.server} refuses: {words}", id="target-refused")
-        return unreachable(self.server, f"{exc.status}: {words}")
 
 
 @contextmanager
 def open_cluster(options: KubevirtOptions, cancel: Cancel | None) -> Iterator[Cluster]:
     with log_in(options, cancel) as login:
         yield Cluster(login.client, login.server, login.namespace, cancel)
-
-
-def value(obj: Any, *path: str) -> Any:
-    """What is at a path in an answer; None where there is nothing."""
-    for key in path:
-        obj = obj.get(key) if isinstance(obj, dict) else None
-    return obj
-
-
-def text(obj: Any, *path: str) -> str:
-    """The same as a word that may be shown."""
-    found = value(obj, *path)
-    return clean(found[:MAX_WORDS]).strip() if isinstance(found, str) else ""
-
-
-def name_of(obj: Object) -> str:
-    found = value(obj, "metadata", "name")
-    return found if isinstance(found, str) else ""
-
-
-def connection_error(server: str, exc: BaseException, flag: str) -> TargetError:
-    """What kept us from talking to a server; `flag` names certificates that it is trusted by."""
-    for one in _causes(exc):
-        if isinstance(one, ssl.SSLCertVerificationError):
-            return untrusted(server, one.verify_message, flag)
-    reason = _causes(exc)[-1]
-    return unreachable(server, str(getattr(reason, "strerror", None) or reason or type(reason)))
-
-
-def quota_error(namespace: str, words: str) -> TargetError:
-    return TargetError(
-        f"the quota of the namespace {namespace} does not allow it: {words}",
-        id="target-space",
-        hint="`kubectl describe quota` shows it; choose another namespace with -oo namespace, or "
-        "have it raised",
-    )
-
-
-def _causes(exc: BaseException) -> list[BaseException]:
-    """The error, and what it came from: the libraries keep that in several places."""
-    found = [exc]
-    while len(found) < 10:
-        last = found[-1]
-        inner = getattr(last, "reason", None)
-        inner = (
-            inner
-            if isinstance(inner, BaseException)
-            else next((one for one in last.args if isinstance(one, BaseException)), None)
-        )
-        inner = inner or last.__cause__
-        if inner is None or inner in found:
-            break
-        found.append(inner)
-    return found
-
-
-def _words(exc: Any) -> str:
-    """What the API says is wrong."""
-    try:
-        told = text(json.loads(exc.body or ""), "message")
-    except (ValueError, TypeError):
-        told = ""
-    return told or clean(str(exc.reason or exc.status))[:MAX_WORDS]

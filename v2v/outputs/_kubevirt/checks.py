@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from v2v.errors import TargetError
 from v2v.outputs._kubevirt import volumes
+from v2v.outputs._kubevirt.answers import name_of, quota_error, value
 from v2v.outputs._kubevirt.api import (
     CLAIMS,
     MACHINES,
@@ -17,9 +18,6 @@ from v2v.outputs._kubevirt.api import (
     VOLUMES,
     Cluster,
     Kind,
-    name_of,
-    quota_error,
-    value,
 )
 from v2v.outputs._kubevirt.manifest import VOLUME_UNIT
 from v2v.outputs._kubevirt.networks import Attachment

@@ -16,7 +16,7 @@ from v2v.errors import TargetError, UsageError
 from v2v.hardware import target_hardware
 from v2v.outputs import _images
 from v2v.outputs._folder import ImageFormat
-from v2v.outputs._kubevirt import checks, manifest, volumes
+from v2v.outputs._kubevirt import Object, checks, manifest, volumes
 from v2v.outputs._kubevirt.api import MACHINES, Cluster, open_cluster
 from v2v.outputs._kubevirt.manifest import Wishes
 from v2v.outputs._kubevirt.names import JOB_LABEL, SUBDOMAIN, disk_name, job_label, kube_name
@@ -180,9 +180,7 @@ class ClusterWay(StagedOutput):
             cluster.create(MACHINES, manifest.virtual_machine(hardware, wishes))
         run.journal.put(HANDED_OVER, name)
 
-    def _volume(
-        self, source: Source, index: int, name: str, size: int, run: Run
-    ) -> manifest.Object:
+    def _volume(self, source: Source, index: int, name: str, size: int, run: Run) -> Object:
         chosen = self._storage_class(source, index)
         return manifest.data_volume(name, size, self._wishes(run), storage_class=chosen)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from v2v.cancel import Cancel
-from v2v.errors import TargetError, UsageError
+from v2v.errors import UsageError
 from v2v.optional import require
 from v2v.outputs._kubevirt.options import KubevirtOptions
 from v2v.password import hide_passwords, output_password
@@ -186,27 +186,3 @@ def _in_memory(data: str, stack: ExitStack) -> str:
     stack.callback(os.close, fd)
     os.write(fd, content)
     return f"/proc/self/fd/{fd}"
-
-
-def unreachable(server: str, why: str) -> TargetError:
-    return TargetError(
-        f"{server} cannot be reached: {clean_name(why)}",
-        id="target-unreachable",
-        hint="see to the address and the network; a job that began is continued by `v2v resume`",
-    )
-
-
-def no_kubernetes(server: str) -> TargetError:
-    return TargetError(
-        f"{server} does not answer as the API of Kubernetes does",
-        id="target-answer",
-        hint="see to the address; `kubectl cluster-info` shows it",
-    )
-
-
-def untrusted(server: str, why: str, flag: str) -> TargetError:
-    return TargetError(
-        f"{server}: its certificate is not trusted: {clean_name(why)}",
-        id="target-untrusted",
-        hint=f"{flag}=FILE names the certificates of who signed it; -oo verifypeer=no trusts any",
-    )

@@ -7,20 +7,18 @@ API's schema takes: what does not fit is replaced or left out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 from v2v import __version__
-from v2v.hardware import Hardware, boot_order, disk_serial, sound_card, valid_mac, valid_uuid
+from v2v.hardware import Hardware, valid_uuid
 from v2v.outputs._files import disk_suffix
+from v2v.outputs._kubevirt import Object
+from v2v.outputs._kubevirt.devices import devices_of, network
 from v2v.outputs._kubevirt.names import disk_name, kube_name
-from v2v.outputs._kubevirt.networks import Attachment, attach
+from v2v.outputs._kubevirt.networks import attach
 from v2v.texts import clean, clean_description, clean_name
 from v2v.types import BlockBus, Finding, Firmware, KiB, Machine, MiB
-
-Object: TypeAlias = dict[str, Any]
 
 VM_API = "kubevirt.io/v1"
 VOLUME_API = "cdi.kubevirt.io/v1beta1"
@@ -34,16 +32,6 @@ ARCHITECTURES = {
     "i386": "amd64",
     "aarch64": "arm64",
 }
-# IDE is none of KubeVirt's; the same drivers of a guest do not find its disks on SATA, but those
-# who have no virtio have AHCI, which all systems brought along that Q35 can run.
-BUSES = {
-    BlockBus.VIRTIO_BLK: "virtio",
-    BlockBus.VIRTIO_SCSI: "scsi",
-    BlockBus.SATA: "sata",
-    BlockBus.IDE: "sata",
-}
-SOUND_CARDS = {"ich6": "ich9", "ich9": "ich9", "ac97": "ac97"}
-SERIAL = re.compile(r"[A-Za-z0-9_.+-]+")  # KubeVirt refuses others
 
 # CDI gives an image a whole number of these: https://github.com/kubevirt/containerized-data-importer
 VOLUME_UNIT = 1 * MiB
@@ -96,8 +84,8 @@ def virtual_machine(hardware: Hardware, wishes: Wishes, *, name: str | None = No
     cards = attach(hardware.nics)
     spec: Object = {"architecture": ARCHITECTURES[hardware.arch], "domain": _domain(hardware)}
     spec["domain"]["clock"] = _clock(hardware, wishes)
-    spec["domain"]["devices"] = _devices(hardware, disks, cards)
-    spec["networks"] = [_network(index, card) for index, card in enumerate(cards)]
+    spec["domain"]["devices"] = devices_of(hardware, disks, cards)
+    spec["networks"] = [network(index, card) for index, card in enumerate(cards)]
     spec["volumes"] = [
         {"name": disk, "dataVolume": {"name": disk_name(name, index)}}
         for index, disk in enumerate(disks)
@@ -236,55 +224,3 @@ def _clock(hardware: Hardware, wishes: Wishes) -> Object:
             "rtc": {"tickPolicy": "catchup"},
         }
     return clock
-
-
-def _devices(hardware: Hardware, disks: Sequence[str], cards: Sequence[Attachment]) -> Object:
-    devices: Object = {
-        "disks": [
-            _disk(hardware, index, disk, order)
-            for index, (disk, order) in enumerate(zip(disks, boot_order(hardware), strict=True))
-        ],
-        "interfaces": [_interface(hardware, index, card) for index, card in enumerate(cards)],
-        "inputs": [{"name": "tablet", "type": "tablet", "bus": "usb"}],
-        "autoattachMemBalloon": hardware.balloon,
-    }
-    if not cards:
-        devices["autoattachPodInterface"] = False
-    if not hardware.virtio_1_0:
-        devices["useVirtioTransitional"] = True
-    if hardware.rng:
-        devices["rng"] = {}
-    if hardware.tpm:
-        devices["tpm"] = {"persistent": True}
-    if sound := SOUND_CARDS.get(sound_card(hardware) or ""):
-        devices["sound"] = {"name": "sound", "model": sound}
-    return devices
-
-
-def _disk(hardware: Hardware, index: int, name: str, order: int) -> Object:
-    disk: Object = {"name": name, "disk": {"bus": BUSES[hardware.block_bus]}, "bootOrder": order}
-    serial = disk_serial(hardware, index)
-    if serial and SERIAL.fullmatch(serial):
-        disk["serial"] = serial
-    return disk
-
-
-def _interface(hardware: Hardware, index: int, card: Attachment) -> Object:
-    binding = "masquerade" if card.multus is None else "bridge"
-    interface: Object = {
-        "name": f"nic{index}",
-        "model": str(hardware.net_model),
-        binding: {},
-    }
-    if mac := valid_mac(card.nic.mac):
-        interface["macAddress"] = mac
-    if not card.nic.connected:
-        interface["state"] = "down"
-    return interface
-
-
-def _network(index: int, card: Attachment) -> Object:
-    source: Object = (
-        {"pod": {}} if card.multus is None else {"multus": {"networkName": card.multus}}
-    )
-    return {"name": f"nic{index}", **source}

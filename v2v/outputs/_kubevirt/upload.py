@@ -18,15 +18,8 @@ from urllib.parse import urlsplit
 
 from v2v.errors import TargetError, UsageError
 from v2v.outputs._kubevirt import volumes
-from v2v.outputs._kubevirt.api import (
-    CDI_CONFIGS,
-    TOKENS,
-    VOLUMES,
-    Cluster,
-    connection_error,
-    text,
-    value,
-)
+from v2v.outputs._kubevirt.answers import connection_error, text, value
+from v2v.outputs._kubevirt.api import CDI_CONFIGS, TOKENS, VOLUMES, Cluster
 from v2v.outputs._kubevirt.login import check_cafile
 from v2v.outputs._kubevirt.options import KubevirtOptions
 from v2v.outputs._staged import OutgoingFile

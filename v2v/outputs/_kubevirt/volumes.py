@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from v2v.errors import TargetError
-from v2v.outputs._kubevirt.api import CLAIMS, VOLUMES, Cluster, name_of, quota_error, text, value
-from v2v.outputs._kubevirt.manifest import Object
+from v2v.outputs._kubevirt import Object
+from v2v.outputs._kubevirt.answers import name_of, quota_error, text, value
+from v2v.outputs._kubevirt.api import CLAIMS, VOLUMES, Cluster
 from v2v.outputs._kubevirt.names import JOB_LABEL, job_label
 from v2v.run import Run
 
