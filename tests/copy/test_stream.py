@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -188,3 +189,20 @@ def test_there_are_no_more_requests_at_once_than_the_sink_takes(source: NbdServe
     with web(bytearray(SIZE), []) as port:
         result, _ = copied(source.endpoint(), Narrow(port, 300 * KiB), connections=4)
     assert result.connections == 1
+
+
+def test_the_next_request_is_read_while_one_waits_for_its_answer(source: NbdServer) -> None:
+    source.extents = lambda offset, length: [(length, 0)]
+
+    class Waiting(PutSink):
+        """The first request is answered only when bytes of the second have been asked for."""
+
+        def write_from(self, reader: Feed, offset: int, length: int) -> None:
+            super().write_from(reader, offset, length)
+            while offset == 0 and max(offset for offset, _ in source.asked()) < length:
+                time.sleep(0.001)  # until the time limit of the test
+
+    content = bytearray(SIZE)
+    with web(content, []) as port:
+        copied(source.endpoint(), Waiting(port, 1 * MiB), connections=1)
+    assert content == source.content

@@ -224,31 +224,32 @@ class Crew:
                 self._wait(fetcher, more)
 
     def _stream(self, sink: StreamingSink, fetcher: Fetcher) -> None:
-        alignment = self._target.alignment(self._endpoint.minimum_block)
-        while (step := self._next()) is not None:
-            self._stop.check()
-            if isinstance(step, Zero):
-                self._zero(step)
-                continue
-            for part in requests(
-                step, grain=sink.zero_grain, alignment=alignment, size=self._endpoint.size
-            ):
-                if isinstance(part, Zero):
-                    self._zero(part)
-                    continue
-                feed = Feed(
-                    part,
-                    fetcher,
-                    self._target,
-                    self._memory,
-                    owner=self._disk,
-                    pace=self._pace,
-                    may_ask=self._may_ask_ahead,
-                    moved=self._streamed,
-                    stop=self._stop,
-                )
+        feed = Feed(
+            self._parts(sink),
+            fetcher,
+            self._target,
+            self._memory,
+            owner=self._disk,
+            pace=self._pace,
+            may_ask=self._may_ask_ahead,
+            moved=self._streamed,
+            stop=self._stop,
+        )
+        while (part := feed.next()) is not None:
+            if isinstance(part, Zero):
+                self._zero(part)
+            else:
                 self._target.stream(sink, part, feed, skipped=feed.skip_zeroes())
-                self._latency = fetcher.latency
+            self._latency = fetcher.latency
+
+    def _parts(self, sink: StreamingSink) -> Iterator[Step]:
+        """The requests of one reader, as it comes to them."""
+        alignment, size = self._target.alignment(self._endpoint.minimum_block), self._endpoint.size
+        while (step := self._next()) is not None:
+            if isinstance(step, Zero):
+                yield step
+            else:
+                yield from requests(step, grain=sink.zero_grain, alignment=alignment, size=size)
 
     def _streamed(self, data: int) -> None:
         with self._lock:

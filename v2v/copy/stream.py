@@ -9,7 +9,7 @@ only, and sent further on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from v2v.cancel import Cancel
 from v2v.copy.fetch import POLL_SECONDS, Fetcher, Filling
@@ -21,6 +21,7 @@ from v2v.extents import Extent
 from v2v.types import MiB
 
 PIECE = 1 * MiB  # bytes that are read, hashed and handed over together; v2v.copy.digests.CHUNK
+AHEAD = 4  # pieces that have come and were not sent yet: the target is slower than the source
 
 
 def requests(unit: Unit, *, grain: int, alignment: int, size: int) -> Iterator[Unit | Zero]:
@@ -60,11 +61,15 @@ def _hole(extent: Extent, alignment: int, size: int) -> Extent | None:
 
 
 class Feed:
-    """The bytes of one request, in order: v2v.copy.sinks.Feed."""
+    """The bytes of one request after the other, in order: v2v.copy.sinks.Feed.
+
+    What comes after a request is asked for before that one has ended, so that a source which is far
+    away does not wait for its answer.
+    """
 
     def __init__(
         self,
-        request: Unit,
+        parts: Iterable[Unit | Zero],
         fetcher: Fetcher,
         target: Target,
         memory: Memory,
@@ -84,11 +89,28 @@ class Feed:
         self._may_ask = may_ask
         self._moved = moved
         self._stop = stop
-        end = request.offset + request.length
-        self._steps: Iterator[Step] = plan(request.extents, unit=PIECE, alignment=1, size=end)
+        self._parts: deque[Unit | Zero] = deque()  # that are begun to be asked for
+        self._steps = self._plan(parts)
         self._queue: deque[Filling | Zero] = deque()  # in disk order
-        self._position = request.offset
-        self._end = end
+        self._position = self._end = 0
+
+    def next(self) -> Unit | Zero | None:
+        """What is to be done next; `readinto` gives the bytes of a Unit. None at the end."""
+        self._stop.check()
+        if not self._parts:
+            self._top_up()
+        if not self._parts:
+            return None
+        part = self._parts.popleft()
+        if isinstance(part, Unit):
+            self._position, self._end = part.offset, part.end
+        return part
+
+    def _plan(self, parts: Iterable[Unit | Zero]) -> Iterator[Step]:
+        for part in parts:
+            self._parts.append(part)
+            if isinstance(part, Unit):
+                yield from plan(part.extents, unit=PIECE, alignment=1, size=part.end)
 
     def skip_zeroes(self) -> int:
         """Leave out the pieces of zeroes that come next, if any; gives how many bytes they are.
@@ -154,9 +176,13 @@ class Feed:
         if self._position == end:
             self._queue.popleft()
 
+    def _may_ask_more(self) -> bool:
+        fetcher = self._fetcher
+        return len(fetcher.full) < AHEAD and fetcher.has_room(PIECE) and self._may_ask(fetcher)
+
     def _top_up(self) -> None:
         """Ask for what comes next, as far as the window and the memory allow."""
-        while not self._queue or (self._fetcher.has_room(PIECE) and self._may_ask(self._fetcher)):
+        while not self._queue or self._may_ask_more():
             buffer = self._memory.take(PIECE, owner=self._owner)
             if buffer is None:
                 if self._queue:

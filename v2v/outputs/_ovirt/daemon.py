@@ -44,15 +44,12 @@ class Connection:
     the certificate is not trusted, and another OSError for what the daemon refuses.
     """
 
-    def __init__(
-        self, transfer: Transfer, *, stall: float, cancel: Cancel, seconds: float | None = None
-    ) -> None:
-        """`seconds` for connecting, where it is not to be as long as `stall`."""
+    def __init__(self, transfer: Transfer, *, stall: float, cancel: Cancel) -> None:
         self._transfer = transfer
         self._stall = stall
         self._cancel = cancel
         self._gone = False
-        self._client = self._connect(seconds or stall)
+        self._client = self._connect()
         self._used = time.monotonic()
 
     @property
@@ -104,7 +101,7 @@ class Connection:
     def _renew(self) -> None:
         self._client.close()
         try:
-            self._client = self._connect(self._stall)
+            self._client = self._connect()
         except TargetError as exc:
             raise SinkLost(errno.EACCES, exc.message) from exc
         if self._gone:  # meanwhile
@@ -117,33 +114,41 @@ class Connection:
             yield
         except Exception as exc:
             self._cancel.check()
-            failure = _failure(exc, strange)
+            failure = _failure(exc, strange, self._text(exc))
             if failure is None:
                 raise
             raise failure from exc
 
-    def _connect(self, seconds: float) -> Any:
+    def _text(self, error: Exception) -> str:
+        """What it says, but for the ticket, which opens the transfer to anybody."""
+        text = str(error)
+        for url in (self._transfer.url, self._transfer.proxy_url):
+            if url and (ticket := url.rpartition("/")[2]):
+                text = text.replace(ticket, "...")
+        return clean(text)
+
+    def _connect(self) -> Any:
         try:
             with self._naming(*STRANGE):
-                return self._open_either(seconds)
+                return self._open_either()
         except SinkLost as exc:
             if exc.errno == errno.EACCES:
                 raise _ended(exc) from exc
             raise
 
-    def _open_either(self, seconds: float) -> Any:
+    def _open_either(self) -> Any:
         proxy = self._transfer.proxy_url
         try:
-            return self._open(self._transfer.url, seconds)
+            return self._open(self._transfer.url)
         except ssl.SSLCertVerificationError:
             raise
         except OSError as exc:
             if proxy is None:
                 raise
-            log.info("%s; trying the proxy", clean(str(exc)))
-        return self._open(proxy, seconds)
+            log.info("%s; trying the proxy", self._text(exc))
+        return self._open(proxy)
 
-    def _open(self, url: str, seconds: float) -> Any:
+    def _open(self, url: str) -> Any:
         """A client that is connected."""
         imageio = require("ovirt_imageio.client", extra="ovirt", purpose="-o rhv-upload")
         transfer = self._transfer
@@ -151,7 +156,7 @@ class Connection:
         client = patience.in_thread(
             lambda: imageio.ImageioClient(url, cafile, transfer.verify, buffer_size=BUFFER),
             name="imageio connection",
-            seconds=seconds,
+            seconds=self._stall,
             cancel=self._cancel,
         )
         if (found := _socket(client)) is not None:
@@ -207,11 +212,10 @@ def _answer(client: Any) -> _Refused | None:
         return None
 
 
-def _failure(error: Exception, strange: tuple[type[Exception], ...]) -> Exception | None:
+def _failure(error: Exception, strange: tuple[type[Exception], ...], text: str) -> Exception | None:
     """Our error for one of the client's; None: it is not the client's."""
     if isinstance(error, SinkLost | V2VError):
         return None
-    text = clean(str(error))
     status = getattr(error, "code", None)  # the class of the client's own error is private
     if isinstance(status, int) and not isinstance(error, OSError):
         return _refusal(status, text)
