@@ -82,13 +82,15 @@ def assert_complete(engine: Engine, image: Path, format: str) -> None:
     assert disk.status == "ok"
     argv = ["qemu-img", "compare", "-f", "raw", "-F", format, image, disk.path]
     subprocess.run(argv, check=True, capture_output=True)
+    assert_nothing_open(engine)
+
+
+def assert_nothing_open(engine: Engine) -> None:
     phases = {one.phase for one in engine.model.transfers.values()}
     assert phases <= {"finished_success", "finished_cleanup"}
 
 
-@pytest.mark.parametrize(
-    ("moment", "format"), [(m, "raw") for m, _ in MOMENTS] + [("flush", "qcow2")]
-)
+@pytest.mark.parametrize(("moment", "format"), [(m, "raw") for m in MOMENTS] + [("flush", "qcow2")])
 def test_a_killed_job_is_resumed(
     engine: Engine, image: Path, tmp_path: Path, moment: str, format: str
 ) -> None:
@@ -113,7 +115,7 @@ def test_a_killed_job_is_discarded(
         assert_complete(engine, image, "raw")
     else:
         assert engine.model.disks == {}
-        assert {one.phase for one in engine.model.transfers.values()} <= {"finished_cleanup"}
+        assert_nothing_open(engine)
 
 
 def test_ctrl_c_leaves_nothing(engine: Engine, image: Path, tmp_path: Path) -> None:
@@ -139,10 +141,7 @@ def test_ctrl_c_leaves_nothing(engine: Engine, image: Path, tmp_path: Path) -> N
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
     assert engine.model.disks == {}
-    assert {one.phase for one in engine.model.transfers.values()} <= {
-        "finished_success",
-        "finished_cleanup",
-    }
+    assert_nothing_open(engine)
 
 
 @pytest.mark.appliance
