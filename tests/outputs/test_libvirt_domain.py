@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lxml import etree
@@ -25,6 +26,7 @@ from tests.outputs.libvirt_output import (
 from tests.outputs.test_libvirt_xml import schema, validate
 from v2v.errors import TargetError
 from v2v.events import Warned
+from v2v.outputs import libvirt as outputs_libvirt
 from v2v.outputs._libvirt import domain
 from v2v.outputs._libvirt.capabilities import Capabilities, parse_capabilities
 from v2v.outputs._libvirt.fit import fit
@@ -107,6 +109,27 @@ def test_a_domain_that_is_refused_keeps_the_disks(there: Place, tmp_path, run) -
     assert there.domains() == ["demo"]
 
 
+def test_a_device_that_libvirt_refuses_is_left_out(
+    there: Place, tmp_path, run, monkeypatch, events_seen
+) -> None:
+    """It has panic devices, and this is another machine's."""
+
+    def write(*arguments: Any, **words: Any) -> Any:
+        root = element(*arguments, **words)
+        root.find("devices/panic").set("model", "pseries")
+        return root
+
+    element = outputs_libvirt.domain_element
+    monkeypatch.setattr(outputs_libvirt, "domain_element", write)
+    migrate(there.output(), make_source(tmp_path), run)
+    warned = {event.text for event in events_seen if isinstance(event, Warned)}
+    assert any("has no panic (pseries): the guest gets none" in text for text in warned)
+    with there.server.connected() as connection:
+        root = etree.fromstring(connection.lookupByName("demo").XMLDesc())
+    assert root.find("devices/panic") is None
+    assert root.find("devices/rng") is not None
+
+
 def test_a_refused_domain_s_disks_are_discarded(there: Place, tmp_path, run) -> None:
     source = make_source(tmp_path)
     output = there.output()
@@ -125,7 +148,7 @@ def test_a_crash_once_it_is_defined(there: Place, tmp_path, run, monkeypatch) ->
     disks = create(output, source, run)
     copy(output, source, disks, run)
 
-    def crash(*arguments: object) -> None:
+    def crash(*arguments: Any) -> None:
         define(*arguments)
         raise Crash
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from v2v.cancel import Cancel
 from v2v.copy.sinks import Sink
 from v2v.errors import TargetError, UsageError
 from v2v.hardware import target_hardware
@@ -16,21 +15,21 @@ from v2v.job import Job
 from v2v.libvirt_connection import LibvirtHost
 from v2v.options import option
 from v2v.output import Output
-from v2v.outputs._files import leftovers, safe_name
+from v2v.outputs._files import safe_name
 from v2v.outputs._images import Shape
-from v2v.outputs._libvirt import domain
+from v2v.outputs._libvirt import domain, space
 from v2v.outputs._libvirt.capabilities import Capabilities, read_capabilities
 from v2v.outputs._libvirt.checks import check_names, check_networks
 from v2v.outputs._libvirt.connection import host_of, is_local
 from v2v.outputs._libvirt.disks import HANDED_OVER, Disks
-from v2v.outputs._libvirt.facts import LOGICAL, Facts, look
+from v2v.outputs._libvirt.facts import LOGICAL, Facts, Pool, look
 from v2v.outputs._libvirt.fit import fit
 from v2v.outputs._libvirt.volumes import Volume, Way, known_volumes, plan, pool_names, way_of
 from v2v.outputs._libvirt_xml import domain_element, written
 from v2v.outputs._sinks import RAW_REQUEST
 from v2v.outputs._staged import StagedFormat
+from v2v.outputs._xml import Element
 from v2v.run import Run
-from v2v.texts import size_text
 from v2v.types import (
     Allocation,
     ConvertedGuest,
@@ -119,23 +118,11 @@ class LibvirtOutput(Output):
         names = pool_names(source, self.options.pool) if source else []
         names += [self.options.pool] * (len(sizes) - len(names))
         facts = look(self._host, names, "", run)
-        needed: dict[str, int] = defaultdict(int)
-        staged = 0
-        for name, size, data in zip(names, sizes, used, strict=False):
-            pool = facts.pools[name]
-            whole = self.options.allocation is Allocation.PREALLOCATED or pool.type == LOGICAL
-            needed[name] += size if whole else data
-            way = way_of(pool, facts, self._format, upload=self.options.upload)
-            staged += data if way is Way.STAGED else 0
-        for name, count in needed.items():
-            free = facts.pools[name].free + _own_bytes(name, facts, run)
-            if count > free:
-                raise TargetError(
-                    f"-os {name}: the disks need {size_text(count)}, {size_text(free)} are free",
-                    id="target-space",
-                    hint="make room, or choose another pool with -os or --storage",
-                )
-        _check_staging(staged, run)
+        pools = [facts.pools[name] for name in names]
+        space.check_pools(pools, sizes, used, self.options.allocation, run)
+        ways = [self._way(pool, facts) for pool in pools]
+        staged = [data for data, way in zip(used, ways, strict=False) if way is Way.STAGED]
+        space.check_staging(sum(staged), run)
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
         host = self._capabilities(guest, run)
@@ -187,7 +174,8 @@ class LibvirtOutput(Output):
         final = tuple(replace(one.disk, working=one.location) for one in volumes)
         if HANDED_OVER not in run.journal:
             self._disks(run).complete(volumes)
-            domain.define(self._host, self._description(source, guest, volumes, run), name, run)
+            root = self._description(source, guest, volumes, run)
+            self._warn_of(domain.define(self._host, root, name, run), run)
             run.journal.put(HANDED_OVER, True)
             self._disks(run).discard()  # the images that were sent
         if self.options.start:
@@ -200,13 +188,17 @@ class LibvirtOutput(Output):
         )
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
-        self._disks(run).discard()
+        """Also of a job that was cancelled: what is asked of libvirt then is not to be."""
+        self._disks(run.part(cancel=Cancel())).discard()
 
     # Detail --------------------------------------------------------------------------------------
 
     @property
     def _format(self) -> DiskFormat:
         return DiskFormat(self.options.format)
+
+    def _way(self, pool: Pool, facts: Facts) -> Way:
+        return way_of(pool, facts, self._format, upload=self.options.upload)
 
     def _look(self, source: Source, run: Run) -> Facts:
         pools = pool_names(source, self.options.pool)
@@ -217,28 +209,30 @@ class LibvirtOutput(Output):
 
     def _description(
         self, source: Source, guest: ConvertedGuest, volumes: Sequence[Volume], run: Run
-    ) -> bytes:
-        """The domain, as the host can have it."""
+    ) -> Element:
+        """The domain, as the host can have it; a copy is in the job's folder."""
         host = self._capabilities(guest, run)
         hardware = replace(target_hardware(source, guest), name=safe_name(source.name))
         devices = {one.location for one in volumes if one.location.startswith("/dev/")}
         disks = [one.disk for one in volumes]
         root = domain_element(hardware, disks, domain.domain_uuid(run), devices=devices)
-        for device in fit(root, host):
-            run.warn(
-                f"-oc {self._host.shown} has no {device}: the guest gets none",
-                id="device-dropped",
-                hint="once the host has it, `virsh edit` adds it",
-            )
+        self._warn_of(fit(root, host), run)
         if host.kind != "kvm":
             run.warn(
                 f"-oc {self._host.shown} has no KVM that works: the guest will run slowly",
                 id="target-no-kvm",
                 hint="see `virt-host-validate qemu` there",
             )
-        content = written(root)
-        (run.folder / "domain.xml").write_bytes(content)
-        return content
+        (run.folder / "domain.xml").write_bytes(written(root))
+        return root
+
+    def _warn_of(self, devices: Sequence[str], run: Run) -> None:
+        for device in devices:
+            run.warn(
+                f"-oc {self._host.shown} has no {device}: the guest gets none",
+                id="device-dropped",
+                hint="once the host has it, `virsh edit` adds it",
+            )
 
     def _check_options(self, run: Run) -> None:
         options = self.options
@@ -264,8 +258,7 @@ class LibvirtOutput(Output):
     def _check_boot(self, facts: Facts, run: Run) -> None:
         """A pool of this host may still be one that only libvirt can write to."""
         for name, pool in facts.pools.items():
-            way = way_of(pool, facts, self._format, upload=self.options.upload)
-            if _boot_check(run) and way in (Way.UPLOAD, Way.STAGED):
+            if _boot_check(run) and self._way(pool, facts) in (Way.UPLOAD, Way.STAGED):
                 raise UsageError(
                     f"-os {name}: --boot-check cannot read the disks of this pool",
                     id="boot-check-impossible",
@@ -275,23 +268,3 @@ class LibvirtOutput(Output):
 
 def _boot_check(run: Run) -> bool:
     return "job" in run.journal and bool(run.journal.get("job", Job).boot_check)
-
-
-def _own_bytes(pool: str, facts: Facts, run: Run) -> int:
-    """What this job has in the pool already, and will make anew."""
-    own = [volume for volume in known_volumes(run) if volume.pool == pool]
-    here = {Path(volume.working).parent for volume in own if volume.way is Way.FILE}
-    files = [path for folder in here for path in leftovers(folder, run.job_id)]
-    return sum(path.lstat().st_blocks * 512 for path in files)
-
-
-def _check_staging(needed: int, run: Run) -> None:
-    own = sum(path.lstat().st_blocks * 512 for path in leftovers(run.folder, run.job_id))
-    free = shutil.disk_usage(run.folder).free + own
-    if needed > free:
-        raise TargetError(
-            f"{run.folder}: the images need {size_text(needed)} until they are sent, "
-            f"{size_text(free)} are free",
-            id="staging-space",
-            hint="make room, choose another place with --jobs-dir, or give -of raw",
-        )

@@ -56,6 +56,10 @@ def _drop_device(element: Element) -> str:
     while parent is not None and parent.tag not in ("devices", "domain"):
         element, parent = parent, parent.getparent()
     _remove(element)
+    return device_name(element)
+
+
+def device_name(element: Element) -> str:
     model = element.get("model") or element.get("type")
     return f"{element.tag} ({model})" if model else str(element.tag)
 
