@@ -129,6 +129,8 @@ def test_modes_json_lists_options() -> None:
 def test_options_of_a_mode() -> None:
     assert "-oo compressed" in v2v("modes", "local").stdout
     assert "-oo compressed" in v2v("convert", "-o", "local", "-oo", "?").stdout
+    assert "--storage IN:OUT" in v2v("modes", "libvirt").stdout
+    assert "--storage IN:OUT" not in v2v("modes", "local").stdout
     for command in ("convert", "inspect"):
         assert "-io allow-backing=PATH" in v2v(command, "-io", "?").stdout
 
@@ -136,6 +138,7 @@ def test_options_of_a_mode() -> None:
 def test_machine_readable_without_guests_lists_capabilities() -> None:
     lines = v2v("convert", "--machine-readable").stdout.splitlines()
     assert {"v2v", "input:disk", "output:local", "output:null", "convert:linux"} <= set(lines)
+    assert {"output:rhv-upload", "output:ovirt-upload", "output:block"} <= set(lines)
     assert v2v("--machine-readable").stdout.splitlines() == lines
 
 

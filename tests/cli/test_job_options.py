@@ -10,7 +10,15 @@ import pytest
 from v2v import registry
 from v2v.cli import job_options, keys, main
 from v2v.errors import HostError, UsageError
-from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice, NicMap, PageCache
+from v2v.job import (
+    ConversionOptions,
+    CopyOptions,
+    Job,
+    ModuleChoice,
+    NicMap,
+    PageCache,
+    StorageMap,
+)
 from v2v.types import KiB, MiB
 
 
@@ -56,6 +64,19 @@ def test_virt_v2v_command_line() -> None:
 def test_a_command_line_without_a_command_is_convert() -> None:
     args = main.parse(["-i", "disk", "x", "-o", "local", "-os", "d"])
     assert vars(args)["-os"] == "d"
+
+
+def test_storage_maps() -> None:
+    """The last colon counts: what the source calls its storage may hold one."""
+    job = job_of("x", "--storage", "2:pool-b", "--storage=[DS] a:1:pool-c")
+    assert job.storage_maps == (StorageMap("2", "pool-b"), StorageMap("[DS] a:1", "pool-c"))
+
+
+@pytest.mark.parametrize("mode", ["rhv-upload", "ovirt-upload", "rhv_upload"])
+def test_an_option_that_may_be_repeated_may_be_under_every_name_of_its_mode(mode: str) -> None:
+    words = ["-oo", "rhv-disk-uuid=a", "-oo", "rhv-disk-uuid=b", "-oo", "rhv-cafile=f"]
+    output = job_of("x", "-o", mode, *words).output
+    assert output.options == {"-oo rhv-disk-uuid": "a\0b", "-oo rhv-cafile": "f"}
 
 
 @pytest.mark.parametrize(
@@ -245,8 +266,10 @@ def test_a_mode_that_is_chosen_is_not_guessed() -> None:
         ("x --vddk-libdir /opt", "option-unsupported"),
         ("x --password-file=p", "option-unsupported"),
         ("x --echo-keys", "option-unsupported"),
-        ("x -o libvirt", "mode-unsupported"),
-        ("x -o rhv-upload", "mode-unsupported"),
+        ("x --vdsm-vm-uuid=u", "option-unsupported"),
+        ("x --storage a:p --storage a:q", "option-repeated"),
+        ("x --storage pool", "option-value"),
+        ("x -o block -oo description=a -oo description=b", "option-repeated"),
     ],
 )
 def test_refused(words: str, id: str) -> None:

@@ -26,6 +26,14 @@ examples:
     v2v convert -i disk vm.qcow2 -o qemu -os /var/tmp
   over a slow line, at 20 MiB/s at most, and read back and compared afterwards:
     v2v convert -i disk vm.vmdk -o local -os /srv --bandwidth 20M --verify
+  into a pool of this host's libvirt, started when it is there:
+    v2v convert -i libvirt web -o libvirt -os default --start
+  into oVirt, the disks on one datastore into a storage domain of their own:
+    v2v convert web.vmx -o rhv-upload -oc https://engine/ovirt-engine/api -op password \\
+      -oo rhv-cafile=ca.pem -os data --storage slow-disks:archive
+  onto a logical volume, or another host's disk, encrypted:
+    v2v convert -i disk vm.vmdk -o block -os /dev/vg0/web
+    v2v convert -i disk vm.vmdk -o nbd -os 'nbds://host/web?tls-certificates=/etc/pki/v2v'
   what would be read, and nothing else:
     v2v convert -i disk vm.vmdk --print-source
 

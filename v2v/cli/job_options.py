@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from v2v import __version__, options, registry
-from v2v.cli import copy_options, unsupported
+from v2v.cli import copy_options
 from v2v.cli.parser import Once, Parser, mac_map, network_map, positive, storage_map
 from v2v.errors import UsageError
 from v2v.input import Input
@@ -62,12 +62,23 @@ def add_input(parser: Parser) -> None:
 def add_output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
     once(group, "-o", "MODE", "where to put the VM (default: local); `v2v modes` lists them")
-    once(group, "-os", "STORAGE", "where disks are stored: with -o local, an existing folder")
+    once(
+        group,
+        "-os",
+        "STORAGE",
+        "where disks are stored: a folder that exists (-o local), a pool (libvirt), a storage "
+        "domain (rhv-upload), a volume type (openstack), a device (block), an address (nbd)",
+    )
     once(group, "-on", "NAME", "name of the new VM (default: the source's)")
     once(group, "-of", "FORMAT", "format of the new disks: raw or qcow2 (default: the output's)")
     once(group, "-oa", "ALLOCATION", "sparse (default) or preallocated")
     once(group, "-oc", "URI", "where to connect, for outputs that connect to something")
-    once(group, "-op", "FILE", "file that holds the password for the output")
+    once(
+        group,
+        "-op",
+        "FILE",
+        "file that holds the password for the output (default: $V2V_OUTPUT_PASSWORD, or asked for)",
+    )
     group.add_argument(
         "-oo",
         action="append",
@@ -79,7 +90,9 @@ def add_output(parser: Parser) -> None:
         "--force", action="store_true", help="replace what is in the way at the target"
     )
     group.add_argument(
-        "--start", action="store_true", help="start the guest at the target, where the output can"
+        "--start",
+        action="store_true",
+        help="start the guest at the target (libvirt, rhv-upload, proxmox, kubevirt)",
     )
     group.add_argument(
         "--storage",
@@ -256,17 +269,11 @@ def output_choice(args: argparse.Namespace) -> ModuleChoice:
     given = vars(args)
     mode = given["-o"] or "local"
     cls = registry.named(mode, registry.outputs())
-    if mode in unsupported.OUTPUTS and cls is None:
-        raise _mode_unsupported(f"-o {mode}", "write files with -o local, and import those")
     words = {flag: given[flag] for flag in OUTPUT_FLAGS if given[flag] is not None}
     for flag in ("--force", "--start"):
         if given[flag.removeprefix("--")]:
             words[flag] = ""
     return ModuleChoice(mode, words | _module_words("-oo", args.oo, cls))
-
-
-def _mode_unsupported(mode: str, instead: str) -> UsageError:
-    return UsageError(f"{mode} is not supported yet", id="mode-unsupported", hint=instead)
 
 
 def _module_words(

@@ -30,16 +30,22 @@ FEATURES = (
     "no-convert-option",
     "json-progress",
     "resume",
+    "start-option",
+    "storage-option",
+    "vdsm-compat-option",
 )
 
 
 def capabilities() -> list[str]:
-    """The lines of `v2v --machine-readable` without guests."""
+    """The lines of `v2v --machine-readable` without guests; outputs under all their names."""
+    outputs = registry.outputs()
     return [
         *FEATURES,
         *(f"input:{mode}" for mode in registry.inputs()),
-        *(f"output:{mode}" for mode in registry.outputs()),
+        *(f"output:{name}" for cls in outputs.values() for name in (cls.mode, *cls.aliases)),
         "convert:linux",
+        "ovf:ovirt",
+        "ovf:ovirtexp",
     ]
 
 

@@ -11,6 +11,12 @@ from v2v import options, registry
 from v2v.cli import job_options
 from v2v.cli.parser import Parser
 from v2v.errors import UsageError
+from v2v.input import Input
+from v2v.output import Output
+
+STORAGE = options.OptionHelp(
+    "--storage", "IN:OUT", "put disk number IN, or those on the source's storage IN, on OUT", ""
+)
 
 EPILOG = """\
 examples:
@@ -56,11 +62,17 @@ def _rows() -> list[dict[str, Any]]:
             "aliases": list(cls.aliases),
             "summary": cls.summary,
             "tools": list(cls.tools),
-            "options": [asdict(row) for row in options.describe(cls.Options)],
+            "options": [asdict(row) for row in _options(cls)],
         }
         for kind, flag, known in groups
         for mode, cls in known.items()
     ]
+
+
+def _options(cls: type[Input] | type[Output]) -> list[options.OptionHelp]:
+    rows = options.describe(cls.Options)
+    takes_storage = issubclass(cls, Output) and cls.per_disk_storage
+    return [*rows, STORAGE] if takes_storage else rows
 
 
 def _text(rows: list[dict[str, Any]], *, details: bool) -> str:

@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 _CUSTOMIZE = "change the guest after the conversion, with virt-customize for example"
-_MODE = "the input or output that takes it is still to come"
 _SELINUX = "v2v takes care of SELinux labels itself where a guest needs it"
+
+# Options of single modes, which older versions had as options of their own.
+_VDDK = (
+    "vddk-config",
+    "vddk-cookie",
+    "vddk-libdir",
+    "vddk-nfchostport",
+    "vddk-port",
+    "vddk-snapshot",
+    "vddk-thumbprint",
+    "vddk-transports",
+)
+_VDSM = (
+    "vdsm-compat",
+    "vdsm-image-uuid",
+    "vdsm-ovf-flavour",
+    "vdsm-ovf-output",
+    "vdsm-vm-uuid",
+    "vdsm-vol-uuid",
+)
 
 # Option: what to do instead.
 OPTIONS = {
@@ -55,25 +74,8 @@ OPTIONS = {
         ),
         _SELINUX,
     ),
-    **dict.fromkeys(
-        (
-            "vddk-config",
-            "vddk-cookie",
-            "vddk-libdir",
-            "vddk-nfchostport",
-            "vddk-port",
-            "vddk-snapshot",
-            "vddk-thumbprint",
-            "vddk-transports",
-            "vdsm-compat",
-            "vdsm-image-uuid",
-            "vdsm-ovf-flavour",
-            "vdsm-ovf-output",
-            "vdsm-vm-uuid",
-            "vdsm-vol-uuid",
-        ),
-        _MODE,
-    ),
+    **{name: f"write -io {name}=VALUE" for name in _VDDK},
+    **{name: f"write -oo {name}=VALUE" for name in _VDSM},
     "bandwidth-file": "start with --bandwidth RATE; `v2v jobs limit JOB RATE` changes it later",
     **dict.fromkeys(("debug-gc", "no-trim", "vmtype"), "leave it out; it has no effect"),
     "compressed": "write -of qcow2 -oo compressed",
@@ -84,21 +86,3 @@ OPTIONS = {
     "in-place": "v2v never writes to the source; the result is always a copy",
     "echo-keys": "v2v asks for no passphrase: give it with --key or --keys-from-stdin",
 }
-
-# Modes of virt-v2v that are still to come.
-OUTPUTS = (
-    "glance",
-    "kubevirt",
-    "libvirt",
-    "openstack",
-    "osp",
-    "rhosp",
-    "ovirt",
-    "rhv",
-    "rhev",
-    "ovirt-upload",
-    "ovirt_upload",
-    "rhv-upload",
-    "rhv_upload",
-    "vdsm",
-)

@@ -38,7 +38,7 @@ DESCRIPTION_MODE = 0o644
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExistingOptions:
-    storage: str | None = option("-os", "where the first disk goes", default=None)
+    storage: str | None = option("-os", "where the first disk goes", default=None, metavar="WHERE")
     disks: REPEATED = option(
         "-oo disk",
         "where the next disk goes, or with a number that disk; may be repeated",
