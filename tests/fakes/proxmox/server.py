@@ -74,6 +74,7 @@ class Handler(BaseHTTPRequestHandler):
             if state.faults.redirect:
                 self._send(302, "Found", b"", {"Location": state.faults.redirect})
             elif path.removeprefix(BASE) in state.faults.answers:
+                self._form()
                 self._send(200, "OK", state.faults.answers[path.removeprefix(BASE)])
             else:
                 data = self._do(state, path.removeprefix(BASE))

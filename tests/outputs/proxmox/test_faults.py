@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -179,6 +180,27 @@ def test_a_server_that_stays_away(staged, monkeypatch) -> None:
     assert error_of(staged, staged.copied()).id == "target-unreachable"
     staged.host.server.faults.silent_polls = 0
     staged.check_arrived(staged.finalize(staged.host.output(**{"-of": "raw"})))
+
+
+@pytest.mark.parametrize("upid", ["UPID:pve1/../..:1:2:3:qmcreate:100:root@pam:", "", "x" * 900])
+def test_a_task_that_is_none(staged, upid: str) -> None:
+    answer = json.dumps({"data": upid}).encode()
+    staged.host.server.faults.answers["nodes/pve1/qemu"] = answer
+    output = staged.copied()
+    assert error_of(staged, output).id == "target-answer"
+    staged.host.server.faults.answers.clear()
+    staged.check_arrived(staged.finalize(output))
+
+
+def test_a_ticket_is_renewed(staged, monkeypatch) -> None:
+    """It is good for two hours; a job may take longer."""
+    from v2v.outputs._proxmox import session
+
+    output = staged.copied()
+    monkeypatch.setattr(session, "RENEW_SECONDS", -1.0)
+    before = len(staged.host.server.tickets)
+    staged.check_arrived(staged.finalize(output))
+    assert len(staged.host.server.tickets) > before + 5
 
 
 def test_the_vm_is_started_once(staged) -> None:

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.fakes.proxmox.state import Hold
 from tests.outputs.migrating import Jobs
 from tests.proxmox_host import Host
 from v2v import api
+from v2v.cancel import Cancel
+from v2v.errors import Cancelled
 from v2v.types import MiB
 
 ROOT = Path(__file__).parents[3]
@@ -118,3 +121,19 @@ def test_a_killed_job_is_discarded(doomed: Doomed, where: str) -> None:
     assert doomed.host.server.vms == {}
     doomed.check_clear()
     assert not list(doomed.host.server.folder.glob("*/images/*/*"))
+
+
+@pytest.mark.parametrize("where", ["copy", "imports"])
+def test_a_cancelled_job_clears(doomed: Doomed, where: str) -> None:
+    """Ctrl-C while the server works: that is stopped, and what it made is removed."""
+    hold, cancel = getattr(doomed.host.server.faults, where), Cancel()
+    hold.close()
+    stopper = threading.Thread(target=lambda: hold.reached.wait(SECONDS) and cancel.cancel())
+    stopper.start()
+    with pytest.raises(Cancelled):
+        Jobs(doomed.jobs, "proxmox").convert(
+            doomed.guest, doomed.host.words(), name="web", cancel=cancel
+        )
+    stopper.join()
+    assert doomed.host.server.vms == {}
+    doomed.check_clear()
