@@ -46,6 +46,12 @@ class OpenStackOptions(CloudOptions):
         default=None,
         metavar="UUID",
     )
+    zone: str | None = option(
+        "-oo availability-zone",
+        "Cinder's zone, where a server takes volumes of its own zone only",
+        default=None,
+        metavar="NAME",
+    )
     guest_id: str | None = option(
         "-oo guest-id", "an id that the volumes carry as v2v_guest_id", default=None
     )
@@ -103,8 +109,13 @@ class OpenStackOutput(Output):
         try:
             for index, size in enumerate(sizes):
                 if index not in made:
-                    kind, name = self._type(source, index), named(source.name, "")
-                    made[index] = volumes.create(index, size, kind=kind, guest=name).id
+                    made[index] = volumes.create(
+                        index,
+                        size,
+                        kind=self._type(source, index),
+                        zone=self.options.zone,
+                        guest=named(source.name, ""),
+                    ).id
         except BaseException as exc:
             self._give_up(exc, run)
             raise

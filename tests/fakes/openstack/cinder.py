@@ -64,6 +64,7 @@ def create(state: State, request: Request) -> tuple[int, Any]:
         "status": "creating",
         "next": [state.created_status],
         "volume_type": asked.get("volume_type") or "fast",
+        "availability_zone": asked.get("availability_zone", "nova"),
         "metadata": _words(asked.get("metadata") or {}),
         "bootable": "false",
         "attachments": [],

@@ -182,6 +182,14 @@ def test_a_volume_that_stays_attached_is_told(cloud: Cloud, run: Run, events_see
     assert cloud.state.volumes == {}
 
 
+def test_a_job_that_goes_on_in_another_server(cloud: Cloud, run: Run) -> None:
+    output, disks = created(cloud, run)
+    other = cloud.state.add_server()
+    with output.connect(disks, run), make(cloud, **{"oo server-id": other}).connect(disks, run):
+        servers = [one["attachments"][0]["server_id"] for one in cloud.state.volumes.values()]
+        assert servers == [other, other]
+
+
 def test_a_service_that_goes_away(cloud: Cloud, run: Run) -> None:
     output = make(cloud)
     output.check_source(SOURCE, run)
@@ -213,7 +221,7 @@ def test_a_server_that_answers_nonsense(cloud: Cloud, run: Run) -> None:
 
 
 def test_what_a_finished_guest_has(cloud: Cloud, run: Run) -> None:
-    output = make(cloud, **{"os": "fast", "oo guest-id": "id 7"})
+    output = make(cloud, **{"os": "fast", "oo guest-id": "id 7", "oo availability-zone": "east"})
     disks = output.create_disks(SOURCE, SIZES, run)
     ref = output.finalize(
         replace(SOURCE, genid="6f1f8b5e-0000-4000-8000-000000000000"),
@@ -225,6 +233,7 @@ def test_what_a_finished_guest_has(cloud: Cloud, run: Run) -> None:
     assert [one["name"] for one in (first, second)] == ["web1-sda", "web1-sdb"]
     assert [one["size"] for one in (first, second)] == [1, 2]
     assert [one["volume_type"] for one in (first, second)] == ["fast", "slow"]
+    assert [one["availability_zone"] for one in (first, second)] == ["east", "east"]
     assert [one["bootable"] for one in (first, second)] == ["false", "true"]
     assert second["volume_image_metadata"]["hw_disk_bus"] == "virtio"
     assert first["volume_image_metadata"] == {}

@@ -70,7 +70,8 @@ def _devices(hardware: Hardware) -> dict[str, str]:
         found["hw_scsi_model"] = "virtio-scsi"
     if hardware.rng:
         found["hw_rng_model"] = "virtio"
-    if hardware.firmware is Firmware.UEFI and hardware.secure_boot:
+    uefi = hardware.firmware is Firmware.UEFI
+    if uefi and hardware.secure_boot and hardware.machine is not Machine.I440FX:  # which has none
         found["os_secure_boot"] = "required"
     if hardware.tpm:
         found["hw_tpm_version"] = "2.0"

@@ -128,8 +128,10 @@ class Volumes:
             sum(gibibytes(size) for size in sizes),
         )
 
-    def create(self, index: int, size: int, *, kind: str | None, guest: str) -> Volume:
-        """An empty volume for disk `index` of `size` bytes."""
+    def create(
+        self, index: int, size: int, *, kind: str | None, zone: str | None, guest: str
+    ) -> Volume:
+        """An empty volume for disk `index` of `size` bytes. None: as the cloud chooses."""
         job = self._run.job_id
         attributes: dict[str, Any] = {
             "name": f"v2v-{job}-disk{index + 1}",
@@ -139,6 +141,8 @@ class Volumes:
         }
         if kind is not None:
             attributes["volume_type"] = kind
+        if zone is not None:
+            attributes["availability_zone"] = zone
         what = f"Cinder: volume for disk {index + 1}"
         self._run.cancel.check()
         made = self._cloud.change(
@@ -180,6 +184,8 @@ class Volumes:
         found = self._settled(volume) or self.get(volume)
         if server in found.servers and found.status == "in-use":
             return
+        if found.servers:  # a job that was killed, and goes on in another server
+            self.detach([volume])
         self._run.cancel.check()
 
         def act(connection: Any) -> None:
