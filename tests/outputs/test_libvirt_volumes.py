@@ -22,6 +22,7 @@ from tests.outputs.libvirt_output import (
     sizes_of,
 )
 from tests.places import loop_devices
+from tests.sshd import sshd
 from v2v.errors import CopyError, TargetError
 from v2v.outputs._libvirt import sink as sinks
 from v2v.outputs._libvirt.disks import device_sink
@@ -113,6 +114,16 @@ def test_discard_keeps_the_disks_that_somebody_uses(there: Place, words, tmp_pat
         assert volume.exists()
 
 
+def test_a_cancelled_job_leaves_nothing(there: Place, words, tmp_path, run) -> None:
+    source = make_source(tmp_path)
+    output = there.output(**words)
+    disks = create(output, source, run)
+    copy(output, source, disks, run)
+    run.cancel.cancel()
+    output.discard(disks, run)
+    assert list(there.folder.iterdir()) == []
+
+
 def test_a_full_pool_is_told_and_the_copy_goes_on(libvirtd, small: Path, tmp_path, run) -> None:
     source = make_source(tmp_path, 6 * MiB)
     (small / "other").write_bytes(bytes(4 * MiB))
@@ -126,6 +137,16 @@ def test_a_full_pool_is_told_and_the_copy_goes_on(libvirtd, small: Path, tmp_pat
         copy(output, source, disks, run)
         output.finalize(source, GUEST, disks, run)
         assert (small / "demo-sda").read_bytes() == content(source)
+
+
+def test_a_host_that_is_reached_over_ssh(there: Place, tmp_path, run) -> None:
+    source = make_source(tmp_path, MiB + 512, 512)
+    with sshd(tmp_path / "ssh") as host:
+        output = there.output(**{"-oc": there.server.over_ssh(host)})
+        ref = migrate(output, source, run)
+    assert [Path(disk.location).read_bytes() for disk in ref.disks] == [
+        Path(disk.location).read_bytes() for disk in source.disks
+    ]
 
 
 def test_an_upload_goes_on_after_the_connection_broke(

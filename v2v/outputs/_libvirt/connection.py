@@ -67,7 +67,8 @@ def _silent(shown: str, seconds: float) -> TargetError:
     return TargetError(
         f"-oc {shown} did not answer within {seconds:.0f} s",
         id="target-unreachable",
-        hint="is the host up, and the address right?",
+        hint="is the host up, and the address right?"
+        + (" libssh hangs in some versions of libvirt: use qemu+ssh" if "+libssh" in shown else ""),
     )
 
 

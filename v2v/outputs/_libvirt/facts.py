@@ -57,6 +57,9 @@ def look(host: LibvirtHost, pools: Iterable[str], name: str, run: Run) -> Facts:
                 id="target-answer",
                 hint="for example -oc qemu:///system, or qemu+ssh://root@HOST/system",
             )
+        # The longest answer that there will be: libssh of libvirt 9.0 hangs on it. Better now than
+        # when all is converted.
+        connection.getCapabilities()
         uri = connection.getURI()
         return Facts(
             uri=uri,
