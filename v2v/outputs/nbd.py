@@ -11,7 +11,6 @@ from v2v.outputs._existing import ExistingOptions, ExistingOutput, new_source
 from v2v.targets import NbdExport, absolute_uri
 from v2v.types import TargetDisk
 
-
 # Seconds for 256 MiB of data to a raw file behind a server, the best of 5 on a busy host:
 #               256 KiB  1 MiB  2 MiB  4 MiB  8 MiB  the engine's choice
 # qemu-nbd         0.28   0.19   0.32   0.17   0.42   0.29
