@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from v2v.cancel import Cancel
 from v2v.copy.sinks import Sink
 from v2v.errors import TargetError, V2VError
-from v2v.hardware import Hardware, target_hardware
+from v2v.hardware import target_hardware
 from v2v.journal import sync_folder
 from v2v.output import (
     Output,
@@ -29,8 +28,7 @@ from v2v.outputs._ovirt.engine import Engine, open_engine
 from v2v.outputs._ovirt.imageio import REQUEST, imageio_sink
 from v2v.outputs._ovirt.losses import tell_losses
 from v2v.outputs._ovirt.options import UploadOptions, check_options, login
-from v2v.outputs._ovirt.ovf import Flavour, ovf_xml
-from v2v.outputs._ovirt.places import OvfDisk, Transfer
+from v2v.outputs._ovirt.places import Transfer
 from v2v.outputs._ovirt.precheck import Place
 from v2v.run import Run
 from v2v.types import ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
@@ -137,9 +135,13 @@ class RhvUploadOutput(Output):
         self, disks: Sequence[TargetDisk], run: Run
     ) -> Iterator[list[tuple[Transfer, bool]]]:
         """Where to write each disk, and whether it reads as zeroes. Afterwards none is locked."""
-        try:
-            with open_engine(self.options, run) as engine:
+        with open_engine(self.options, run) as engine:
+            try:
                 opened = self._open(engine, disks, run)
+            except BaseException:
+                self._try_to_settle(disks, run)
+                raise
+        try:
             yield opened
         except BaseException:
             self._try_to_settle(disks, run)
@@ -219,26 +221,15 @@ class RhvUploadOutput(Output):
                     replace(nic, network=profile.network)
                     for nic, profile in zip(guest.nics, profiles, strict=True)
                 )
-                self._make_vm(engine, uuid, replace(hardware, nics=nics), disks, run)
+                there = transfers.settle(engine, [disk.working for disk in disks])
+                hardware = replace(hardware, nics=nics)
+                tell_losses(hardware, run)
+                vms.add(engine, self._place(run).cluster, vms.ovf(hardware, disks, there, uuid))
             vms.wait_ok(engine, uuid)
             vms.plug(engine, uuid, guest.nics, profiles)
             if self.options.start:
                 vms.start(engine, uuid)
         return GuestRef(name, tuple(disks), metadata=f"{login(self.options).url}/vms/{uuid}")
-
-    def _make_vm(
-        self,
-        engine: Engine,
-        uuid: str,
-        hardware: Hardware,
-        disks: Sequence[TargetDisk],
-        run: Run,
-    ) -> None:
-        there = transfers.settle(engine, [disk.working for disk in disks])
-        parts = [_ovf_disk(one, disk) for one, disk in zip(there, disks, strict=True)]
-        tell_losses(hardware, run)
-        ovf = ovf_xml(hardware, parts, Flavour.OVIRT, vm=uuid)
-        vms.add(engine, self._place(run).cluster, ovf)
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         """What has a VM was handed over, and stays."""
@@ -274,16 +265,3 @@ def _created_file(run: Run) -> Path:
 def _mark_created(run: Run) -> None:
     _created_file(run).touch()
     sync_folder(run.folder)
-
-
-def _ovf_disk(there: Any, disk: TargetDisk) -> OvfDisk:
-    """As the engine made it: it may have rounded the size up."""
-    return OvfDisk(
-        image=disk.working,
-        volume=there.image_id,
-        size=there.provisioned_size or disk.size,
-        used=there.actual_size or 0,
-        format=disk.format,
-        sparse=bool(there.sparse),
-        storage=there.storage_domains[0].id,
-    )

@@ -135,6 +135,7 @@ class Model:
         self.transfers: dict[str, Transfer] = {}
         self.vms: dict[str, Vm] = {}
         self.tickets: list[str] = []  # all that there were: who has one may write
+        self.logins: list[bool] = []  # whether the password was right
         self.faults = Faults()
         self.proxy = self.daemon
 

@@ -61,7 +61,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _token(self, form: dict[str, list[str]]) -> dict[str, str]:
         model = self.server.model
-        if form.get("password") == [model.password] and form.get("username") == [model.user]:
+        right = form.get("password") == [model.password] and form.get("username") == [model.user]
+        model.logins.append(right)
+        if right:
             return {"access_token": TOKEN}
         return {"error_code": "access_denied", "error": "Cannot authenticate user: wrong password"}
 

@@ -379,3 +379,20 @@ def test_disks_of_others_are_never_removed(jobs: Jobs) -> None:
     assert caught.value.id == "target-exists"
     jobs.discard()
     assert list(jobs.engine.model.disks) == [uuid]
+
+
+def test_a_password_that_is_wrong_by_now_is_tried_once(jobs: Jobs) -> None:
+    """Engines lock accounts after a few."""
+    model = jobs.engine.model
+    model.faults.refused["POST /imagetransfers"] = "[later]"
+    jobs.fails()
+    model.faults.refused.clear()
+    model.logins.clear()
+    model.password, old = "another", model.password
+    try:
+        with pytest.raises(V2VError) as caught:
+            jobs.resume()
+    finally:
+        model.password = old
+    assert caught.value.id == "target-login"
+    assert model.logins == [False]

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from v2v.errors import TargetError
+from v2v.hardware import Hardware
 from v2v.outputs._ovirt.engine import Engine
+from v2v.outputs._ovirt.ovf import Flavour, ovf_xml
+from v2v.outputs._ovirt.places import OvfDisk
 from v2v.outputs._ovirt.precheck import Profile
-from v2v.types import Nic
+from v2v.types import Nic, TargetDisk
 
 CREATE_SECONDS = 600.0
 RUNNING = ("up", "wait_for_launch", "powering_up", "reboot_in_progress")
@@ -24,6 +27,25 @@ def find(engine: Engine, uuid: str) -> Any | None:
 
 def status(vm: Any) -> str:
     return getattr(vm.status, "value", None) or "unknown"
+
+
+def ovf(hardware: Hardware, disks: Sequence[TargetDisk], there: Sequence[Any], uuid: str) -> bytes:
+    """`there`: the disks as the engine knows them."""
+    parts = [_ovf_disk(one, disk) for one, disk in zip(there, disks, strict=True)]
+    return ovf_xml(hardware, parts, Flavour.OVIRT, vm=uuid)
+
+
+def _ovf_disk(there: Any, disk: TargetDisk) -> OvfDisk:
+    """The engine may have rounded the size up."""
+    return OvfDisk(
+        image=disk.working,
+        volume=there.image_id,
+        size=there.provisioned_size or disk.size,
+        used=there.actual_size or 0,
+        format=disk.format,
+        sparse=bool(there.sparse),
+        storage=there.storage_domains[0].id,
+    )
 
 
 def add(engine: Engine, cluster: str, ovf: bytes) -> None:
