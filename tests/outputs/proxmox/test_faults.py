@@ -282,3 +282,15 @@ def test_on_the_node_itself_nothing_is_sent(staged, tmp_path, monkeypatch) -> No
     assert not any("upload" in line for line in staged.host.server.requests)
     assert [disk.format for disk in ref.disks] == ["qcow2", "qcow2"]
     staged.check_clear()
+
+
+def test_a_task_that_does_not_end(staged) -> None:
+    from v2v.outputs._proxmox import api, tasks
+
+    server = staged.host.server
+    server.faults.copy.close()
+    upid = server.start("imgcopy", "", "root@pam", lambda task: server.faults.copy.pass_by())
+    opened = api.open_api(staged.host.output().options, staged.run)
+    with pytest.raises(TargetError) as error:
+        tasks.wait_for(opened, upid, "copy", seconds=0.1)
+    assert error.value.id == "target-timeout"

@@ -44,29 +44,32 @@ def wait_for(api: Api, upid: str, doing: str, *, seconds: float = math.inf) -> N
 
     `doing` is for errors: "import the disks". A server that goes away for a while is waited for.
     """
-    pause, left, deadline = FIRST_WAIT, PATIENCE, time.monotonic() + seconds
-    while True:
-        if time.monotonic() > deadline:
-            raise TargetError(
-                f"cannot {doing}: {api.place.host} has not ended it within {seconds:g} s",
-                id="target-timeout",
-                hint="see the tasks of the node; then try again",
-            )
+    deadline = time.monotonic() + seconds
+    status = _end_of(api, upid, doing, deadline)
+    # A task that ends with warnings has done what it was to do.
+    if status.exitstatus != "OK" and not status.exitstatus.startswith("WARNINGS"):
+        raise _failed(api, upid, doing, status.exitstatus)
+
+
+def _end_of(api: Api, upid: str, doing: str, deadline: float) -> Status:
+    pause, left = FIRST_WAIT, PATIENCE
+    while time.monotonic() < deadline:
         try:
             status = api.get(_path(api, upid, "status"), Status, f"see whether to {doing} is done")
+            if status.status == "stopped":
+                return status
             left = PATIENCE
         except TargetError as exc:
             left -= pause
             if exc.id != "target-unreachable" or left < 0:
                 raise
-            status = Status("unknown")
-        if status.status == "stopped":
-            break
         api.run.cancel.wait(pause)
         pause = min(pause * 2, LONGEST_WAIT)
-    # A task that ends with warnings has done what it was to do.
-    if status.exitstatus != "OK" and not status.exitstatus.startswith("WARNINGS"):
-        raise _failed(api, upid, doing, status.exitstatus)
+    raise TargetError(
+        f"cannot {doing}: {api.place.host} has not ended it in time",
+        id="target-timeout",
+        hint="see the tasks of the node; then try again",
+    )
 
 
 def stop(api: Api, upid: str) -> None:
