@@ -202,6 +202,10 @@ def test_an_architecture_that_the_host_does_not_run(there: Place, run) -> None:
     assert error.value.id == "target-arch"
 
 
+def test_a_host_that_tells_nothing_of_itself_is_believed(run) -> None:
+    make({"-oc": "test:///default"}).check_guest(GUEST, run)
+
+
 def test_only_disks_that_are_here_can_be_booted() -> None:
     assert make({}).bootable
     assert make({"-oc": "qemu:///system"}).bootable

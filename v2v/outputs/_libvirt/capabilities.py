@@ -116,7 +116,7 @@ def _offers(root: Element) -> dict[str, frozenset[str]]:
 def _proven(found: Capabilities, run: Run) -> Capabilities:
     """What the libvirt of this host believes, looked at: KVM may open, and yet run no guest."""
     found = replace(found, vsock=VHOST_VSOCK.exists())
-    may_look = os.access(KVM, os.R_OK | os.W_OK) and Path(found.emulator).exists()
+    may_look = os.access(KVM, os.R_OK | os.W_OK) and Path(found.emulator).is_file()
     if found.kind == "kvm" and may_look:
         if accel.accelerator(found.emulator, run.cancel) == "kvm":
             return found
