@@ -8,19 +8,27 @@ disks of the VM, also those that are copied: they belong together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 from v2v.copy.ledger import Ledger
 from v2v.input import tells_changes
 from v2v.output import DATA, forget_progress, is_begun, is_copied, ledger_path
 from v2v.run import Run
-from v2v.types import Source
+from v2v.types import Source, SourceDisk
 
 
 def changed_disks(before: Source, now: Source) -> list[int]:
-    """The numbers, from 0, of the disks that are not what they were."""
-    pairs = enumerate(zip_longest(before.disks, now.disks))
+    """The numbers, from 0, of the disks that are not what they were.
+
+    Where the target puts them is the user's matter, and not a part of what was read.
+    """
+    pairs = enumerate(zip_longest(_as_read(before), _as_read(now)))
     return [index for index, (one, other) in pairs if one != other]
+
+
+def _as_read(source: Source) -> list[SourceDisk]:
+    return [replace(disk, target_storage=None) for disk in source.disks]
 
 
 def names_of(disks: Sequence[int], source: Source) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.outputs.openstack.jobs import KilledJob, make_guest
 from v2v import api, options
 from v2v.errors import Cancelled, V2VError
 from v2v.events import Warned
-from v2v.job import ConversionOptions
+from v2v.job import ConversionOptions, StorageMap
 from v2v.outputs.openstack import OpenStackOptions, OpenStackOutput
 from v2v.run import Run
 from v2v.types import DiskFormat, GiB, MiB, Source, SourceDisk, TargetDisk
@@ -211,10 +212,36 @@ def test_a_volume_that_somebody_deleted(cloud: Cloud, run: Run) -> None:
     refused("target-lost", connect)
 
 
-def test_a_server_that_answers_nonsense(cloud: Cloud, run: Run) -> None:
-    output = make(cloud)
-    cloud.state.volumes["x"] = {"id": "../../etc", "next": [], "size": 1, "status": "available"}
+@pytest.mark.parametrize(
+    "nonsense", [{"id": "../../etc"}, {"attachments": ["x"]}, {"attachments": 7}]
+)
+def test_a_server_that_answers_nonsense(cloud: Cloud, run: Run, nonsense) -> None:
+    output, disks = created(cloud, run)
+    cloud.state.volumes[disks[0].working].update(nonsense)
     refused("target-answer", output.check_source, SOURCE, run)
+
+
+def test_a_server_that_hangs_does_not_hold_up_who_cancels(cloud: Cloud, run: Run) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def hang(line: str) -> None:
+        if line.endswith("/limits"):
+            asked.set()
+            answer.wait()
+
+    def cancel() -> None:
+        asked.wait()
+        run.cancel.cancel()
+
+    cloud.state.watch = hang
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    try:
+        with pytest.raises(Cancelled):
+            make(cloud).check_source(SOURCE, run)
+    finally:
+        answer.set()
+        thread.join()
 
 
 # What is left -------------------------------------------------------------------------------------
@@ -377,11 +404,14 @@ def test_a_whole_job(cloud: Cloud, tmp_path: Path) -> None:
     result = api.convert(
         str(make_guest(tmp_path, MiB)),
         output="openstack",
-        storage="slow",
+        storage="fast",
         output_options=cloud.attaching,
         conversion=ConversionOptions(convert=False),
+        storage_maps=[StorageMap("1", "slow")],
         jobs=tmp_path / "jobs",
     )
+    (volume,) = cloud.state.volumes.values()
+    assert volume["volume_type"] == "slow"
     assert (result.guest.start_hint or "").startswith("openstack server create")
     journal = next((tmp_path / "jobs").rglob("journal")).read_text()
     assert "secret word" not in journal

@@ -26,6 +26,7 @@ MOST_NAMED = 1000  # images of one name that are looked at
 DAY = 24 * 3600.0  # seconds that an upload may take
 STORE_SECONDS = 1800.0  # that Glance may be silent: it may write to slow storage
 HASH = "sha512"  # Glance's own choice, where its administrator made no other
+HASHES = ("sha512", "sha384", "sha256", "sha1")  # that we compare, if Glance tells one of them
 BLOCK = 1024 * 1024  # bytes read at once, to hash a file
 
 
@@ -199,7 +200,7 @@ def _is_same(found: Any, file: HashedFile) -> bool:
     """By the best checksum that Glance tells and that we know; by the size where it tells none."""
     if found.size is not None and int(found.size) != file.size:
         return False
-    if found.hash_algo in hashlib.algorithms_available and found.hash_value:
+    if found.hash_algo in HASHES and found.hash_value:
         return bool(file.digest(str(found.hash_algo)) == found.hash_value)
     return not found.checksum or bool(file.digest("md5") == found.checksum)
 

@@ -18,6 +18,7 @@ from v2v.outputs._openstack.cloud import Cloud
 from v2v.outputs._openstack.errors import is_missing
 from v2v.outputs._openstack.properties import gibibytes
 from v2v.run import Run
+from v2v.texts import clean
 
 CINDER = {"block-storage": "Cinder"}
 
@@ -253,23 +254,25 @@ def _pauses() -> Any:
 
 def _volume(found: Any) -> Volume:
     """What the server tells of one, as far as it makes sense."""
-    identifier = valid_uuid(str(found.id))
-    if identifier is None:
+    try:
+        identifier = valid_uuid(str(found.id))
+        if identifier is None:
+            raise ValueError(f"{found.id!r} is no id of a volume")
+        servers = (valid_uuid(str(one.get("server_id"))) for one in found.attachments or [])
+        return Volume(
+            id=identifier,
+            name=str(found.name or ""),
+            status=str(found.status),
+            gib=int(found.size or 0),
+            servers=tuple(one for one in servers if one is not None),
+            metadata={str(key): str(word) for key, word in (found.metadata or {}).items()},
+        )
+    except (AttributeError, TypeError, ValueError) as exc:
         raise TargetError(
-            f"Cinder: {found.id!r} is no id of a volume",
+            f"Cinder tells of a volume what makes no sense: {clean(str(exc))}",
             id="target-answer",
             hint="see that -oc is the address of an OpenStack",
-        )
-    attachments = found.attachments or []
-    servers = (valid_uuid(str(one.get("server_id"))) for one in attachments)
-    return Volume(
-        id=identifier,
-        name=str(found.name or ""),
-        status=str(found.status),
-        gib=int(found.size or 0),
-        servers=tuple(one for one in servers if one is not None),
-        metadata={str(key): str(word) for key, word in (found.metadata or {}).items()},
-    )
+        ) from exc
 
 
 def _check_limit(what: str, most: Any, used: Any, own: int, wanted: int) -> None:
