@@ -22,7 +22,7 @@ from v2v.copy.sinks import Sink
 from v2v.errors import TargetError, UsageError
 from v2v.hardware import Hardware, target_hardware
 from v2v.options import REPEATED, option
-from v2v.output import Output, copy_options, data_size, is_copied
+from v2v.output import Output, copy_options, data_size, is_begun, is_copied
 from v2v.outputs import _files
 from v2v.outputs._libvirt_xml import domain_xml
 from v2v.outputs._virsh import start_command
@@ -30,7 +30,7 @@ from v2v.run import Run
 from v2v.targets import Opened, Place
 from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
-WRITTEN = "written-places"  # journal: places that this job has begun to write to
+WRITTEN = "written-places"  # journal: places that this job has begun to write to, with identities
 INODES = "final-files"  # journal: the inode that belongs under the description's name
 NUMBERED = re.compile(r"(\d+):(.+)", re.ASCII | re.DOTALL)
 DESCRIPTION_MODE = 0o644
@@ -84,7 +84,8 @@ class ExistingOutput(Output):
         for index, (place, disk) in enumerate(zip(places, source.disks, strict=True)):
             if not is_copied(run, index):
                 place.check(source)
-                size = place.look(copy_options(run), run, blank=self._must_be_blank(run))
+                blank = not self.options.force and not self._is_ours(index, place, run)
+                size = place.look(copy_options(run), run, blank=blank)
                 place.check_size(disk.size or 0, size)
 
     def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
@@ -102,15 +103,14 @@ class ExistingOutput(Output):
     @contextmanager
     def connect(self, disks: Sequence[TargetDisk], run: Run) -> Iterator[Sequence[Sink]]:
         with ExitStack() as stack:
+            places = [self.place(disk.working) for disk in disks]
             sinks = [
                 stack.enter_context(
-                    self.place(disk.working).open(
-                        self._opened(index, disk, run), run, sparse=self._sparse
-                    )
+                    place.open(self._opened(index, disk, place, run), run, sparse=self._sparse)
                 )
-                for index, disk in enumerate(disks)
+                for index, (place, disk) in enumerate(zip(places, disks, strict=True))
             ]
-            run.journal.put(WRITTEN, tuple(disk.working for disk in disks))
+            run.journal.put(WRITTEN, {place.shown: place.identity() for place in places})
             yield sinks
 
     def finalize(
@@ -147,15 +147,18 @@ class ExistingOutput(Output):
     def _sparse(self) -> bool:
         return self.options.allocation is Allocation.SPARSE
 
-    def _must_be_blank(self, run: Run) -> bool:
-        """Until this job has written there itself."""
-        return not self.options.force and WRITTEN not in run.journal
+    def _is_ours(self, index: int, place: Place, run: Run) -> bool:
+        """Whether this job has written there. What is begun is compared before more is written."""
+        known = run.journal.get(WRITTEN, dict[str, str]) if WRITTEN in run.journal else {}
+        if is_begun(run, index) or is_copied(run, index):
+            return place.shown in known
+        return known.get(place.shown) == place.identity()
 
-    def _opened(self, index: int, disk: TargetDisk, run: Run) -> Opened:
+    def _opened(self, index: int, disk: TargetDisk, place: Place, run: Run) -> Opened:
         return Opened(
             size=disk.size,
             used=data_size(disk, index, run),
-            resumed=WRITTEN in run.journal,
+            resumed=self._is_ours(index, place, run),
             force=self.options.force,
             options=copy_options(run),
         )

@@ -55,6 +55,10 @@ class Place(ABC):
     def is_same(self, other: Place) -> bool:
         """Whether the other one shares bytes with this."""
 
+    def identity(self) -> str:
+        """What tells it from another one that gets its name one day; empty: nothing does."""
+        return ""
+
     def check_size(self, needed: int, there: int) -> None:
         if there < needed:
             raise TargetError(

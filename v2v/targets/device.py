@@ -20,6 +20,7 @@ from v2v.run import Run
 from v2v.targets._base import Opened, Place
 from v2v.types import Source
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 BLKROGET = 0x125E  # linux/fs.h: whether the device is read-only
 
 WHY_CLOSED = {
@@ -68,6 +69,20 @@ class BlockDevice(Place):
 
     def is_same(self, other: Place) -> bool:
         return isinstance(other, BlockDevice) and _overlap(self.path, other.path)
+
+    def identity(self) -> str:
+        """The same as long as the host is up and the device stays: diskseq counts the disks that
+        the kernel has seen. A partition is known by its disk.
+        """
+        if not self.path.is_block_device():
+            return "gone"
+        known = [BOOT_ID, *(folder / "diskseq" for folder in (_sysfs(self.path), self._disk))]
+        words = [line for path in known for line in _lines(path)]
+        return " ".join([*words, str(self.path.stat().st_rdev)])
+
+    @property
+    def _disk(self) -> Path:
+        return _sysfs(self.path).resolve().parent
 
     def _check_is_device(self) -> None:
         if not self.path.is_block_device():
