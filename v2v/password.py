@@ -73,6 +73,11 @@ def output_password(file: Path | None, *, what: str) -> str | None:
         return found
 
 
+def is_output_password_set() -> bool:
+    """Whether V2V_OUTPUT_PASSWORD is, or was when it was first looked at."""
+    return bool(_of_environment(OUTPUT_PASSWORD_VARIABLE))
+
+
 def forget_password(what: str) -> None:
     """It was wrong: ask anew."""
     _answers.pop(what, None)

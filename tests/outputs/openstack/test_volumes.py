@@ -294,8 +294,8 @@ def test_discard_of_a_job_that_made_nothing_asks_nobody(cloud: Cloud, run: Run) 
     assert cloud.state.seen == []
 
 
-def test_a_block_device_that_is_in_use(cloud: Cloud, run: Run, need_tool) -> None:
-    """A volume manager of the conversion server has taken what it found on it."""
+def test_a_block_device(cloud: Cloud, run: Run, need_tool) -> None:
+    """It is refused while a volume manager of this host holds it; then it is written."""
     need_tool("losetup")
     output, disks = created(cloud, run)
     backing = cloud.state.folder / "volumes" / disks[0].working
@@ -310,6 +310,7 @@ def test_a_block_device_that_is_in_use(cloud: Cloud, run: Run, need_tool) -> Non
             link = cloud.state.by_id / f"virtio-{disks[0].working[:20]}"
             link.unlink()
             link.symlink_to(device)
+            again = cloud.state.volumes[disks[0].working]["attachments"]
             part = link.with_name(link.name + "-part1")  # of a volume that has partitions
             part.symlink_to("/dev/null")
 
@@ -323,6 +324,16 @@ def test_a_block_device_that_is_in_use(cloud: Cloud, run: Run, need_tool) -> Non
             finally:
                 os.close(held)
             part.unlink()
+            link.symlink_to(device)  # it was detached when it was refused
+            cloud.state.volumes[disks[0].working].update(status="in-use", attachments=again)
+            with output.connect(disks, run) as sinks:
+                sinks[0].write(0, memoryview(b"v2v!" * 1024))
+                sinks[0].zero(4096, MiB)
+                sinks[0].flush()
+            with backing.open("rb") as file:
+                assert file.read(8192) == b"v2v!" * 1024 + bytes(4096)
+                file.seek(-MiB, os.SEEK_END)
+                assert file.read() == bytes(MiB)
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
 

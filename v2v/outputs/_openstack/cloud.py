@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +14,6 @@ from v2v.optional import require
 from v2v.outputs._openstack.errors import UNREACHABLE, asking, no_service
 from v2v.outputs._openstack.options import LOGIN, REST, CloudOptions, given
 from v2v.patience import in_thread
-from v2v.process import OUTPUT_PASSWORD_VARIABLE
 from v2v.run import Run
 
 T = TypeVar("T")
@@ -131,7 +129,7 @@ class Cloud:
         V2V_OUTPUT_PASSWORD goes before OS_PASSWORD: it was meant for us.
         """
         auth = {**known, **(known.get("auth") or {})}
-        asked_for = self._options.password or OUTPUT_PASSWORD_VARIABLE in os.environ
+        asked_for = self._options.password or password.is_output_password_set()
         if not asked_for and any(auth.get(name) for name in SECRETS):
             return {}
         kind = str(known.get("auth_type") or "password")
