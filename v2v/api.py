@@ -527,7 +527,7 @@ def _undo(output: Any, run: Run) -> None:
     forget_progress(run)
     copied = [f"copied:{index}" for index in range(len(disks))]
     run.journal.drop(["disks", "guest", "copied", DATA, *copied])
-    output.discard(disks, run)
+    output.discard(disks, run.part(cancel=Cancel()))  # also of a job that was cancelled
     run.journal.forget(keep=(*IDENTITY, *source_changes.keys(run)))
 
 

@@ -80,8 +80,9 @@ class Output(ABC):
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         """Undo create_disks. Never touches what had its final name. Safe to repeat.
 
-        `disks` is empty when the job died before it could journal them; the job id still tells
-        what is its own.
+        `disks` is empty when the job died before it could journal them; the job id, and what the
+        output has journaled itself, still tell what is its own. `run.cancel` is not set, even if
+        that of the job is.
         """
 
 

@@ -224,7 +224,7 @@ def discard_target(output: Output, run: Run) -> None:
     try:
         forget_progress(run)
         run.journal.drop(["disks", DATA, *copied])
-        output.discard(disks, run)
+        output.discard(disks, run.part(cancel=Cancel()))  # what failed has stopped all else
     except (OSError, V2VError) as exc:  # the refusal is what the user must hear of
         log.warning("the target could not be cleared: %s", exc)
 
