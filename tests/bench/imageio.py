@@ -45,7 +45,7 @@ from v2v.types import KiB, MiB
 PLUGIN = Path(__file__).with_name("put_plugin.py")
 PLUGIN_SIZES = (256 * KiB, 4 * MiB, 8 * MiB)
 OUR_REQUESTS = (1 * MiB, 8 * MiB, 128 * MiB, 512 * MiB)
-OUR_CONNECTIONS = (1, 2, 8)
+OUR_CONNECTIONS = (1, 2, 4, 8)
 OUR_BUFFERS = (64 * KiB, 4 * MiB)
 ROWS = ("qcow2", "raw", "far")
 ROUND_TRIP = 0.02  # seconds, of "far"

@@ -129,8 +129,9 @@ class Crew:
         sink = self._target.sink
         if sink.ordered or not self._may_connect_again():
             return 1
-        wanted = self._options.connections or FIRST_READERS
-        return min(wanted, sink.workers) if is_streaming(sink) else wanted
+        if is_streaming(sink):  # a request of its own for each, for which the server is far away
+            return min(self._options.connections or MOST_READERS, sink.workers)
+        return self._options.connections or FIRST_READERS
 
     def _most_readers(self) -> int:
         """One that streams holds a connection to the target, too."""

@@ -16,12 +16,12 @@ from v2v.types import KiB, MiB
 
 # Bytes per PUT, measured with 512 MiB of data to a daemon on the same two cores, over TLS, seconds:
 #                          1 MiB   8 MiB  32 MiB  128 MiB  512 MiB
-# qcow2                     1.21    0.98    0.95     0.94     0.96
-# qcow2, 20 ms away         7.37    1.81    1.53     1.52     1.32
+# qcow2                     1.14    0.98    0.95     0.97     0.99
+# qcow2, 20 ms away         7.41    1.87    1.39     1.38     1.37
 # A PUT costs the client and the daemon 0.9 ms of processor time, and a round trip. Longer ones than
 # this bring little, leave connections idle at the end of a disk, and are longer to send again.
 REQUEST = 32 * MiB
-CONNECTIONS = 4  # 1, 2, 4, 8 took 1.26, 0.97, 0.95, 1.08 s; far away more than one pays
+CONNECTIONS = 4  # 1, 2, 4, 8 took 1.16, 0.97, 0.94, 1.03 s
 GRAIN = 1 * MiB  # a hole that is worth another PUT: what its zeroes cost, and half a round trip
 BLOCK = 64 * KiB  # a cluster of qcow2; the daemon reads and writes again what shares a block
 ZERO_MAXIMUM = 128 * MiB  # what storage must zero without an answer in between
