@@ -23,17 +23,16 @@ from v2v.output import (
 )
 from v2v.outputs._limits import check_disk_count, check_sectors
 from v2v.outputs._ovirt import disks as engine_disks
-from v2v.outputs._ovirt import names, precheck, transfers, vms
+from v2v.outputs._ovirt import domains, names, networks, precheck, transfers, vms
 from v2v.outputs._ovirt.engine import Engine, open_engine
 from v2v.outputs._ovirt.imageio import REQUEST, imageio_sink
 from v2v.outputs._ovirt.losses import tell_losses
 from v2v.outputs._ovirt.options import UploadOptions, check_options, login
-from v2v.outputs._ovirt.places import Transfer
+from v2v.outputs._ovirt.places import MOST_DISKS, Transfer
 from v2v.outputs._ovirt.precheck import Place
 from v2v.run import Run
 from v2v.types import ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
-MOST_DISKS = 23  # what the virtio and IDE slots of an engine's VM leave room for
 PLACE = "rhv-place"  # journal: cluster and storage domains
 WRITTEN = "rhv-written"  # journal: with a disk's number, once it may be other than blank
 
@@ -60,15 +59,15 @@ class RhvUploadOutput(Output):
         check_disk_count(source, MOST_DISKS, mode=self.mode)
         with open_engine(self.options, run) as engine:
             place = precheck.find_place(engine, self.options, source)
-            precheck.check_allocation(self.options, place)
+            domains.check_allocation(self.options, place.domains)
             precheck.check_firmware(place, source.firmware, secure_boot=source.secure_boot)
             precheck.check_names(engine, self.options, source, run)
-            precheck.find_profiles(engine, place, source.nics or ())
+            networks.find_profiles(engine, place, source.nics or ())
         run.journal.put(PLACE, place)
 
     def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
         check_sectors(sizes, mode=self.mode)
-        precheck.check_space(self.options, self._place(run), sizes, used)
+        domains.check_space(self.options, self._place(run).domains, sizes, used)
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
         place = self._place(run)
@@ -154,10 +153,7 @@ class RhvUploadOutput(Output):
     ) -> list[tuple[Transfer, bool]]:
         place = self._place(run)
         kept = [self._is_kept(engine, index, disk, run) for index, disk in enumerate(disks)]
-        zero = [
-            engine_disks.is_zero(disk.format, domain)
-            for disk, domain in zip(disks, place.domains, strict=True)
-        ]
+        zero = [domains.is_zero(self.options, domain) for domain in place.domains]
         host = precheck.this_host(engine, place)
         for index in range(len(disks)):
             run.journal.put(f"{WRITTEN}:{index}", True)
@@ -215,7 +211,7 @@ class RhvUploadOutput(Output):
         uuid, name = names.vm_uuid(run), names.vm_name(source.name)
         hardware = replace(target_hardware(source, guest), name=name)
         with open_engine(self.options, run) as engine:
-            profiles = precheck.find_profiles(engine, self._place(run), guest.nics)
+            profiles = networks.find_profiles(engine, self._place(run), guest.nics)
             if vms.find(engine, uuid) is None:
                 nics = tuple(
                     replace(nic, network=profile.network)

@@ -196,6 +196,24 @@ def strangers_disk(engine: Engine) -> Any:
     return Disk(UUID, "x", "theirs", "raw", 4, None, True, "d", path, status="ok")
 
 
+def test_a_transfer_to_a_disk_of_others_goes_on(engine: Engine, run: Run) -> None:
+    """It came between the check and the copy. To cancel a transfer removes its disk."""
+    from tests.fakes.ovirt_engine.model import Transfer
+
+    model = engine.model
+    made = output(engine, disk_uuid=UUID)
+    source = replace(SOURCE, disks=SOURCE.disks[:1])
+    made.check_source(source, run)
+    model.disks[UUID] = strangers_disk(engine)
+    model.transfers["t"] = Transfer("t", UUID, 60, "legacy", "h1", phase="transferring")
+    with pytest.raises(TargetError) as caught:
+        made.create_disks(source, (MiB,), run)
+    assert caught.value.id == "target-refused"
+    made.discard((), run)
+    assert model.transfers["t"].phase == "transferring"
+    assert list(model.disks) == [UUID]
+
+
 def test_networks_are_known_by_their_name_or_their_profiles(engine: Engine, run: Run) -> None:
     for name in ("ovirtmgmt", "default", "vlan5"):
         source = replace(SOURCE, nics=(Nic(network=name),))
@@ -242,6 +260,13 @@ def test_a_guest_that_the_cluster_cannot_run(engine: Engine, run: Run) -> None:
     assert caught.value.id == "target-arch"
 
 
+@pytest.mark.parametrize("arch", ["x86_64", "i686", "i386"])
+def test_guests_of_32_bits_run_on_x86(engine: Engine, run: Run, arch: str) -> None:
+    made = output(engine)
+    made.check_source(SOURCE, run)
+    made.check_guest(replace(GUEST, caps=replace(GUEST.caps, arch=arch)), run)
+
+
 def test_too_many_disks(engine: Engine, run: Run) -> None:
     error = refused(engine, run, replace(SOURCE, disks=SOURCE.disks * 12))
     assert error.id == "target-disk-count"
@@ -255,6 +280,7 @@ def test_too_many_disks(engine: Engine, run: Run) -> None:
         ({"oa": "preallocated"}, (8 * GiB, 8 * GiB), (0, 0), "target-space"),
         ({"os": "blocks"}, (8 * GiB, 8 * GiB), (0, 0), "target-space"),
         ({"os": "blocks", "of": "qcow2"}, (8 * GiB, 8 * GiB), (0, 0), None),
+        ({"os": "blocks", "of": "qcow2"}, (9 * GiB, 9 * GiB), (5 * GiB, 4 * GiB), "target-space"),
         ({}, (GiB, GiB + 100), (0, 0), "target-disk-size"),
     ],
 )

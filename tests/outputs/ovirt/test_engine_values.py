@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from v2v.outputs._ovirt.disks import initial_size
+from v2v.outputs._ovirt.domains import Domain, initial_size
 from v2v.outputs._ovirt.engine import failure
-from v2v.outputs._ovirt.options import Login
+from v2v.outputs._ovirt.options import Login, UploadFormat, UploadOptions
 from v2v.types import GiB, MiB
 
 WHERE = Login("https://engine/ovirt-engine/api", "engine", "admin@internal")
@@ -26,7 +26,10 @@ WHERE = Login("https://engine/ovirt-engine/api", "engine", "admin@internal")
 def test_a_volume_holds_the_data_and_what_a_conversion_adds(
     size: int, data: int, least: int, most: int
 ) -> None:
-    assert least < initial_size(size, data) <= most
+    options = UploadOptions(engine="", storage="", format=UploadFormat.QCOW2)
+    found = initial_size(options, Domain("d", "blocks", True, 0), size, data)
+    assert found is not None
+    assert least < found <= most
 
 
 def sdk() -> Any:

@@ -7,16 +7,13 @@ from typing import Any
 
 from v2v.errors import TargetError
 from v2v.outputs._ovirt import names
+from v2v.outputs._ovirt.domains import Domain, initial_size, is_sparse
 from v2v.outputs._ovirt.engine import Engine
 from v2v.outputs._ovirt.options import UploadFormat, UploadOptions
-from v2v.outputs._ovirt.precheck import Domain, is_sparse
 from v2v.run import Run
-from v2v.types import DiskFormat, GiB, KiB, MiB
 
 CREATE_SECONDS = 1800.0  # preallocating a large disk means writing it
 REMOVE_SECONDS = 600.0
-ROOM = 1 * GiB  # what a conversion may still write to a disk whose data were counted
-TABLES = 4 * KiB  # of a disk to a byte of qcow2's tables, with as much again to spare
 
 
 def service(system: Any, uuid: str) -> Any:
@@ -34,6 +31,12 @@ def status(disk: Any) -> str:
 
 def is_ours(disk: Any, run: Run) -> bool:
     return bool(disk.description == names.marker(run))
+
+
+def is_own(engine: Engine, uuid: str) -> bool:
+    """Whether it is there, and ours: another may have got the UUID that the user chose."""
+    disk = find(engine, uuid)
+    return disk is not None and is_ours(disk, engine.run)
 
 
 def of_job(engine: Engine, run: Run) -> list[Any]:
@@ -54,30 +57,18 @@ def add(
     data: int,
 ) -> None:
     """Ask for a blank disk; `wait_ok` tells when it is there. `data`: bytes it will hold."""
-    types, sparse = engine.types, is_sparse(options, domain)
-    cow = options.format is UploadFormat.QCOW2
+    types, cow = engine.types, options.format is UploadFormat.QCOW2
     disk = types.Disk(
         id=uuid,
         name=name,
         description=names.marker(engine.run),
         format=types.DiskFormat.COW if cow else types.DiskFormat.RAW,
         provisioned_size=size,
-        initial_size=initial_size(size, data) if cow and domain.block else None,
-        sparse=sparse,
+        initial_size=initial_size(options, domain, size, data),
+        sparse=is_sparse(options, domain),
         storage_domains=[types.StorageDomain(id=domain.id)],
     )
     engine.change("create a disk", lambda system: system.disks_service().add(disk))
-
-
-def is_zero(format: DiskFormat, domain: Domain) -> bool:
-    """Whether a new disk reads as zeroes: not so a logical volume, which holds what was there."""
-    return not domain.block or format is DiskFormat.QCOW2
-
-
-def initial_size(size: int, data: int) -> int:
-    """The volume that a qcow2 disk on block storage begins with: nothing makes it grow while it is
-    written by a transfer, so it must hold all data."""
-    return min(data + ROOM, size) + size // TABLES + MiB
 
 
 def wait_ok(engine: Engine, uuid: str, seconds: float = CREATE_SECONDS) -> Any:

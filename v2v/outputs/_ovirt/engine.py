@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from v2v.optional import require
 from v2v.outputs._ovirt.options import MODE, Login, UploadOptions, login
 from v2v.password import forget_password, output_password
 from v2v.run import Run
-from v2v.texts import clean
+from v2v.texts import clean, clean_name
 
 T = TypeVar("T")
 
@@ -29,6 +29,7 @@ CALL_SECONDS = 90.0  # a busy engine takes its time for a VM with many disks
 LOGOUT_SECONDS = 10.0
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0  # seconds between two looks at what the engine does
 REASON_CHARACTERS = 500
+SHOWN = 12  # names that an error lists
 CURL = re.compile(r"\(.*?(\d+), ['\"]")  # how curl's errors are quoted
 UNTRUSTED = (60, 51, 83, 90, 91)  # curl: certificate, host name, issuer, pinned key, status
 BAD_CAFILE = (77,)
@@ -141,6 +142,13 @@ def open_engine(options: UploadOptions, run: Run) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
+
+
+def shown(words: Iterable[str]) -> str:
+    """Names for an error."""
+    listed = sorted(clean_name(word) for word in set(words))
+    more = len(listed) - SHOWN
+    return ", ".join(listed[:SHOWN]) + (f" and {more} more" if more > 0 else "") or "none"
 
 
 def _authorities(options: UploadOptions) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,32 +10,26 @@ from typing import Any
 from v2v.errors import TargetError
 from v2v.outputs._limits import check_arch
 from v2v.outputs._ovirt import names
-from v2v.outputs._ovirt.engine import Engine
-from v2v.outputs._ovirt.options import UploadFormat, UploadOptions
+from v2v.outputs._ovirt.domains import Domain, find_domain
+from v2v.outputs._ovirt.engine import Engine, shown
+from v2v.outputs._ovirt.options import UploadOptions
+from v2v.outputs._ovirt.ovf_devices import X86
 from v2v.run import Run
-from v2v.texts import clean_name, size_text
-from v2v.types import Allocation, ConvertedGuest, Firmware, Nic, Source
+from v2v.texts import clean_name
+from v2v.types import ConvertedGuest, Firmware, Source
 
 DEFAULT_CLUSTER = "Default"
-BLOCK_STORAGE = ("iscsi", "fcp")
-FILE_STORAGE = ("nfs", "glusterfs", "posixfs", "localfs")
 # What our names of architectures are to an engine; it calls one by an older name.
-ARCHITECTURES = {"x86_64": "x86_64", "ppc64le": "ppc64", "s390x": "s390x", "aarch64": "aarch64"}
+ARCHITECTURES = {
+    **dict.fromkeys(X86, "x86_64"),
+    "ppc64le": "ppc64",
+    "s390x": "s390x",
+    "aarch64": "aarch64",
+}
 UEFI_LEVEL = (4, 3)  # of the cluster: the first with Q35 and OVMF
 SECURE_LEVEL = (4, 4)  # the first with OVMF's secure boot
-SHOWN = 12  # names that an error lists
 VDSM_ID = Path("/etc/vdsm/vdsm.id")  # of oVirt hosts: by which the engine knows this one
 HOST_ID = re.compile(r"[0-9A-Za-z_:-]{1,100}")
-
-
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """A storage domain."""
-
-    id: str
-    name: str
-    block: bool  # its disks are logical volumes
-    available: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +45,9 @@ class Place:
     disk_names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A vNIC profile: what a network card is plugged into."""
-
-    id: str
-    name: str
-    network: str
-
-
 def find_place(engine: Engine, options: UploadOptions, source: Source) -> Place:
     cluster = _cluster(engine, options.cluster)
-    center = getattr(cluster.data_center, "id", None)
+    center = _center_of(cluster)
     if center is None:
         raise TargetError(
             f"the cluster {clean_name(cluster.name)} belongs to no data center",
@@ -71,7 +55,7 @@ def find_place(engine: Engine, options: UploadOptions, source: Source) -> Place:
             hint="choose another with -oo rhv-cluster",
         )
     wanted = [disk.target_storage or options.storage for disk in source.disks]
-    found = {name: _domain(engine, center, name) for name in dict.fromkeys(wanted)}
+    found = {name: find_domain(engine, center, name) for name in dict.fromkeys(wanted)}
     kind = getattr(getattr(cluster.cpu, "architecture", None), "value", None)
     return Place(
         cluster=cluster.id,
@@ -108,48 +92,6 @@ def check_names(engine: Engine, options: UploadOptions, source: Source, run: Run
                 id="target-exists",
                 hint="give another UUID, or leave the option out",
             )
-
-
-def check_allocation(options: UploadOptions, place: Place) -> None:
-    sparse = options.allocation is Allocation.SPARSE
-    for domain in place.domains:
-        if sparse and domain.block and options.format is UploadFormat.RAW:
-            raise TargetError(
-                f"-oa sparse: {clean_name(domain.name)} is block storage, where oVirt has no "
-                "sparse disks of format raw",
-                id="target-storage",
-                hint="leave out -oa, or give -of qcow2",
-            )
-
-
-def is_sparse(options: UploadOptions, domain: Domain) -> bool:
-    if options.allocation is not None:
-        return options.allocation is Allocation.SPARSE
-    return not domain.block or options.format is UploadFormat.QCOW2
-
-
-def check_space(
-    options: UploadOptions, place: Place, sizes: Sequence[int], used: Sequence[int]
-) -> None:
-    needed: dict[Domain, int] = {}
-    for domain, size, data in zip(place.domains, sizes, used, strict=True):
-        bytes_ = data if is_sparse(options, domain) else size
-        needed[domain] = needed.get(domain, 0) + bytes_
-    for domain, bytes_ in needed.items():
-        if bytes_ > domain.available:
-            raise TargetError(
-                f"storage domain {clean_name(domain.name)}: the disks need {size_text(bytes_)}, "
-                f"{size_text(domain.available)} are free",
-                id="target-space",
-                hint="make room, or choose another with -os or --storage",
-            )
-
-
-def find_profiles(engine: Engine, place: Place, nics: Sequence[Nic]) -> tuple[Profile, ...]:
-    """The vNIC profile of each card: the one of its network's name, of any network's in the
-    cluster, or any of the network that has the name."""
-    known = _profiles(engine, place)
-    return tuple(_profile(nic.network, known, place) for nic in nics)
 
 
 def check_machine(place: Place, guest: ConvertedGuest, *, mode: str) -> None:
@@ -195,13 +137,6 @@ def this_host(engine: Engine, place: Place) -> str | None:
     return ready[0] if len(ready) == 1 else None
 
 
-def shown(words: Iterable[str]) -> str:
-    """Names for an error."""
-    listed = sorted(clean_name(word) for word in set(words))
-    more = len(listed) - SHOWN
-    return ", ".join(listed[:SHOWN]) + (f" and {more} more" if more > 0 else "") or "none"
-
-
 def _disk(system: Any, uuid: str) -> Any:
     return system.disks_service().disk_service(uuid)
 
@@ -226,76 +161,4 @@ def _cluster(engine: Engine, name: str | None) -> Any:
         f"{what} {engine.where.host} has: {shown(one.name for one in clusters)}",
         id="target-cluster",
         hint="choose one with -oo rhv-cluster=NAME",
-    )
-
-
-def _domain(engine: Engine, center: str, name: str) -> Domain:
-    attached = engine.call(
-        "list the storage domains",
-        lambda s: (
-            s.data_centers_service().data_center_service(center).storage_domains_service().list()
-        ),
-    )
-    for one in attached:
-        if one.name == name:
-            return _usable(one)
-    everywhere = engine.call(
-        "list the storage domains", lambda s: s.storage_domains_service().list()
-    )
-    elsewhere = any(one.name == name for one in everywhere)
-    why = "is not attached to the cluster's data center" if elsewhere else "no such storage domain"
-    raise TargetError(
-        f"{name}: {why}; attached are: {shown(one.name for one in attached)}",
-        id="target-storage",
-        hint="choose one with -os or --storage; -oo rhv-cluster chooses the cluster",
-    )
-
-
-def _usable(found: Any) -> Domain:
-    name, status = clean_name(found.name), getattr(found.status, "value", "unknown")
-    kind = getattr(found.type, "value", "unknown")
-    storage = getattr(getattr(found.storage, "type", None), "value", "unknown")
-    trouble = None
-    if kind != "data":
-        trouble = f"is for {kind}, not for disks of VMs"
-    elif storage not in (*BLOCK_STORAGE, *FILE_STORAGE):
-        trouble = f"is storage of type {storage}, to which no disk can be uploaded"
-    elif status != "active":
-        trouble = f"is not active: its status is {status.replace('_', ' ')}"
-    if trouble is not None:
-        raise TargetError(
-            f"storage domain {name} {trouble}",
-            id="target-storage",
-            hint="activate it, or choose another with -os or --storage",
-        )
-    return Domain(found.id, found.name, storage in BLOCK_STORAGE, found.available or 0)
-
-
-def _profiles(engine: Engine, place: Place) -> list[Profile]:
-    networks = engine.call(
-        "list the cluster's networks",
-        lambda s: s.clusters_service().cluster_service(place.cluster).networks_service().list(),
-    )
-    by_id = {one.id: one.name for one in networks}
-    profiles = engine.call("list the vNIC profiles", lambda s: s.vnic_profiles_service().list())
-    return [
-        Profile(one.id, one.name, by_id[one.network.id])
-        for one in profiles
-        if one.network is not None and one.network.id in by_id
-    ]
-
-
-def _profile(name: str, known: Sequence[Profile], place: Place) -> Profile:
-    for fits in (
-        [one for one in known if one.name == name and one.network == name],
-        [one for one in known if one.name == name],
-        [one for one in known if one.network == name],
-    ):
-        if fits:
-            return fits[0]
-    raise TargetError(
-        f"the cluster {clean_name(place.cluster_name)} has no network and no vNIC profile "
-        f"{clean_name(name)}; it has: {shown(one.name for one in known)}",
-        id="target-network",
-        hint="say with -n or --mac where to plug the network cards: --network IN:OUT",
     )

@@ -46,9 +46,10 @@ def find(engine: Engine, transfer: str) -> Any | None:
 
 
 def of_disks(engine: Engine, uuids: Sequence[str]) -> list[Any]:
-    """The transfers to these disks that are not over."""
+    """The transfers to those of these disks that are the job's, as far as they are not over."""
     listed = engine.call("list the image transfers", lambda s: s.image_transfers_service().list())
-    return [one for one in listed if _disk_of(one) in uuids and phase(one) not in FINISHED]
+    open_ones = [one for one in listed if _disk_of(one) in uuids and phase(one) not in FINISHED]
+    return [one for one in open_ones if disks.is_own(engine, _disk_of(one) or "")]
 
 
 def start(engine: Engine, uuid: str, host: str | None) -> str:

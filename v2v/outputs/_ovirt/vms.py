@@ -8,9 +8,9 @@ from typing import Any
 from v2v.errors import TargetError
 from v2v.hardware import Hardware
 from v2v.outputs._ovirt.engine import Engine
+from v2v.outputs._ovirt.networks import Profile
 from v2v.outputs._ovirt.ovf import Flavour, ovf_xml
 from v2v.outputs._ovirt.places import OvfDisk
-from v2v.outputs._ovirt.precheck import Profile
 from v2v.types import Nic, TargetDisk
 
 CREATE_SECONDS = 600.0
