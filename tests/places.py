@@ -31,9 +31,11 @@ def loop_devices(folder: Path) -> Iterator[Callable[..., Path]]:
         made.append(done.stdout.strip())
         return Path(made[-1])
 
-    yield make
-    for device in made:
-        tool("losetup", "-d", device)
+    try:
+        yield make
+    finally:
+        for device in made:
+            tool("losetup", "-d", device)
 
 
 class Servers:
