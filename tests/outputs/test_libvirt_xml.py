@@ -254,6 +254,8 @@ def test_an_old_guest_gets_transitional_devices() -> None:
     root = domain(machine(virtio_1_0=False))
     assert root.find("devices/disk").get("model") == "virtio-transitional"
     assert root.find("devices/interface/model").get("type") == "virtio-transitional"
+    channels = root.find("devices/controller[@type='virtio-serial']")
+    assert channels.get("model") == "virtio-transitional"
 
 
 def test_the_uuid_is_the_guests() -> None:

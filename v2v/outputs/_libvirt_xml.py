@@ -14,6 +14,7 @@ from lxml import etree
 
 from v2v import __version__
 from v2v.hardware import (
+    PORTS,
     Hardware,
     boot_order,
     cdrom_ports,
@@ -30,6 +31,8 @@ LIBOSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 UUID_SPACE = uuid.UUID("6a1f39f2-27a5-4c5c-9d15-5f0f3c1c2a7e")  # drawn once, for domain_uuid
 MAX_DESCRIPTION = 8192  # characters of the owner's words that go into a domain
 X86 = ("x86_64", "i686", "i586", "i486", "i386")
+
+SCSI_UNITS = 7  # disks that libvirt puts on one SCSI controller, unless it is told where they are
 
 # Bus: libvirt's bus and the letters of its target names.
 BUSES = {
@@ -167,14 +170,11 @@ def _clock(domain: Element, hardware: Hardware) -> None:
 def _disks(
     devices: Element, hardware: Hardware, disks: Sequence[TargetDisk], blocks: Collection[str]
 ) -> None:
-    block_bus = hardware.block_bus
-    if block_bus is BlockBus.IDE and hardware.machine is not Machine.I440FX:
-        block_bus = BlockBus.SATA  # only the old machine has an IDE controller
-    bus, letters = BUSES[block_bus]
-    if block_bus is BlockBus.VIRTIO_SCSI:
-        controller = add(devices, "controller", type="scsi", index="0")
-        controller.set("model", "virtio-scsi" if not _old_virtio(hardware) else TRANSITIONAL)
+    if hardware.block_bus is BlockBus.VIRTIO_SCSI:
+        _scsi_controllers(devices, hardware, len(disks))
     for index, (disk, order) in enumerate(zip(disks, boot_order(hardware), strict=True)):
+        block_bus = _disk_bus(hardware, index)
+        bus, letters = BUSES[block_bus]
         is_block = disk.location in blocks
         element = add(devices, "disk", type="block" if is_block else "file", device="disk")
         if block_bus is BlockBus.VIRTIO_BLK and _old_virtio(hardware):
@@ -185,6 +185,21 @@ def _disks(
         if serial := disk_serial(hardware, index):
             add(element, "serial", serial)
         add(element, "boot", order=str(order))
+
+
+def _disk_bus(hardware: Hardware, index: int) -> BlockBus:
+    """Only the old machine has an IDE controller, one: disks that it has no port for are on SATA,
+    which it can have, too."""
+    has_port = hardware.machine is Machine.I440FX and index < PORTS[Machine.I440FX]
+    ide = hardware.block_bus is BlockBus.IDE
+    return BlockBus.SATA if ide and not has_port else hardware.block_bus
+
+
+def _scsi_controllers(devices: Element, hardware: Hardware, disk_count: int) -> None:
+    """All that libvirt puts the disks on: any more that it needs, it would make LSI's."""
+    model = TRANSITIONAL if _old_virtio(hardware) else "virtio-scsi"
+    for index in range(-(-disk_count // SCSI_UNITS)):
+        add(devices, "controller", type="scsi", index=str(index), model=model)
 
 
 def _cdroms(devices: Element, hardware: Hardware) -> None:
@@ -233,6 +248,8 @@ def _nic(devices: Element, hardware: Hardware, nic: Nic) -> None:
 def _others(devices: Element, hardware: Hardware) -> None:
     add(add(devices, "serial", type="pty"), "target", port="0")
     add(add(devices, "console", type="pty"), "target", type="serial", port="0")
+    if _old_virtio(hardware):  # the channel's own
+        add(devices, "controller", type="virtio-serial", index="0", model=TRANSITIONAL)
     channel = add(devices, "channel", type="unix")
     add(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     add(devices, "input", type="tablet", bus="usb")
