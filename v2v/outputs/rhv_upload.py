@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from v2v.cancel import Cancel
 from v2v.copy.sinks import Sink
 from v2v.errors import TargetError, V2VError
 from v2v.hardware import target_hardware
-from v2v.journal import sync_folder
 from v2v.output import (
     Output,
     copy_options,
@@ -34,11 +31,10 @@ from v2v.run import Run
 from v2v.types import ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
 PLACE = "rhv-place"  # journal: cluster and storage domains
+CREATED = "rhv-created"  # journal: there may be something at the engine
 WRITTEN = "rhv-written"  # journal: with a disk's number, once it may be other than blank
 
 HURRY_SECONDS = 60.0  # to end transfers after a failure; `resume` and `discard` end what is left
-
-log = logging.getLogger(__name__)
 
 
 class RhvUploadOutput(Output):
@@ -98,7 +94,7 @@ class RhvUploadOutput(Output):
     def _create(self, engine: Engine, wanted: Mapping[int, TargetDisk], run: Run) -> None:
         """Make these disks, or make them anew, blank."""
         place, uuids = self._place(run), [disk.working for disk in wanted.values()]
-        _mark_created(run)
+        run.journal.put(CREATED, True)
         forget_progress(run, wanted)
         transfers.cancel(engine, uuids)
         engine_disks.remove(engine, uuids)
@@ -142,11 +138,11 @@ class RhvUploadOutput(Output):
                 raise
         try:
             yield opened
+            with open_engine(self.options, run) as engine:
+                transfers.settle(engine, [disk.working for disk in disks])
         except BaseException:
             self._try_to_settle(disks, run)
             raise
-        with self._engine_to_the_end(run) as engine:
-            transfers.settle(engine, [disk.working for disk in disks])
 
     def _open(
         self, engine: Engine, disks: Sequence[TargetDisk], run: Run
@@ -159,7 +155,7 @@ class RhvUploadOutput(Output):
             run.journal.put(f"{WRITTEN}:{index}", True)
         started = [transfers.start(engine, disk.working, host) for disk in disks]
         return [
-            (transfers.ready(engine, one, disk, self.options, host), blank and not keep)
+            (transfers.ready(engine, one, disk, self.options), blank and not keep)
             for one, disk, blank, keep in zip(started, disks, zero, kept, strict=True)
         ]
 
@@ -196,7 +192,8 @@ class RhvUploadOutput(Output):
                         )
                 transfers.settle(engine, uuids, HURRY_SECONDS)
         except V2VError as exc:
-            log.warning("image transfers stay open: %s", exc)
+            if exc.id == "target-lost":
+                return  # when all transfers were over
             run.warn(
                 f"disks may stay locked, for image transfers could not be ended: {exc.message}",
                 id="transfer-left",
@@ -229,7 +226,7 @@ class RhvUploadOutput(Output):
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         """What has a VM was handed over, and stays."""
-        if not _created_file(run).exists():
+        if CREATED not in run.journal:
             return  # a job that was refused can be discarded without its engine
         with self._engine_to_the_end(run) as engine:
             if vms.find(engine, names.vm_uuid(run)) is None:
@@ -243,7 +240,11 @@ class RhvUploadOutput(Output):
         try:
             self.discard(disks, run)
         except V2VError as exc:
-            log.warning("disks are left: %s", exc)
+            run.warn(
+                f"disks that were made may be left: {exc.message}",
+                id="target-leftover",
+                hint=f"`v2v jobs discard {run.job_id}` removes them",
+            )
 
     def _engine_to_the_end(self, run: Run) -> AbstractContextManager[Engine]:
         """To clean up, also when the job was cancelled."""
@@ -251,13 +252,3 @@ class RhvUploadOutput(Output):
 
     def _place(self, run: Run) -> Place:
         return run.journal.get(PLACE, Place)
-
-
-def _created_file(run: Run) -> Path:
-    """Exists before anything does at the engine. The journal forgets, before a job is undone."""
-    return run.folder / "rhv-created"
-
-
-def _mark_created(run: Run) -> None:
-    _created_file(run).touch()
-    sync_folder(run.folder)

@@ -97,6 +97,7 @@ class Faults:
 
     stuck_disks: bool = False  # they stay locked
     stuck_transfers: bool = False  # they stay in the phase initializing
+    stuck_finalize: bool = False  # they stay in the phase finalizing_success
     failing_transfers: bool = False  # they are paused by the system at once
     failing_finalize: bool = False  # the image is found wrong, and removed
     refused: dict[str, str] = field(default_factory=dict)  # "POST /disks": why
@@ -222,7 +223,7 @@ class Model:
         seen = Transfer(**vars(transfer))
         if transfer.phase == "initializing" and not self.faults.stuck_transfers:
             self._open(transfer)
-        elif transfer.phase == "finalizing_success":
+        elif transfer.phase == "finalizing_success" and not self.faults.stuck_finalize:
             self._finish(transfer)
         elif transfer.phase == "cancelled_user":
             self._close(transfer)

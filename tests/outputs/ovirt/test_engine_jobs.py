@@ -205,6 +205,7 @@ def test_a_disk_that_stays_locked(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(disks.wait_ok, "__defaults__", (0.3,))
     jobs.engine.model.faults.stuck_disks = True
     assert jobs.fails().id == "target-timeout"
+    assert "target-leftover" in jobs.warnings
     jobs.engine.model.faults.stuck_disks = False
     jobs.assert_complete(jobs.resume())
 
@@ -273,6 +274,7 @@ def test_an_engine_that_goes_away_is_not_missed_by_the_copy(jobs: Jobs) -> None:
     jobs.once_copying(jobs.engine.stop)
     try:
         assert jobs.fails().id == "target-unreachable"
+        assert "transfer-left" in jobs.warnings
     finally:
         jobs.engine.start()
     result = jobs.resume()
@@ -310,10 +312,29 @@ def test_cancelled_leaves_nothing(jobs: Jobs) -> None:
     jobs.assert_complete(jobs.resume())
 
 
+def test_cancelled_while_the_engine_closes_the_disks(jobs: Jobs) -> None:
+    """It may take its time for that: v2v does not wait for it to the end."""
+    cancel, faults = Cancel(), jobs.engine.model.faults
+    faults.stuck_finalize = True
+
+    def look(what: str) -> None:
+        if what.endswith("/finalize"):
+            cancel.cancel()
+        elif cancel.cancelled and what == "GET /imagetransfers":  # who cleans up has come
+            faults.stuck_finalize = False
+
+    faults.before_answer = look
+    with pytest.raises(Cancelled):
+        jobs.convert(cancel=cancel)
+    assert jobs.engine.model.disks == {}
+    jobs.assert_nothing_open()
+
+
 def test_an_image_that_the_engine_finds_wrong(jobs: Jobs) -> None:
     """It removes the disk then: there is nothing to go on with."""
     jobs.engine.model.faults.failing_finalize = True
     assert jobs.fails().id == "target-lost"
+    assert jobs.warnings == []
     jobs.discard()
     assert jobs.engine.model.disks == {}
 

@@ -36,7 +36,7 @@ from v2v.texts import size_text
 from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
 RENAME = "choose other UUIDs"  # how to use other names
-BEGUN = "target-begun"  # a file in the job's folder: there may be something at the target
+BEGUN = "target-begun"  # journal: there may be something at the target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +119,7 @@ class DomainOutput(Output):
     def create_disks(
         self, source: Source, sizes: Sequence[int], run: Run
     ) -> tuple[TargetDisk, ...]:
-        (run.folder / BEGUN).touch()
-        sync_folder(run.folder)
+        run.journal.put(BEGUN, True)
         with self.layout(len(sizes), run) as layout:
             disks = self._disks(layout, sizes)
             try:
@@ -161,7 +160,7 @@ class DomainOutput(Output):
         return GuestRef(name=name, disks=finals, metadata=metadata)
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
-        if not (run.folder / BEGUN).exists():
+        if BEGUN not in run.journal:
             return  # the storage may be out of reach
         run = run.part(cancel=Cancel())  # it is what a cancelled job does last
         with self.layout(len(disks), run) as layout:

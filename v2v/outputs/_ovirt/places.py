@@ -18,7 +18,6 @@ class Transfer:
     proxy_url: str | None = None  # of the engine's proxy, where the host cannot be reached
     cafile: Path | None = None  # None: the system's authorities
     verify: bool = True
-    on_this_host: bool = False  # the daemon's Unix socket may be used
     size: int  # virtual size of the disk
 
 

@@ -75,9 +75,7 @@ def start(engine: Engine, uuid: str, host: str | None) -> str:
     return str(added.id)
 
 
-def ready(
-    engine: Engine, transfer: str, disk: TargetDisk, options: UploadOptions, host: str | None
-) -> Transfer:
+def ready(engine: Engine, transfer: str, disk: TargetDisk, options: UploadOptions) -> Transfer:
     """Where to write, once it can be written."""
 
     def look() -> Any | None:
@@ -105,7 +103,6 @@ def ready(
         proxy_url=proxy,
         cafile=options.cafile,
         verify=options.verify_peer,
-        on_this_host=host is not None,
         size=disk.size,
     )
 
