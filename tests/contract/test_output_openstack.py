@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.output_suite import OutputSuite
+from tests.contract.output_suite import SIZES, OutputSuite
 from tests.openstack_cloud import Cloud, running
 from v2v import options
 from v2v.output import Output
@@ -31,6 +31,12 @@ class TestOpenStack(OutputSuite):
         volume = disk.location.removeprefix("cinder:")
         with (self.running.state.folder / "volumes" / volume).open("rb") as file:
             return file.read(disk.size)
+
+    def test_creating_again_makes_no_second_set(self, output, source, run) -> None:
+        """Cinder chooses the ids: what an earlier try made is replaced."""
+        output.create_disks(source, SIZES, run)
+        again = output.create_disks(source, SIZES, run)
+        assert sorted(self.running.state.volumes) == sorted(disk.working for disk in again)
 
     def test_what_lies_behind_the_disk_is_erased(self, output, source, run) -> None:
         ref = self.migrated(output, source, run)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from v2v import __version__
-from v2v.cancel import Cancel
 from v2v.hardware import Hardware, target_hardware
 from v2v.outputs._limits import check_sectors
 from v2v.outputs._openstack.cloud import Cloud
@@ -83,13 +82,20 @@ class GlanceOutput(StagedOutput):
             name=named(hardware.name, ""),
             disks=tuple(finished),
             metadata=sent[guest.boot_disk],
-            start_hint=_start_hint(hardware, sent),
+            start_hint=_start_hint(hardware, disks, sent),
         )
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
-        if HANDED_OVER not in run.journal:
-            images = Images(self._cloud, run.part(cancel=Cancel()))
-            for image in _begun(images):
+        images = Images(self._cloud, run)
+        begun = _begun(images)
+        if HANDED_OVER in run.journal:
+            run.warn(
+                f"images {', '.join(begun)}: what is complete stays",
+                id="target-left",
+                hint="`openstack image delete` removes it",
+            )
+        else:
+            for image in begun:
                 images.delete(image)
         super().discard(disks, run)
 
@@ -126,11 +132,18 @@ def _name(guest: str, index: int) -> str:
     return named(guest, f"-disk{index + 1}" if index else "")
 
 
-def _start_hint(hardware: Hardware, images: Sequence[str]) -> str:
-    """Of the disks only the one to boot from; others become volumes first."""
+def _start_hint(hardware: Hardware, disks: Sequence[TargetDisk], images: Sequence[str]) -> str:
+    """Nova copies the disk to boot from to its host, and makes volumes of the others."""
+    others = [
+        f"--block-device uuid={image},source_type=image,destination_type=volume,"
+        f"volume_size={gibibytes(disk.size)}"
+        for index, (disk, image) in enumerate(zip(disks, images, strict=True))
+        if index != hardware.boot_disk
+    ]
     words = [
         "openstack server create --flavor FLAVOR --network NETWORK",
         f"--image {images[hardware.boot_disk]}",
+        *others,
         "--",
         shlex.quote(named(hardware.name, "")),
     ]

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,57 +15,25 @@ from v2v import __version__
 from v2v.cancel import Cancel
 from v2v.copy.sinks import FileSink, Sink
 from v2v.disk_sinks import RAW_REQUEST, drops_cache
-from v2v.errors import TargetError, UsageError, V2VError
-from v2v.hardware import Hardware, target_hardware, valid_uuid
-from v2v.options import option
+from v2v.errors import TargetError, V2VError
+from v2v.hardware import Hardware, target_hardware
 from v2v.output import Output, copy_options, data_size, is_begun, is_copied
 from v2v.outputs._files import disk_suffix
 from v2v.outputs._limits import check_sectors
 from v2v.outputs._openstack import devices
 from v2v.outputs._openstack.cloud import Cloud
-from v2v.outputs._openstack.errors import is_missing
-from v2v.outputs._openstack.options import CloudOptions
+from v2v.outputs._openstack.limits import check_quota, check_type
+from v2v.outputs._openstack.options import OpenStackOptions
 from v2v.outputs._openstack.properties import image_properties, named
-from v2v.outputs._openstack.volumes import CINDER, DISK, JOB, Volumes
+from v2v.outputs._openstack.server import check_server, server_id
+from v2v.outputs._openstack.volume import DISK, JOB
+from v2v.outputs._openstack.volumes import CINDER, Volumes
 from v2v.run import Run
-from v2v.texts import MAX_NAME
+from v2v.texts import MAX_NAME, clean
 from v2v.types import ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
 SERVICES = {**CINDER, "compute": "Nova"}
-BEGUN = "openstack-volumes"  # journal: there may be volumes; it holds the conversion server's id
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenStackOptions(CloudOptions):
-    storage: str | None = option(
-        "-os", "volume type (default: the cloud's own)", default=None, metavar="TYPE"
-    )
-    server_id: str | None = option(
-        "-oo server-id",
-        "the server that v2v runs in (default: as its metadata service says)",
-        default=None,
-        metavar="UUID",
-    )
-    zone: str | None = option(
-        "-oo availability-zone",
-        "Cinder's zone, where a server takes volumes of its own zone only",
-        default=None,
-        metavar="NAME",
-    )
-    guest_id: str | None = option(
-        "-oo guest-id", "an id that the volumes carry as v2v_guest_id", default=None
-    )
-    by_id: Path = option(
-        "-oo dev-disk-by-id",
-        "where udev names disks by their serial",
-        default=devices.DISK_BY_ID,
-    )
-    metadata_service: str | None = option(
-        "-oo metadata-service",
-        f"where to ask for this server's id (default: {devices.METADATA_SERVICE})",
-        default=None,
-        metavar="URL",
-    )
+BEGUN = "openstack-volumes"  # journal: there may be volumes
 
 
 class OpenStackOutput(Output):
@@ -87,37 +55,37 @@ class OpenStackOutput(Output):
 
     def check_source(self, source: Source, run: Run) -> None:
         self._cloud.log_in(SERVICES, run)
+        check_server(server_id(self.options), self._cloud, run)
+        for kind in {kind for n in range(len(source.disks)) if (kind := self._type(source, n))}:
+            check_type(kind, self._cloud, run)
         volumes = Volumes(self._cloud, run)
-        self._check_server(run)
-        for kind in {
-            kind for disk in range(len(source.disks)) if (kind := self._type(source, disk))
-        }:
-            volumes.check_type(kind)
         self._check_names(source, volumes, run)
-        volumes.check_quota([disk.size or 0 for disk in source.disks])
+        sizes = [disk.size or 0 for disk in source.disks]
+        check_quota(sizes, volumes.own(), self._cloud, run)
 
     def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
         check_sectors(sizes, mode=self.mode)
-        Volumes(self._cloud, run).check_quota(sizes)
+        check_quota(sizes, Volumes(self._cloud, run).own(), self._cloud, run)
 
     def create_disks(
         self, source: Source, sizes: Sequence[int], run: Run
     ) -> tuple[TargetDisk, ...]:
-        run.journal.put(BEGUN, self._server(run))
+        self.discard((), run)  # of a try that came to nothing
+        run.journal.put(BEGUN, True)
         volumes = Volumes(self._cloud, run)
-        made = {one.index: one.id for one in volumes.own() if one.status == "available"}
         try:
-            for index, size in enumerate(sizes):
-                if index not in made:
-                    made[index] = volumes.create(
-                        index,
-                        size,
-                        kind=self._type(source, index),
-                        zone=self.options.zone,
-                        guest=named(source.name, ""),
-                    ).id
-        except BaseException as exc:
-            self._give_up(exc, run)
+            made = [
+                volumes.create(
+                    index,
+                    size,
+                    kind=self._type(source, index),
+                    zone=self.options.zone,
+                    guest=named(source.name, ""),
+                ).id
+                for index, size in enumerate(sizes)
+            ]
+        except BaseException:
+            self._give_up(run)
             raise
         return tuple(
             TargetDisk(f"cinder:{made[index]}", made[index], DiskFormat.RAW, size)
@@ -139,72 +107,47 @@ class OpenStackOutput(Output):
     ) -> GuestRef:
         volumes, hardware = Volumes(self._cloud, run), target_hardware(source, guest)
         identifiers = [disk.working for disk in disks]
-        volumes.detach(identifiers)  # of a job that was killed when all was copied
-        properties = image_properties(hardware, guest.os)
-        volumes.make_bootable(identifiers[guest.boot_disk], properties)
+        # What was handed over, by a job that was killed then, is its new owner's: it may run.
+        mine = [one for one in identifiers if volumes.get(one).is_temporary]
+        volumes.detach(mine)  # of a job that was killed when all was copied
+        if (boot := identifiers[guest.boot_disk]) in mine:
+            volumes.make_bootable(boot, image_properties(hardware, guest.os))
         for index, volume in enumerate(identifiers):
-            volumes.hand_over(
-                volume,
-                name=_name(hardware, index),
-                description=f"disk {index + 1} of {named(hardware.name, '')[:200]}",
-                metadata=self._metadata(hardware, index, run),
-            )
+            if volume in mine:
+                volumes.hand_over(
+                    volume,
+                    name=_name(hardware, index),
+                    description=f"disk {index + 1} of {named(hardware.name, '')[:200]}",
+                    metadata=self._metadata(hardware, index, run),
+                )
         return GuestRef(
             name=named(hardware.name, ""),
             disks=tuple(replace(disk, working=disk.location) for disk in disks),
-            metadata=identifiers[guest.boot_disk],
+            metadata=boot,
             start_hint=_start_hint(hardware, identifiers),
         )
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         if BEGUN not in run.journal:
             return
-        volumes = Volumes(self._cloud, _uncancelled(run))
-        mine = [one.id for one in volumes.own() if one.is_temporary and one.status != "deleting"]
+        volumes = Volumes(self._cloud, run)
+        own = [one for one in volumes.own() if one.status != "deleting"]
+        mine = [one.id for one in own if one.is_temporary]
         volumes.detach(mine)
-        for one in mine:
-            volumes.delete(one)
-
-    # The conversion server ------------------------------------------------------------------------
-
-    def _server(self, run: Run) -> str:
-        """The id of the server that we run in; of a job that is resumed, it may be another one."""
-        given = self.options.server_id
-        if given is None:
-            return devices.this_server(self.options.metadata_service)
-        server = valid_uuid(given)
-        if server is None:
-            raise UsageError(
-                f"-oo server-id={given}: that is no UUID",
-                id="option-value",
-                hint="`openstack server list` shows the ids of servers",
+        for volume in mine:
+            volumes.delete(volume)
+        if kept := [one for one in own if not one.is_temporary]:
+            run.warn(
+                f"{', '.join(f'{clean(one.name)} ({one.id})' for one in kept)}: what is complete "
+                "stays",
+                id="target-left",
+                hint="`openstack volume delete` removes it",
             )
-        return server
 
-    def _check_server(self, run: Run) -> None:
-        server = self._server(run)
-        try:
-            found = self._cloud.ask(
-                f"Nova: server {server}", lambda c: c.compute.get_server(server), run
-            )
-        except TargetError as exc:
-            if not is_missing(exc):
-                raise
-            raise TargetError(
-                f"Nova: the project has no server {server}",
-                id="server-unknown",
-                hint="-oo server-id is the id of the server that v2v runs in; "
-                "`openstack server list` shows them",
-            ) from exc
-        if found.status != "ACTIVE":
-            raise TargetError(
-                f"Nova: server {server} is {found.status}, and takes no volumes",
-                id="target-state",
-                hint="v2v must run in that server",
-            )
+    # Writing --------------------------------------------------------------------------------------
 
     def _attached(self, disks: Sequence[TargetDisk], run: Run) -> list[Path]:
-        volumes, server = Volumes(self._cloud, run), self._server(run)
+        volumes, server = Volumes(self._cloud, run), server_id(self.options)
         for disk in disks:
             volumes.attach(disk.working, server)
         return [devices.find_device(self.options.by_id, disk.working, run) for disk in disks]
@@ -270,10 +213,10 @@ class OpenStackOutput(Output):
         }
         return {key: word[:MAX_NAME] for key, word in found.items() if word}
 
-    def _give_up(self, error: BaseException, run: Run) -> None:
+    def _give_up(self, run: Run) -> None:
         """Remove what was made; the first error is the one to tell."""
         try:
-            self.discard((), run)
+            self.discard((), _uncancelled(run))
         except V2VError as exc:
             run.warn(
                 f"not everything that was made is removed: {exc.message}",

@@ -14,7 +14,7 @@ from tests.openstack_cloud import Cloud
 from tests.outputs.openstack.jobs import KilledJob, make_guest
 from v2v import api, options
 from v2v.errors import Cancelled, V2VError
-from v2v.events import CopyProgress
+from v2v.events import CopyProgress, Warned
 from v2v.job import ConversionOptions
 from v2v.outputs.glance import GlanceOptions, GlanceOutput
 from v2v.run import Run
@@ -69,7 +69,8 @@ def test_what_the_images_have(cloud: Cloud, run: Run, events_seen) -> None:
     assert (first["disk_format"], first["min_disk"], first["min_ram"]) == ("raw", 1, 1024)
     assert (first["hw_disk_bus"], first["hw_machine_type"]) == ("virtio", "q35")
     assert ref.metadata == first["id"]
-    assert f"--image {first['id']} -- web1" in (ref.start_hint or "")
+    mapped = f"uuid={second['id']},source_type=image,destination_type=volume,volume_size=1"
+    assert f"--image {first['id']} --block-device {mapped} -- web1" in (ref.start_hint or "")
     sent = [one for one in events_seen if isinstance(one, CopyProgress) and one.phase == "send"]
     assert {(one.disk, one.total) for one in sent} == {(0, 3 * MiB), (1, MiB)}
     assert not any(Path(disk.working).exists() for disk in disks)
@@ -172,11 +173,15 @@ def test_a_token_that_expires_during_the_copy(cloud: Cloud, run: Run) -> None:
     assert len(cloud.state.images) == 2
 
 
-def test_discard_after_the_end_leaves_the_images(cloud: Cloud, run: Run) -> None:
+def test_discard_after_the_end_leaves_the_images_and_tells(
+    cloud: Cloud, run: Run, events_seen
+) -> None:
     output, disks = staged(cloud, run)
     output.finalize(SOURCE, GUEST, disks, run)
     output.discard(disks, run)
     assert len(cloud.state.images) == 2
+    (warned,) = [one for one in events_seen if isinstance(one, Warned)]
+    assert warned.id == "target-left" and all(one in warned.text for one in cloud.state.images)
 
 
 @pytest.mark.parametrize("moment", ["POST /images", "upload"])

@@ -111,6 +111,35 @@ def test_nobody_tells_where(cloud: Cloud, run: Run) -> None:
     assert "auth_url" in error.message
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["cloud.example.com", "http://", "ftp://x/v3", "https://x:99999/v3", "https://[::1/v3"],
+)
+def test_an_address_that_is_none(cloud: Cloud, run: Run, address: str) -> None:
+    refused("option-value", {**cloud.login, "-oc": address}, run)
+
+
+def test_a_kind_of_login_that_nobody_knows(cloud: Cloud, run: Run) -> None:
+    refused("openstack-login", {**cloud.login, "-oo os-auth-type": "v3nonsense"}, run)
+
+
+def test_certificates_that_are_none(cloud: Cloud, run: Run, tmp_path: Path, monkeypatch) -> None:
+    junk = tmp_path / "junk.pem"
+    refused("tls-files", {**cloud.login, "-oo cafile": str(junk)}, run)
+    junk.write_text("no certificate")
+    refused("tls-files", {**cloud.login, "-oo cafile": str(junk)}, run)
+    monkeypatch.setenv("OS_CACERT", str(junk))
+    refused("tls-files", without(cloud.login, "-oo cafile"), run)
+
+
+@pytest.mark.parametrize(
+    "text", ["clouds: 7", "clouds: {x: 3}", "clouds: {x: {auth: 3}}", "clouds: [", "- a"]
+)
+def test_a_clouds_yaml_that_makes_no_sense(cloud: Cloud, run: Run, text: str) -> None:
+    Path(os.environ["OS_CLIENT_CONFIG_FILE"]).write_text(text)
+    refused("openstack-login", {"-oo cloud": "x"}, run)
+
+
 def test_a_password_is_no_word_of_the_command_line(cloud: Cloud, run: Run) -> None:
     with pytest.raises(UsageError) as caught:
         log_in({**cloud.login, "-oo os-password": "secret word"}, run)

@@ -40,6 +40,7 @@ def test_a_linux_guest_with_bios() -> None:
         "hw_video_model": "vga",
         "hw_machine_type": "q35",
         "hw_firmware_type": "bios",
+        "hw_qemu_guest_agent": "yes",
         "hw_rng_model": "virtio",
         "os_type": "linux",
         "os_distro": "debian",
@@ -78,6 +79,11 @@ def test_a_guest_without_drivers_of_virtio() -> None:
     assert (found["hw_disk_bus"], found["hw_vif_model"]) == ("ide", "rtl8139")
     assert found["hw_machine_type"] == "pc"
     assert "hw_rng_model" not in found
+
+
+def test_only_the_old_machine_has_ide() -> None:
+    caps = replace(GUEST.caps, block_bus=BlockBus.IDE, machine=Machine.Q35)
+    assert properties(guest=replace(GUEST, caps=caps))["hw_disk_bus"] == "sata"
 
 
 def test_arm() -> None:

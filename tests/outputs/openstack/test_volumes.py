@@ -271,6 +271,52 @@ def test_what_a_finished_guest_has(cloud: Cloud, run: Run) -> None:
     assert f"uuid={disks[0].working},source_type=volume" in (ref.start_hint or "")
 
 
+def in_the_middle_of_the_end(
+    cloud: Cloud, run: Run
+) -> tuple[OpenStackOutput, tuple[TargetDisk, ...]]:
+    """The first volume is handed over, the second is not."""
+    output, disks = created(cloud, run)
+    cloud.state.fail("PUT", f"/volumes/{disks[1].working}", 500)
+    refused("target-refused", output.finalize, SOURCE, GUEST, disks, run)
+    return output, disks
+
+
+def test_the_end_goes_on_in_a_full_project(cloud: Cloud, run: Run) -> None:
+    output, disks = in_the_middle_of_the_end(cloud, run)
+    cloud.state.most_gigabytes, cloud.state.most_volumes = 3, 2
+    output.check_source(SOURCE, run)
+    output.finalize(SOURCE, GUEST, disks, run)
+    assert [one["name"] for one in cloud.state.volumes.values()] == ["web1-sda", "web1-sdb"]
+
+
+def test_a_volume_that_is_handed_over_may_be_in_use(cloud: Cloud, run: Run) -> None:
+    output, disks = in_the_middle_of_the_end(cloud, run)
+    first = cloud.state.volumes[disks[0].working]
+    first.update(status="in-use", attachments=[{"server_id": cloud.state.add_server()}])
+    output.finalize(SOURCE, GUEST, disks, run)
+    assert first["status"] == "in-use"
+    assert cloud.state.volumes[disks[1].working]["name"] == "web1-sdb"
+
+
+def test_discard_tells_of_a_volume_that_is_handed_over(cloud: Cloud, run: Run, events_seen) -> None:
+    output, disks = in_the_middle_of_the_end(cloud, run)
+    output.discard(disks, run)
+    assert list(cloud.state.volumes) == [disks[0].working]
+    (warned,) = [one for one in events_seen if isinstance(one, Warned)]
+    assert warned.id == "target-left" and disks[0].working in warned.text
+
+
+@pytest.mark.parametrize("status", ["creating", "error"])
+def test_a_volume_that_was_being_made_when_the_job_was_killed(
+    cloud: Cloud, run: Run, status: str
+) -> None:
+    _, disks = created(cloud, run)
+    half = cloud.state.volumes[disks[1].working]
+    half.update(status=status, next=["available"] if status == "creating" else [])
+    again = make(cloud).create_disks(SOURCE, SIZES, run)
+    assert sorted(cloud.state.volumes) == sorted(disk.working for disk in again)
+
+
 def test_a_hostile_name_is_no_option_and_no_command(cloud: Cloud, run: Run) -> None:
     source = replace(SOURCE, name="--os-cloud=x; rm -rf / \x1b[2J" + "n" * 300)
     output = make(cloud)
@@ -372,7 +418,7 @@ def test_a_host_that_is_no_server_of_openstack_is_asked_nothing(
 ) -> None:
     product = tmp_path / "product_name"
     product.write_text("Standard PC (Q35 + ICH9, 2009)\n")
-    monkeypatch.setattr("v2v.outputs._openstack.devices.PRODUCT", product)
+    monkeypatch.setattr("v2v.outputs._openstack.server.PRODUCT", product)
     words = metadata_words(cloud, "")
     del words["-oo metadata-service"]
     refused("server-unknown", make_of(words).check_source, SOURCE, run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from v2v.cancel import Cancel
 from v2v.errors import UsageError
 from v2v.optional import require
 from v2v.outputs._kubevirt.options import KubevirtOptions
+from v2v.outputs._tls import check_cafile as check_cafile  # noqa: PLC0414  for upload.py
 from v2v.password import hide_passwords, output_password
 from v2v.patience import in_thread
 from v2v.texts import clean_name
@@ -43,20 +43,6 @@ def log_in(options: KubevirtOptions, cancel: Cancel | None) -> Iterator[Login]:
             client, namespace = _from_token(options), DEFAULT_NAMESPACE
         stack.callback(client.rest_client.close)
         yield Login(client, client.configuration.host, options.namespace or namespace)
-
-
-def check_cafile(flag: str, file: Path | None) -> None:
-    """UsageError for a file that holds no certificates."""
-    if file is None:
-        return
-    try:
-        ssl.create_default_context(cafile=file)
-    except OSError as exc:  # ssl.SSLError is one
-        raise UsageError(
-            f"{flag} {file}: {exc.strerror or 'holds no certificates'}",
-            id="tls-files",
-            hint="name a file of certificates in PEM",
-        ) from exc
 
 
 def _from_token(options: KubevirtOptions) -> Any:

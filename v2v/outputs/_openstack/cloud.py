@@ -6,13 +6,16 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from v2v import password
 from v2v.errors import TargetError, UsageError
 from v2v.optional import require
 from v2v.outputs._openstack.errors import UNREACHABLE, asking, no_service
 from v2v.outputs._openstack.options import LOGIN, REST, CloudOptions, given
+from v2v.outputs._tls import check_cafile
 from v2v.patience import in_thread
 from v2v.run import Run
 
@@ -89,7 +92,7 @@ class Cloud:
     def _connect(self) -> Any:
         sdk = require("openstack.connection", extra="openstack", purpose=self._purpose)
         loader = require("openstack.config", extra="openstack", purpose=self._purpose)
-        from keystoneauth1.exceptions import MissingRequiredOptions
+        from keystoneauth1.exceptions import ClientException
         from openstack.exceptions import ConfigException
 
         for name in LIBRARIES:
@@ -97,17 +100,41 @@ class Cloud:
         words = self._words()
         try:
             known = loader.OpenStackConfig().get_one(validate=False, **words).config
+            self._check_address(known)
             words["auth"].update(self._secret(known))
             if "api_timeout" not in known or known["api_timeout"] is None:
                 words["api_timeout"] = API_SECONDS
-            return sdk.Connection(config=loader.OpenStackConfig().get_one(**words))
-        except (ConfigException, MissingRequiredOptions) as exc:
+            config = loader.OpenStackConfig().get_one(**words)
+            self._check_certificates(config)
+            return sdk.Connection(config=config)
+        except (ConfigException, ClientException) as exc:
             raise UsageError(
                 f"{self._purpose}: the login is not complete: {exc}",
                 id="openstack-login",
                 hint="set the OS_... variables (source the project's openrc), or name a cloud of "
                 "clouds.yaml with -oo cloud=NAME",
             ) from exc
+        except (AttributeError, TypeError, ValueError) as exc:  # it may quote what is secret
+            raise UsageError(
+                f"{self._purpose}: clouds.yaml, or an OS_... variable, makes no sense",
+                id="openstack-login",
+                hint="`openstack --os-cloud NAME token issue` may tell what is wrong",
+            ) from exc
+
+    def _check_address(self, known: dict[str, Any]) -> None:
+        """The library takes any text for one, and then finds no service there."""
+        address = (known.get("auth") or {}).get("auth_url")
+        if address is not None and not _is_address(str(address)):
+            raise UsageError(
+                f"{self._purpose}: {address} is not the address of a Keystone",
+                id="option-value",
+                hint="-oc or $OS_AUTH_URL is to be such as https://cloud.example.com:5000/v3",
+            )
+
+    def _check_certificates(self, config: Any) -> None:
+        verify, _ = config.get_requests_verify_args()
+        if isinstance(verify, str) and not Path(verify).is_dir():
+            check_cafile("-oo cafile" if self._options.cafile else "cacert", Path(verify))
 
     def _words(self) -> dict[str, Any]:
         options = self._options
@@ -146,6 +173,14 @@ class Cloud:
                 hint="name the file that holds it with -op, or set $V2V_OUTPUT_PASSWORD",
             )
         return {"application_credential_secret" if credential else "password": found}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _endpoint(kind: str, connection: Any) -> Any:

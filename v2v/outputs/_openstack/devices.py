@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import errno
-import http.client
-import json
 import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from v2v.errors import HostError, TargetError, UsageError
-from v2v.hardware import valid_uuid
+from v2v.errors import HostError, TargetError
 from v2v.outputs._openstack.volumes import READY_SECONDS
 from v2v.run import Run
 
-DISK_BY_ID = Path("/dev/disk/by-id")
 SERIAL = 20  # characters of a volume's id that virtio-blk shows, and so udev's names have
 PARTITION = re.compile(r"-part[0-9]+$")
 PAUSE = 0.1  # seconds between two looks
-
-# Nova's firmware tables; whoever else answers at that address is none of our business.
-PRODUCT = Path("/sys/class/dmi/id/product_name")
-NOVA = "OpenStack"
-METADATA_SERVICE = "http://169.254.169.254"
-METADATA_PATH = "/openstack/latest/meta_data.json"
-METADATA_SECONDS = 10.0
-METADATA_BYTES = 1024 * 1024
 
 
 def find_device(folder: Path, volume: str, run: Run) -> Path:
@@ -66,40 +53,14 @@ def opened(device: Path, size: int) -> Iterator[tuple[int, int]]:
         length = os.lseek(fd, 0, os.SEEK_END)
         if length < size:
             raise TargetError(
-                f"{device} has {length} bytes, the disk has {size}", id="target-too-small"
+                f"{device} has {length} bytes, the disk has {size}",
+                id="target-too-small",
+                hint="an encrypted volume may keep some of its space for itself: choose another "
+                "type with -os",
             )
         yield fd, length
     finally:
         os.close(fd)
-
-
-def this_server(service: str | None) -> str:
-    """The id of the server that we run in, as its metadata service says.
-
-    Without `service`, its address, the usual one is asked; but only in a server of OpenStack.
-    """
-    if service is None and not _is_nova():
-        raise UsageError(
-            "-o openstack needs -oo server-id: this host is no server of OpenStack",
-            id="server-unknown",
-            hint="run v2v in a server of the project; volumes are attached to it and written there",
-        )
-    address = service or METADATA_SERVICE
-    try:
-        found = valid_uuid(str(_metadata(address).get("uuid")))
-    except (OSError, ValueError, AttributeError, http.client.HTTPException) as exc:
-        raise HostError(
-            f"{address}{METADATA_PATH}: {exc}",
-            id="metadata-service",
-            hint="give this server's id with -oo server-id",
-        ) from exc
-    if found is None:
-        raise HostError(
-            f"{address}{METADATA_PATH} tells no server id",
-            id="metadata-service",
-            hint="give this server's id with -oo server-id",
-        )
-    return found
 
 
 def _names(folder: Path, volume: str) -> list[Path]:
@@ -111,29 +72,3 @@ def _names(folder: Path, volume: str) -> list[Path]:
         raise HostError(f"{folder}: {exc.strerror}", id="device-folder") from exc
     serial = volume[:SERIAL]
     return [one for one in paths if serial in one.name and not PARTITION.search(one.name)]
-
-
-def _is_nova() -> bool:
-    try:
-        return NOVA in PRODUCT.read_text(errors="replace")
-    except OSError:
-        return False
-
-
-def _metadata(address: str) -> dict[str, object]:
-    """Asked directly: no proxy knows this address."""
-    parts = urlsplit(address)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ValueError("no address such as http://169.254.169.254")
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=METADATA_SECONDS)
-    try:
-        connection.request("GET", METADATA_PATH)
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise ValueError(f"HTTP {answer.status}")
-        found = json.loads(answer.read(METADATA_BYTES))
-    finally:
-        connection.close()
-    if not isinstance(found, dict):
-        raise ValueError("no metadata")
-    return found

@@ -8,6 +8,8 @@ from typing import Any
 
 from v2v.options import option
 
+METADATA_SERVICE = "http://169.254.169.254"  # of any server of OpenStack
+
 # Fields of CloudOptions that are a part of the login, by the names that keystoneauth has for them.
 LOGIN = (
     "auth_url",
@@ -77,6 +79,39 @@ class CloudOptions:
     auth_type: str | None = _word("os-auth-type", "as $OS_AUTH_TYPE")
     region_name: str | None = _word("os-region-name", "as $OS_REGION_NAME")
     interface: str | None = _word("os-interface", "as $OS_INTERFACE: public, internal or admin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenStackOptions(CloudOptions):
+    storage: str | None = option(
+        "-os", "volume type (default: the cloud's own)", default=None, metavar="TYPE"
+    )
+    server_id: str | None = option(
+        "-oo server-id",
+        "the server that v2v runs in (default: as its metadata service says)",
+        default=None,
+        metavar="UUID",
+    )
+    zone: str | None = option(
+        "-oo availability-zone",
+        "Cinder's zone, where a server takes volumes of its own zone only",
+        default=None,
+        metavar="NAME",
+    )
+    guest_id: str | None = option(
+        "-oo guest-id", "an id that the volumes carry as v2v_guest_id", default=None
+    )
+    by_id: Path = option(
+        "-oo dev-disk-by-id",
+        "where udev names disks by their serial",
+        default=Path("/dev/disk/by-id"),
+    )
+    metadata_service: str | None = option(
+        "-oo metadata-service",
+        f"where to ask for this server's id (default: {METADATA_SERVICE})",
+        default=None,
+        metavar="URL",
+    )
 
 
 def given(options: CloudOptions, names: tuple[str, ...]) -> dict[str, str]:

@@ -38,11 +38,12 @@ def image_properties(hardware: Hardware, os: GuestOS) -> dict[str, str]:
         "architecture": hardware.arch,
         "hypervisor_type": "kvm",
         "vm_mode": "hvm",
-        "hw_disk_bus": DISK_BUSES[hardware.block_bus],
+        "hw_disk_bus": _disk_bus(hardware),
         "hw_vif_model": VIF_MODELS[hardware.net_model],
         "hw_video_model": "virtio" if hardware.machine is Machine.VIRT else "vga",
         "hw_machine_type": str(hardware.machine),
         "hw_firmware_type": str(hardware.firmware),
+        "hw_qemu_guest_agent": "yes",  # its channel
         **_devices(hardware),
         **_system(os),
     }
@@ -62,6 +63,12 @@ def gibibytes(size: int) -> int:
 def named(name: str, suffix: str) -> str:
     """The name of something of the guest's, which is not longer than names may be."""
     return (clean_name(name) or "vm")[: MAX_NAME - len(suffix)] + suffix
+
+
+def _disk_bus(hardware: Hardware) -> str:
+    """Only the old machine has IDE: libvirt refuses to start another one with it."""
+    ide = hardware.block_bus is BlockBus.IDE and hardware.machine is not Machine.I440FX
+    return DISK_BUSES[BlockBus.SATA if ide else hardware.block_bus]
 
 
 def _devices(hardware: Hardware) -> dict[str, str]:

@@ -7,50 +7,24 @@ that was killed at any moment finds them again.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from itertools import chain, islice, repeat
 from typing import Any
 
 from v2v.errors import TargetError
-from v2v.hardware import valid_uuid
 from v2v.outputs._openstack.cloud import Cloud
 from v2v.outputs._openstack.errors import is_missing
 from v2v.outputs._openstack.properties import gibibytes
+from v2v.outputs._openstack.volume import DISK, JOB, STATE, TEMPORARY, Volume, read_volume
 from v2v.run import Run
-from v2v.texts import clean
 
 CINDER = {"block-storage": "Cinder"}
-
-# Metadata of a volume.
-JOB, DISK, STATE = "v2v_job", "v2v_disk_index", "v2v_state"
-TEMPORARY = "temporary"  # the state until it is handed over
 
 READY_SECONDS = 600.0  # until a volume is made, attached, detached or deleted
 MOST_VOLUMES = 100_000  # of a project that are looked at
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks; the last one repeats
 ATTACHING = ("attaching", "reserved")
 UNSETTLED = ("creating", "detaching", *ATTACHING)
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    id: str
-    name: str
-    status: str
-    gib: int
-    servers: tuple[str, ...]  # that it is attached to
-    metadata: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def index(self) -> int:
-        """Of the disk; -1 when that is not known."""
-        text = self.metadata.get(DISK, "")
-        return int(text) if text.isdecimal() else -1
-
-    @property
-    def is_temporary(self) -> bool:
-        return self.metadata.get(STATE) == TEMPORARY
 
 
 class Volumes:
@@ -65,18 +39,17 @@ class Volumes:
 
         def look(connection: Any) -> list[Volume]:
             found = connection.block_storage.volumes(details=True)
-            return [_volume(one) for one in islice(found, MOST_VOLUMES)]
+            return [read_volume(one) for one in islice(found, MOST_VOLUMES)]
 
         return self._cloud.ask("Cinder: volumes", look, self._run)
 
     def own(self) -> list[Volume]:
-        """Those of the job, by disk."""
-        mine = [one for one in self.all() if one.metadata.get(JOB) == self._run.job_id]
-        return sorted(mine, key=lambda one: one.index)
+        """Those of the job."""
+        return [one for one in self.all() if one.metadata.get(JOB) == self._run.job_id]
 
     def find(self, volume: str) -> Volume | None:
         def look(connection: Any) -> Volume:
-            return _volume(connection.block_storage.get_volume(volume))
+            return read_volume(connection.block_storage.get_volume(volume))
 
         try:
             return self._cloud.ask(f"Cinder: volume {volume}", look, self._run)
@@ -94,40 +67,6 @@ class Volumes:
                 hint="start the migration again",
             )
         return found
-
-    def check_type(self, name: str) -> None:
-        try:
-            self._cloud.ask(
-                f"Cinder: volume type {name}",
-                lambda c: c.block_storage.find_type(name, ignore_missing=False),
-                self._run,
-            )
-        except TargetError as exc:
-            if not is_missing(exc):
-                raise
-            raise TargetError(
-                f"Cinder has no volume type {name}",
-                id="target-storage",
-                hint="`openstack volume type list` shows them; choose with -os, or leave -os out",
-            ) from exc
-
-    def check_quota(self, sizes: Sequence[int]) -> None:
-        """Refuse volumes for disks of `sizes` bytes (0: not known) that the quotas do not leave
-        room for. Those that the job has already are replaced."""
-        own = [one for one in self.own() if one.is_temporary]
-        limits = self._cloud.ask(
-            "Cinder: limits", lambda c: c.block_storage.get_limits().absolute, self._run
-        )
-        _check_limit(
-            "volumes", limits.max_total_volumes, limits.total_volumes_used, len(own), len(sizes)
-        )
-        _check_limit(
-            "gigabytes",
-            limits.max_total_volume_gigabytes,
-            limits.total_gigabytes_used,
-            sum(one.gib for one in own),
-            sum(gibibytes(size) for size in sizes),
-        )
 
     def create(
         self, index: int, size: int, *, kind: str | None, zone: str | None, guest: str
@@ -147,7 +86,7 @@ class Volumes:
         what = f"Cinder: volume for disk {index + 1}"
         self._run.cancel.check()
         made = self._cloud.change(
-            what, lambda c: _volume(c.block_storage.create_volume(**attributes))
+            what, lambda c: read_volume(c.block_storage.create_volume(**attributes))
         )
         return self.wait(made.id, "available", passing=("creating",), doing=what)
 
@@ -196,7 +135,7 @@ class Volumes:
         self._cloud.change(what, act)
         self.wait(volume, "in-use", passing=ATTACHING, doing=what)
 
-    def detach(self, volumes: Sequence[str]) -> None:
+    def detach(self, volumes: Collection[str]) -> None:
         """From whatever servers have them. Returns when they are free; those gone are no matter."""
         found = [one for volume in volumes if (one := self._settled(volume)) is not None]
         for one in found:
@@ -250,38 +189,3 @@ class Volumes:
 
 def _pauses() -> Any:
     return chain(PAUSES, repeat(PAUSES[-1]))
-
-
-def _volume(found: Any) -> Volume:
-    """What the server tells of one, as far as it makes sense."""
-    try:
-        identifier = valid_uuid(str(found.id))
-        if identifier is None:
-            raise ValueError(f"{found.id!r} is no id of a volume")
-        servers = (valid_uuid(str(one.get("server_id"))) for one in found.attachments or [])
-        return Volume(
-            id=identifier,
-            name=str(found.name or ""),
-            status=str(found.status),
-            gib=int(found.size or 0),
-            servers=tuple(one for one in servers if one is not None),
-            metadata={str(key): str(word) for key, word in (found.metadata or {}).items()},
-        )
-    except (AttributeError, TypeError, ValueError) as exc:
-        raise TargetError(
-            f"Cinder tells of a volume what makes no sense: {clean(str(exc))}",
-            id="target-answer",
-            hint="see that -oc is the address of an OpenStack",
-        ) from exc
-
-
-def _check_limit(what: str, most: Any, used: Any, own: int, wanted: int) -> None:
-    if not isinstance(most, int) or most < 0:  # -1: there is none
-        return
-    left = most - int(used or 0) + own
-    if wanted > left:
-        raise TargetError(
-            f"Cinder: the disks need {wanted} {what}, the project's quota leaves {max(left, 0)}",
-            id="target-quota",
-            hint="raise the project's quota, delete what is not needed, or use another project",
-        )
