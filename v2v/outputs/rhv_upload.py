@@ -18,14 +18,15 @@ from v2v.output import (
     is_begun,
     is_copied,
 )
-from v2v.outputs._limits import check_disk_count, check_sectors
+from v2v.outputs._limits import check_sectors
 from v2v.outputs._ovirt import disks as engine_disks
 from v2v.outputs._ovirt import domains, names, networks, precheck, transfers, vms
 from v2v.outputs._ovirt.engine import Engine, open_engine
 from v2v.outputs._ovirt.imageio import REQUEST, imageio_sink
+from v2v.outputs._ovirt.limits import check_disks, check_ports
 from v2v.outputs._ovirt.losses import tell_losses
 from v2v.outputs._ovirt.options import UploadOptions, check_options, login
-from v2v.outputs._ovirt.places import MOST_DISKS, Transfer
+from v2v.outputs._ovirt.places import Transfer
 from v2v.outputs._ovirt.precheck import Place
 from v2v.run import Run
 from v2v.types import ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
@@ -52,7 +53,7 @@ class RhvUploadOutput(Output):
 
     def check_source(self, source: Source, run: Run) -> None:
         check_options(self.options, len(source.disks))
-        check_disk_count(source, MOST_DISKS, mode=self.mode)
+        check_disks(source, run, mode=self.mode)
         with open_engine(self.options, run) as engine:
             place = precheck.find_place(engine, self.options, source)
             domains.check_allocation(self.options, place.domains)
@@ -68,6 +69,7 @@ class RhvUploadOutput(Output):
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
         place = self._place(run)
         precheck.check_machine(place, guest, mode=self.mode)
+        check_ports(guest, run, mode=self.mode)
         precheck.check_firmware(place, guest.firmware, secure_boot=False)
 
     # The disks ------------------------------------------------------------------------------------

@@ -18,7 +18,17 @@ from v2v.errors import TargetError, UsageError, V2VError
 from v2v.outputs._ovirt import names
 from v2v.outputs.rhv_upload import RhvUploadOutput
 from v2v.run import Run
-from v2v.types import DiskFormat, Firmware, GiB, MiB, Nic, Source, SourceDisk
+from v2v.types import (
+    BlockBus,
+    DiskFormat,
+    Firmware,
+    GiB,
+    Machine,
+    MiB,
+    Nic,
+    Source,
+    SourceDisk,
+)
 
 UUID = "3d1c7f6e-0f0a-4c7e-9c39-0123456789ab"
 
@@ -270,6 +280,15 @@ def test_guests_of_32_bits_run_on_x86(engine: Engine, run: Run, arch: str) -> No
 def test_too_many_disks(engine: Engine, run: Run) -> None:
     error = refused(engine, run, replace(SOURCE, disks=SOURCE.disks * 12))
     assert error.id == "target-disk-count"
+
+
+def test_more_disks_than_ports(engine: Engine, run: Run) -> None:
+    made = output(engine)
+    made.check_source(replace(SOURCE, disks=SOURCE.disks * 2), run)
+    caps = replace(GUEST.caps, block_bus=BlockBus.IDE, machine=Machine.I440FX)
+    with pytest.raises(TargetError) as caught:
+        made.check_guest(replace(GUEST, caps=caps), run)
+    assert caught.value.id == "target-disk-count"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from v2v.errors import UsageError
 from v2v.output import Output
 from v2v.outputs._ovirt import mount
 from v2v.outputs._ovirt.ovf import Flavour
-from v2v.types import DiskFormat, KiB, MiB, Source, SourceDisk
+from v2v.types import BlockBus, DiskFormat, KiB, Machine, MiB, Source, SourceDisk
 
 SERVER = "127.0.0.1:/export"
 ROOT = os.geteuid() == 0
@@ -241,12 +241,32 @@ def test_too_many_disks(share, run) -> None:
     refused("target-disk-count", lambda: rhv(share).check_source(source(24), run))
 
 
+@pytest.mark.parametrize(
+    ("machine", "bus", "most"),
+    [
+        (Machine.I440FX, BlockBus.IDE, 3),
+        (Machine.Q35, BlockBus.SATA, 5),
+        (Machine.I440FX, BlockBus.VIRTIO_SCSI, 23),
+    ],
+)
+def test_more_disks_than_ports(share, run, machine: Machine, bus: BlockBus, most: int) -> None:
+    """The engine's import would refuse it, once all is copied."""
+    guest = replace(GUEST, caps=replace(GUEST.caps, machine=machine, block_bus=bus))
+    output = rhv(share)
+    output.check_source(source(most), run)
+    output.check_guest(guest, run)
+    if most < 23:
+        output.check_source(source(most + 1), run)
+        refused("target-disk-count", lambda: output.check_guest(guest, run))
+
+
 def test_a_disk_that_is_no_whole_number_of_sectors(share, run) -> None:
     refused("target-disk-size", lambda: rhv(share).check_sizes([KiB, KiB + 1], [0, 0], run))
 
 
 def test_guests_of_other_processors(share, run) -> None:
     guest = replace(GUEST, caps=replace(GUEST.caps, arch="aarch64"))
+    rhv(share).check_source(source(), run)
     refused("target-arch", lambda: rhv(share).check_guest(guest, run))
 
 

@@ -23,14 +23,15 @@ from v2v.output import Output
 from v2v.outputs import _files, _images
 from v2v.outputs._folder import INODES, ImageFormat
 from v2v.outputs._images import Shape
-from v2v.outputs._limits import check_arch, check_disk_count, check_sectors
+from v2v.outputs._limits import check_arch, check_sectors
 from v2v.outputs._ovirt import names, ownership
 from v2v.outputs._ovirt.layout import Layout, Volume
+from v2v.outputs._ovirt.limits import check_disks, check_ports
 from v2v.outputs._ovirt.losses import tell_losses
 from v2v.outputs._ovirt.meta import volume_meta
 from v2v.outputs._ovirt.os_ids import KNOWN_ARCHES
 from v2v.outputs._ovirt.ovf import Flavour, ovf_xml
-from v2v.outputs._ovirt.places import MOST_DISKS, OvfDisk
+from v2v.outputs._ovirt.places import OvfDisk
 from v2v.run import Run
 from v2v.texts import size_text
 from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
@@ -87,7 +88,7 @@ class DomainOutput(Output):
         return str(path)
 
     def check_source(self, source: Source, run: Run) -> None:
-        check_disk_count(source, MOST_DISKS, mode=self.mode)
+        check_disks(source, run, mode=self.mode)
         self.check_options(source)
         inodes = run.journal.get(INODES, dict[str, int]) if INODES in run.journal else {}
         with self.layout(len(source.disks), run) as layout:
@@ -115,6 +116,7 @@ class DomainOutput(Output):
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
         check_arch(guest, KNOWN_ARCHES, mode=self.mode)
+        check_ports(guest, run, mode=self.mode)
 
     def create_disks(
         self, source: Source, sizes: Sequence[int], run: Run

@@ -20,6 +20,10 @@ NIC_TYPES = {
     NetModel.RTL8139: "1",
 }
 INTERFACES = {BlockBus.VIRTIO_BLK: "VirtIO", BlockBus.VIRTIO_SCSI: "VirtIO_SCSI"}
+# Disks that the engine takes: what its PCI slots leave room for, or the ports of the machine's own
+# controller but one, which is the CD-ROM drive's.
+MOST_DISKS = 23
+MOST_ON = {"IDE": 3, "SATA": 5}
 
 # Resource types, which OVF does not have for all of it; oVirt's export domains have others.
 VIDEO = {True: "20", False: "32768"}
@@ -41,8 +45,12 @@ def derived(vm: str, what: str) -> str:
 
 
 def disk_interface(hardware: Hardware) -> str:
+    return interface(hardware.block_bus, hardware.machine, hardware.firmware)
+
+
+def interface(bus: BlockBus, machine: Machine, firmware: Firmware) -> str:
     """Virtio, or the controller that the machine brings along."""
-    return INTERFACES.get(hardware.block_bus) or ("SATA" if _is_q35(hardware) else "IDE")
+    return INTERFACES.get(bus) or ("SATA" if _is_q35(machine, firmware) else "IDE")
 
 
 def megabytes(hardware: Hardware) -> int:
@@ -179,9 +187,9 @@ def _sound(hardware: Hardware) -> str:
     """The source's card where oVirt has it for this machine; else the machine's usual one."""
     if hardware.sound == "ac97":
         return "ac97"
-    return "ich9" if _is_q35(hardware) else "ich6"
+    return "ich9" if _is_q35(hardware.machine, hardware.firmware) else "ich6"
 
 
-def _is_q35(hardware: Hardware) -> bool:
+def _is_q35(machine: Machine, firmware: Firmware) -> bool:
     """oVirt has UEFI on this machine only."""
-    return hardware.machine is Machine.Q35 or hardware.firmware is Firmware.UEFI
+    return machine is Machine.Q35 or firmware is Firmware.UEFI

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from v2v.types import DiskFormat
 
-MOST_DISKS = 23  # what the virtio and IDE slots of an engine's VM leave room for
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
