@@ -119,6 +119,11 @@ def test_what_is_no_device_is_refused(jobs, disk, place: str, id: str) -> None:
     refused(id, lambda: jobs.convert(disk, {"-os": place}))
 
 
+def test_a_description_whose_name_is_too_long_is_told_first(jobs, disk, loop, tmp_path) -> None:
+    words = {"-os": str(loop(bytes(ROOM))), "-oo description": str(tmp_path / ("n" * 250))}
+    refused("target-unwritable", lambda: jobs.convert(disk, words))
+
+
 def test_a_folder_that_takes_no_description_is_told_first(jobs, disk, loop, tmp_path) -> None:
     device = loop(bytes(ROOM))
     words = {"-os": str(device), "-oo description": str(tmp_path / "none" / "web.xml")}

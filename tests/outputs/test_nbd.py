@@ -168,6 +168,11 @@ def test_the_source_itself(jobs: Jobs, disk: Path, servers: Servers) -> None:
     assert disk.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("export", ["a%01b", "a%0ab", "%EF%BF%BF"])
+def test_an_export_that_no_domain_could_name(jobs: Jobs, disk: Path, export: str) -> None:
+    refused("option-value", lambda: jobs.convert(disk, {"-os": f"nbd://localhost/{export}"}))
+
+
 @pytest.mark.parametrize("place", ["/dev/sda", "http://host/disk", "nbd:host:10809", ""])
 def test_what_is_no_address(jobs: Jobs, disk: Path, place: str) -> None:
     refused("uri-scheme", lambda: jobs.convert(disk, {"-os": place}))

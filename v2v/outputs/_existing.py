@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import unquote
 
 from lxml import etree
 
@@ -28,6 +29,7 @@ from v2v.outputs._libvirt_xml import domain_xml
 from v2v.outputs._virsh import start_command
 from v2v.run import Run
 from v2v.targets import Opened, Place
+from v2v.texts import clean
 from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
 WRITTEN = "written-places"  # journal: places that this job has begun to write to, with identities
@@ -136,11 +138,11 @@ class ExistingOutput(Output):
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         if self.options.description is not None:
             _files.working_path(self.options.description, run.job_id).unlink(missing_ok=True)
-        if disks and WRITTEN in run.journal and INODES not in run.journal:
+        if disks and WRITTEN in run.journal:
             run.warn(
                 f"{', '.join(disk.working for disk in disks)}: what was written there stays",
                 id="target-left",
-                hint="the next job overwrites it with --force",
+                hint="a new job with --force overwrites it",
             )
 
     @property
@@ -181,7 +183,16 @@ class ExistingOutput(Output):
         if len(found) < count:
             missing = next(number for number in range(1, count + 1) if number not in found)
             raise self._unplaced(f"disk {missing} of {count} has no place")
-        return [self.place(found[number]) for number in sorted(found)]
+        return [self._place(found[number]) for number in sorted(found)]
+
+    def _place(self, word: str) -> Place:
+        if not unquote(word).isprintable():  # such as a domain could not name
+            raise UsageError(
+                f"-o {self.mode}: {clean(word)} holds control characters, or what is no text",
+                id="option-value",
+                hint="give it another name, such as a link's",
+            )
+        return self.place(word)
 
     def _take(self, found: dict[int, str], number: int, word: str, count: int) -> None:
         if number in found:
@@ -207,6 +218,7 @@ class ExistingOutput(Output):
         final = self._description(source, run)
         try:
             tempfile.TemporaryFile(dir=final.parent).close()  # the only test that root can trust
+            _files.working_path(final, run.job_id).exists()  # its name is longer than the final one
         except OSError as exc:
             raise TargetError(
                 f"-oo description: cannot write to {final.parent}: {exc.strerror}",
