@@ -6,7 +6,6 @@ guest's description goes into a file of this host.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from v2v.hardware import Hardware, target_hardware
 from v2v.options import REPEATED, option
 from v2v.output import Output, copy_options, data_size, is_begun, is_copied
 from v2v.outputs import _files
+from v2v.outputs._assigned import assigned
 from v2v.outputs._libvirt_xml import domain_xml
 from v2v.outputs._virsh import start_command
 from v2v.run import Run
@@ -34,7 +34,6 @@ from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, 
 
 WRITTEN = "written-places"  # journal: places that this job has begun to write to, with identities
 INODES = "final-files"  # journal: the inode that belongs under the description's name
-NUMBERED = re.compile(r"(\d+):(.+)", re.ASCII | re.DOTALL)
 DESCRIPTION_MODE = 0o644
 
 
@@ -165,25 +164,12 @@ class ExistingOutput(Output):
             options=copy_options(run),
         )
 
-    # Which disk goes where ------------------------------------------------------------------------
+    # Details --------------------------------------------------------------------------------------
 
     def _places(self, count: int) -> list[Place]:
         """One for each disk, in the order of the disks."""
-        storage = self.options.storage
-        found = {1: storage} if storage is not None else {}
-        unnumbered: list[str] = []
-        for word in self.options.disks:
-            if match := NUMBERED.fullmatch(word):
-                self._take(found, int(match[1]), match[2], count)
-            else:
-                unnumbered.append(word)
-        free = (number for number in range(1, len(unnumbered) + count + 1) if number not in found)
-        for number, word in zip(free, unnumbered, strict=False):
-            self._take(found, number, word, count)
-        if len(found) < count:
-            missing = next(number for number in range(1, count + 1) if number not in found)
-            raise self._unplaced(f"disk {missing} of {count} has no place")
-        return [self._place(found[number]) for number in sorted(found)]
+        words = assigned(self.options.storage, self.options.disks, count, mode=self.mode)
+        return [self._place(word) for word in words]
 
     def _place(self, word: str) -> Place:
         if not unquote(word).isprintable():  # such as a domain could not name
