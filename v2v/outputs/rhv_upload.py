@@ -81,6 +81,9 @@ class RhvUploadOutput(Output):
         wanted = tuple(self._disk(index, size, run) for index, size in enumerate(sizes))
         with open_engine(self.options, run) as engine:
             run.journal.put(PLACE, precheck.find_place(engine, self.options, source))
+            if CREATED in run.journal:  # the VM had other disks then
+                forget_progress(run)
+                self._remove_own(engine, (), run)
             try:
                 self._create(engine, dict(enumerate(wanted)), run)
             except BaseException:
@@ -232,10 +235,14 @@ class RhvUploadOutput(Output):
             return  # a job that was refused can be discarded without its engine
         with self._engine_to_the_end(run) as engine:
             if vms.find(engine, names.vm_uuid(run)) is None:
-                known = {disk.working for disk in disks}
-                own = sorted(known | {disk.id for disk in engine_disks.of_job(engine, run)})
-                transfers.cancel(engine, own)
-                engine_disks.remove(engine, own)
+                self._remove_own(engine, disks, run)
+
+    def _remove_own(self, engine: Engine, disks: Sequence[TargetDisk], run: Run) -> None:
+        """These disks, and all others that the job has."""
+        known = {disk.working for disk in disks}
+        own = sorted(known | {disk.id for disk in engine_disks.of_job(engine, run)})
+        transfers.cancel(engine, own)
+        engine_disks.remove(engine, own)
 
     def _try_to_discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         """After a failure, which is what the user must hear of."""

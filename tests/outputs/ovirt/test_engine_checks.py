@@ -337,6 +337,14 @@ def test_space_is_counted_per_storage_domain(engine: Engine, run: Run) -> None:
     made.discard(disks, run)
 
 
+def test_a_vm_that_lost_a_disk_meanwhile(engine: Engine, run: Run) -> None:
+    """The job begins again: what it had made of that disk goes."""
+    made = output(engine)
+    made.create_disks(SOURCE, (MiB, MiB), run)
+    disks = made.create_disks(replace(SOURCE, disks=SOURCE.disks[:1]), (MiB,), run)
+    assert list(engine.model.disks) == [disks[0].working]
+
+
 def test_the_binding_that_is_missing(
     engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

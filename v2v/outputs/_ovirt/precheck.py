@@ -9,7 +9,7 @@ from typing import Any
 
 from v2v.errors import TargetError
 from v2v.outputs._limits import check_arch
-from v2v.outputs._ovirt import names
+from v2v.outputs._ovirt import disks, names
 from v2v.outputs._ovirt.domains import Domain, find_domain
 from v2v.outputs._ovirt.engine import Engine, shown
 from v2v.outputs._ovirt.options import UploadOptions
@@ -74,9 +74,7 @@ def find_place(engine: Engine, options: UploadOptions, source: Source) -> Place:
 def check_names(engine: Engine, options: UploadOptions, source: Source, run: Run) -> None:
     """The VM's name is free, and so are its UUID and those of the disks; ours may be there."""
     name, own = names.vm_name(source.name), names.vm_uuid(run)
-    listed = engine.call(
-        "look for VMs", lambda s: s.vms_service().list(search=f"name={name}", max=10)
-    )
+    listed = engine.call("look for VMs", lambda s: s.vms_service().list(search=f"name={name}"))
     if any(vm.name == name and vm.id != own for vm in listed):
         raise TargetError(
             f"the engine at {engine.where.host} has a VM {name}",
@@ -85,8 +83,8 @@ def check_names(engine: Engine, options: UploadOptions, source: Source, run: Run
         )
     for index in range(len(options.disk_uuids)):
         uuid = names.disk_uuid(index, options, run)
-        disk = engine.find("look for disks", lambda s, u=uuid: _disk(s, u).get())  # type: ignore[misc]
-        if disk is not None and disk.description != names.marker(run):
+        disk = disks.find(engine, uuid)
+        if disk is not None and not disks.is_ours(disk, run):
             raise TargetError(
                 f"-oo rhv-disk-uuid={uuid}: the engine has this disk already",
                 id="target-exists",
@@ -135,10 +133,6 @@ def this_host(engine: Engine, place: Place) -> str | None:
         and getattr(host.cluster, "id", None) in clusters
     ]
     return ready[0] if len(ready) == 1 else None
-
-
-def _disk(system: Any, uuid: str) -> Any:
-    return system.disks_service().disk_service(uuid)
 
 
 def _clusters(engine: Engine) -> list[Any]:
