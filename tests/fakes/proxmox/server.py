@@ -196,12 +196,13 @@ def _permissions(state: State, user: str, given: dict[str, str]) -> Any:
 
 def _tasks(state: State, user: str, given: dict[str, str], node: str) -> Any:
     assert given["source"] == "active"
+    node = state.local if node == "localhost" else node
     return [
         {"upid": task.upid, "type": task.kind, "user": task.user}
         for task in list(state.tasks.values())
         if task.status == "running"
+        and task.upid.split(":")[1] == node
         and task.kind == given.get("typefilter", task.kind)
-        and task.user == given.get("userfilter", task.user)
         and task.vmid == given.get("vmid", task.vmid)
     ]
 

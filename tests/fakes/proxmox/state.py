@@ -168,10 +168,12 @@ class State:
         kind = "/vms" if path.startswith("/vms") else path
         return {name for name in have if not {(path, name), (kind, name)} & self.faults.missing}
 
-    def start(self, kind: str, vmid: str, user: str, work: Callable[[Task], None]) -> str:
-        """A task in a thread; gives its UPID."""
+    def start(
+        self, kind: str, vmid: str, user: str, work: Callable[[Task], None], node: str = ""
+    ) -> str:
+        """A task in a thread, of the node that answers or another; gives its UPID."""
         pid, now = next(self._pids), int(time.time())
-        upid = f"UPID:{self.local}:{pid:08X}:00AB12CD:{now:08X}:{kind}:{vmid}:{user}:"
+        upid = f"UPID:{node or self.local}:{pid:08X}:00AB12CD:{now:08X}:{kind}:{vmid}:{user}:"
         task = self.tasks[upid] = Task(upid, kind, vmid, user)
 
         def run() -> None:

@@ -40,9 +40,10 @@ def receive(
     def work(task: Task) -> None:
         task.log.append(f"starting file import from: {temporary}")
         try:
+            _check(temporary, fields)
+            task.log += [f"target node: {node}", f"target file: {final}"]
             state.faults.copy.pass_by(task.stop)
             task.checkpoint()
-            _check(temporary, fields)
             final.parent.mkdir(parents=True, exist_ok=True)
             final.write_bytes(temporary.read_bytes())
         finally:

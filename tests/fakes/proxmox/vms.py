@@ -68,7 +68,7 @@ def create(state: State, user: str, node: str, given: dict[str, str]) -> str:
             del state.vms[vmid]
             raise
 
-    return state.start("qmcreate", str(vmid), user, work)
+    return state.start("qmcreate", str(vmid), user, work, node)
 
 
 def check(state: State, user: str, given: dict[str, str]) -> None:

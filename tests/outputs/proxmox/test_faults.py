@@ -12,9 +12,11 @@ import pytest
 
 from tests.contract.output_suite import GUEST
 from tests.fakes.proxmox import Storage
+from tests.fakes.proxmox.state import Task
 from tests.outputs.proxmox.staged import Staged
 from v2v.errors import Cancelled, TargetError
 from v2v.events import CopyProgress, StepStarted, Warned
+from v2v.outputs._proxmox import machine
 from v2v.types import MiB
 
 
@@ -294,3 +296,53 @@ def test_a_task_that_does_not_end(staged) -> None:
     with pytest.raises(TargetError) as error:
         tasks.wait_for(opened, upid, "copy", seconds=0.1)
     assert error.value.id == "target-timeout"
+
+
+@pytest.mark.parametrize("node", ["pve1", "pve2"])
+def test_a_copy_that_the_server_still_makes_is_ended_and_others_are_not(staged, node) -> None:
+    """Of an upload whose answer never came. The node that answers copies, whichever has the
+    storage; the same user may send something else meanwhile."""
+    server = staged.host.server
+    server.nodes["pve2"] = "online"
+    server.faults.lost_answers = 1
+    server.faults.copy.close()
+    other = server.start("imgcopy", "", "root@pam", _copy_of_an_iso)
+    output = staged.copied(**{"-oo node": node})
+    stopper = threading.Thread(
+        target=lambda: (server.faults.copy.reached.wait(30), staged.run.cancel.cancel())
+    )
+    stopper.start()
+    with pytest.raises(Cancelled):
+        staged.finalize(output)
+    stopper.join()
+    output.discard(staged.disks, staged.run)
+    server.faults.copy.open()
+    assert {task.kind: task.status for task in server.tasks.values() if task.upid == other} == {
+        "imgcopy": "running"
+    }
+    server.tasks[other].stop.set()
+    staged.check_clear()
+
+
+def _copy_of_an_iso(task: Task) -> None:
+    task.log.append("target file: /var/lib/vz/template/iso/debian.iso")
+    task.stop.wait(60)
+
+
+def test_a_vm_that_another_job_makes_is_let_alone(staged) -> None:
+    """Both were told that its number is free."""
+    server = staged.host.server
+    output = staged.copied()
+    staged.run.journal.put(machine.VM, machine.Machine("pve1", 100))  # and killed before it asked
+    server.vms[100] = {"name": "theirs", "description": "v2v job other"}
+    done = threading.Event()
+    task = server.start("qmcreate", "100", "root@pam", lambda _: done.wait(0.3) and None)
+    output.discard(staged.disks, staged.run)
+    assert not server.tasks[task].stop.is_set()
+    assert list(server.vms) == [100]
+
+
+def test_words_of_the_source_that_are_no_text(staged) -> None:
+    staged.source = replace(staged.source, description="\udcff\x1b[2J hello")
+    staged.check_arrived(staged.finalize(staged.copied()))
+    assert "hello" in staged.host.server.vms[100]["description"]

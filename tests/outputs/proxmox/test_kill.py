@@ -53,6 +53,7 @@ class Doomed:
         try:
             while not hold.reached.wait(0.1):
                 assert process.poll() is None
+            self._wait_until_told(hold, process)
             seen = visible(process.pid)
         finally:
             process.send_signal(signal.SIGKILL)
@@ -61,6 +62,13 @@ class Doomed:
             yield seen
         finally:
             hold.open()
+
+    def _wait_until_told(self, hold: Hold, process: subprocess.Popen[bytes]) -> None:
+        """It has written down which task makes the VM once it asks how that is."""
+        server = self.host.server
+        making = hold is server.faults.imports
+        while making and not any(":qmcreate:" in line for line in server.requests):
+            assert process.poll() is None
 
     @property
     def job(self) -> str:

@@ -244,7 +244,7 @@ def test_a_storage_without_images(host, refused, tmp_path) -> None:
     host.server.storages["isos"] = Storage(tmp_path / "isos", content="iso,backup")
     error = refused(**{"-os": "isos"})
     assert error.id == "target-storage"
-    assert "takes no disks" in error.message
+    assert "takes no new disks" in error.message
 
 
 def test_no_storage_takes_imports(host, refused) -> None:
@@ -252,6 +252,21 @@ def test_no_storage_takes_imports(host, refused) -> None:
     error = refused()
     assert error.id == "target-storage"
     assert "pvesm set local --content images,iso,vztmpl,import" in (error.hint or "")
+
+
+def test_a_storage_of_esxi_takes_no_images_that_are_sent(host, refused, tmp_path) -> None:
+    """It is where the server itself would import VMs from."""
+    host.server.storages["local"].content = "images,iso"
+    host.server.storages["esx"] = Storage(tmp_path / "esx", type="esxi", content="import")
+    assert "pvesm set local" in (refused().hint or "")
+    error = refused(**{"-oo import-storage": "esx"})
+    assert error.id == "target-storage" and "esx" in error.message
+    assert "pvesm set local" in (error.hint or "")
+
+
+def test_a_storage_whose_volumes_others_make(host, refused, tmp_path) -> None:
+    host.server.storages["san"] = Storage(tmp_path / "san", type="iscsi", content="images")
+    assert refused(**{"-os": "san"}).id == "target-storage"
 
 
 def test_a_storage_of_a_disk_alone(host, source, run) -> None:

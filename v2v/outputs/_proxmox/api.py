@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from v2v import patience
+from v2v.cancel import Cancel
 from v2v.errors import TargetError, V2VError
 from v2v.optional import require
 from v2v.outputs._proxmox.options import MODE, Place, ProxmoxOptions, place_of
@@ -35,6 +36,10 @@ class Api:
         self.place = place
         self.run = run
         self._root = root
+
+    def uncancelled(self) -> Api:
+        """The same, for a short call whose answer must be known."""
+        return Api(self._root, self.place, self.run.part(cancel=Cancel()))
 
     def get(self, path: str, kind: type[T], doing: str, /, **params: Any) -> T:
         """What is there, as a `kind`. `doing` is for errors: "list the nodes"."""

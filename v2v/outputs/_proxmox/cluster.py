@@ -11,7 +11,9 @@ from v2v.texts import clean, size_text
 from v2v.types import Nic
 
 IMPORT, IMAGES = "import", "images"  # content types
-THICK = ("lvm", "zfs", "iscsi", "iscsidirect")  # storages that take a disk's whole size at once
+THICK = ("lvm",)  # storages that take a disk's whole size at once
+FIXED = ("iscsi", "iscsidirect")  # storages that have `images`, and take none that are new
+ESXI = "esxi"  # a storage that has `import`, and takes none
 OTHER_STORAGE = "choose another with -os or --storage"
 
 
@@ -32,6 +34,14 @@ class Storage:
 
     def holds(self, content: str) -> bool:
         return content in self.content.split(",")
+
+    @property
+    def takes_disks(self) -> bool:
+        return self.holds(IMAGES) and self.type not in (*FIXED, ESXI)
+
+    @property
+    def takes_imports(self) -> bool:
+        return self.holds(IMPORT) and self.type != ESXI
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +91,11 @@ def storages_of(api: Api, node: str) -> dict[str, Storage]:
 def check_target(known: Mapping[str, Storage], name: str, node: str) -> None:
     """Whether a VM's disks can be there."""
     storage = _usable(known, name, node, OTHER_STORAGE)
-    if not storage.holds(IMAGES):
-        able = [one.storage for one in known.values() if one.holds(IMAGES)]
+    if not storage.takes_disks:
+        able = [one.storage for one in known.values() if one.takes_disks]
         raise TargetError(
-            f"storage {name} takes no disks of VMs, only: {clean(storage.content)}",
+            f"storage {name} ({clean(storage.type)}) takes no new disks of VMs; its content is: "
+            f"{clean(storage.content)}",
             id="target-storage",
             hint=f"{OTHER_STORAGE}: {_listed(able)}",
         )
@@ -94,25 +105,25 @@ def import_storage(known: Mapping[str, Storage], wanted: str | None, target: str
     """Where images are sent to: what is asked for, the target itself, or that with most space."""
     if wanted is not None:
         storage = _usable(known, wanted, node, "choose another with -oo import-storage")
-        if not storage.holds(IMPORT):
-            raise _no_import(storage)
+        if not storage.takes_imports:
+            raise _no_import(f"storage {wanted} takes", known)
         return wanted
-    able = [one for one in known.values() if one.enabled and one.active and one.holds(IMPORT)]
+    able = [one for one in known.values() if one.enabled and one.active and one.takes_imports]
     if not able:
-        files = [one for one in known.values() if one.holds("iso") or one.holds("vztmpl")]
-        raise _no_import(files[0] if files else None)
+        raise _no_import("no storage takes", known)
     return max(able, key=lambda one: (one.storage == target, one.avail or 0)).storage
 
 
-def _no_import(storage: Storage | None) -> TargetError:
-    name = storage.storage if storage else "local"
-    content = clean(f"{storage.content},{IMPORT}" if storage else IMPORT)
-    which = f"storage {name} takes" if storage else "no storage takes"
+def _no_import(which: str, known: Mapping[str, Storage]) -> TargetError:
+    files = [one for one in known.values() if one.holds("iso") or one.holds("vztmpl")]
+    able = files[0] if files else Storage("local", content="iso,vztmpl,backup")
+    name, content = clean(able.storage), clean(f"{able.content},{IMPORT}")
     return TargetError(
-        f"{which} no images that are sent: its content does not include `{IMPORT}`",
+        f"{which} no images that are sent: that needs a storage of files whose content includes "
+        f"`{IMPORT}`",
         id="target-storage",
         hint=f"on a node: pvesm set {name} --content {content} (or Datacenter > Storage > {name} > "
-        "Edit > Content: Import); it takes a storage of files, and Proxmox VE 8.4 or later",
+        "Edit > Content: Import); it takes Proxmox VE 8.4 or later",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from v2v.errors import TargetError
@@ -21,6 +21,7 @@ TRIES = 10  # others may take the free number that we were told
 class Machine:
     node: str
     vmid: int
+    upid: str = ""  # the task that makes it, as soon as it is known
 
     @property
     def path(self) -> str:
@@ -36,15 +37,20 @@ def make(api: Api, node: str, vmid: int | None, config: Config, run: Run) -> Mac
     """The server makes all of it, or nothing: what it began is cleared by the task that fails."""
     for _ in range(TRIES):
         machine = Machine(node, vmid or next_vmid(api))
+        run.cancel.check()
         run.journal.put(VM, machine)
         try:
-            upid = api.post(f"nodes/{node}/qemu", str, "create the VM", vmid=machine.vmid, **config)
+            upid = api.uncancelled().post(
+                f"nodes/{node}/qemu", str, "create the VM", vmid=machine.vmid, **config
+            )
         except TargetError as exc:
             if exc.id != "target-refused" or "already exists" not in exc.message:
                 raise
+            run.journal.drop([VM])
             if vmid is not None:
                 raise vmid_taken(vmid) from exc
             continue
+        run.journal.put(VM, replace(machine, upid=upid))
         tasks.wait_for(api, upid, "import the disks into the VM")
         return machine
     raise TargetError(
@@ -56,12 +62,13 @@ def make(api: Api, node: str, vmid: int | None, config: Config, run: Run) -> Mac
 
 def own_machine(api: Api, run: Run, *, end: bool = False) -> Machine | None:
     """The VM that an earlier run of the job made. What is still being made is waited for, or
-    ended: `end`."""
+    ended: `end`; but a task that may be another job's, which got the number, is waited for."""
     if VM not in run.journal:
         return None
     machine = run.journal.get(VM, Machine)
     found = tasks.active(api, machine.node, "qmcreate", vmid=machine.vmid)
-    tasks.settle(api, found, end=end)
+    tasks.settle(api, [upid for upid in found if upid != machine.upid])
+    tasks.settle(api, [upid for upid in found if upid == machine.upid], end=end)
     config = config_of(api, machine)
     ours = config is not None and is_marked(str(config.get("description", "")), run.job_id)
     return machine if ours else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from v2v.errors import TargetError
@@ -52,8 +52,10 @@ def wait_for(api: Api, upid: str, doing: str, *, seconds: float = math.inf) -> N
 
 
 def _end_of(api: Api, upid: str, doing: str, deadline: float) -> Status:
-    pause, left = FIRST_WAIT, PATIENCE
-    while time.monotonic() < deadline:
+    left = PATIENCE
+    for pause in _pauses():
+        if time.monotonic() > deadline:
+            break
         try:
             status = api.get(_path(api, upid, "status"), Status, f"see whether to {doing} is done")
             if status.status == "stopped":
@@ -64,7 +66,6 @@ def _end_of(api: Api, upid: str, doing: str, deadline: float) -> Status:
             if exc.id != "target-unreachable" or left < 0:
                 raise
         api.run.cancel.wait(pause)
-        pause = min(pause * 2, LONGEST_WAIT)
     raise TargetError(
         f"cannot {doing}: {api.place.host} has not ended it in time",
         id="target-timeout",
@@ -85,17 +86,27 @@ def stop(api: Api, upid: str) -> None:
 def active(api: Api, node: str, kind: str, *, vmid: int | None = None) -> list[str]:
     """UPIDs of our user's tasks of a kind that have not ended: imgcopy, qmcreate."""
     more = {} if vmid is None else {"vmid": vmid}
-    user = api.place.user + (f"!{api.place.token}" if api.place.token else "")
+    doing = "list the tasks"
     found = api.get(
-        f"nodes/{node}/tasks",
-        list[Active],
-        "list the tasks",
-        source="active",
-        typefilter=kind,
-        userfilter=user,
-        **more,
+        f"nodes/{node}/tasks", list[Active], doing, source="active", typefilter=kind, **more
     )
-    return [one.upid for one in found if UPID.fullmatch(one.upid) and f":{kind}:" in one.upid]
+    user = api.place.user + (f"!{api.place.token}" if api.place.token else "")
+    end = f":{kind}:{'' if vmid is None else vmid}:{user}:"
+    return [one.upid for one in found if UPID.fullmatch(one.upid) and one.upid.endswith(end)]
+
+
+def told(api: Api, upid: str, start: str) -> str:
+    """The rest of the line of its log that begins so, as soon as there is one; empty if it ends
+    without."""
+    for pause in _pauses():
+        ended = api.get(_path(api, upid, "status"), Status, "see a task").status == "stopped"
+        for line in _log(api, upid):
+            if line.t.startswith(start):
+                return line.t.removeprefix(start).strip()
+        if ended:
+            return ""
+        api.run.cancel.wait(pause)
+    raise AssertionError("endless")
 
 
 def settle(api: Api, upids: Iterable[str], *, end: bool = False) -> None:
@@ -111,6 +122,13 @@ def settle(api: Api, upids: Iterable[str], *, end: bool = False) -> None:
                 raise
 
 
+def _pauses() -> Iterator[float]:
+    pause = FIRST_WAIT
+    while True:
+        yield pause
+        pause = min(pause * 2, LONGEST_WAIT)
+
+
 def _path(api: Api, upid: str, what: str = "") -> str:
     """Of the node that does the task, which is not always the one that gets the VM."""
     match = UPID.fullmatch(upid)
@@ -123,9 +141,13 @@ def _path(api: Api, upid: str, what: str = "") -> str:
     return f"nodes/{match[1]}/tasks/{upid}" + (f"/{what}" if what else "")
 
 
+def _log(api: Api, upid: str) -> list[Line]:
+    return api.get(_path(api, upid, "log"), list[Line], "read a task's log", limit=LOG_LINES)
+
+
 def _failed(api: Api, upid: str, doing: str, exitstatus: str) -> TargetError:
-    lines = api.get(_path(api, upid, "log"), list[Line], "read a task's log", limit=LOG_LINES)
-    last = [clean(line.t.strip())[:300] for line in lines if line.t.strip()][-LAST_LINES:]
+    lines = [line.t.strip() for line in _log(api, upid)]
+    last = [clean(line)[:300] for line in lines if line][-LAST_LINES:]
     reason = clean(exitstatus)[:300]
     told = [line for line in last if reason not in line]
     return TargetError(

@@ -1,7 +1,8 @@
 """Images that are sent to a storage of the target, for the VM to be made from; removed afterwards.
 
 An upload is received into /var/tmp of the node that answers, and copied from there to the storage,
-by a task. It is sent whole, or not at all: what breaks off is not kept by the server.
+by a task of that node, whichever has the storage. It is sent whole, or not at all: what breaks off
+is not kept by the server.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ FIRST_PAUSE = 2.0  # seconds; the next are longer
 LOCAL_NODE = Path("/etc/pve/local")  # on a node of a cluster: a link to nodes/NAME
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 HASH_BLOCK = 4 * MiB
+ANSWERING = "localhost"  # the API's name for the node that answers
+TARGET_FILE = "target file: "  # in the log of a task, before it copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def image_of(api: Api, node: str, storage: str, disk: TargetDisk, index: int, ru
     key = f"{SENT}:{index}"
     if key in run.journal:  # an earlier run sent it, or died over it
         upload = run.journal.get(key, Upload)
-        tasks.settle(api, tasks.active(api, upload.node, "imgcopy"))
+        tasks.settle(api, _copies(api, upload))
         if upload.done and upload.volume in _volumes(api, upload):
             return upload.volume
     upload = Upload(node, storage, file_name(run.job_id, index, disk.format))
@@ -85,7 +88,7 @@ def remove_uploads(api: Api, count: int, run: Run, *, end: bool = False) -> None
     for key in keys:
         upload = run.journal.get(key, Upload)
         if not upload.done:
-            tasks.settle(api, tasks.active(api, upload.node, "imgcopy"), end=end)
+            tasks.settle(api, _copies(api, upload), end=end)
         if upload.volume in _volumes(api, upload):
             path = f"nodes/{upload.node}/storage/{upload.storage}/content/{upload.volume}"
             upid = api.delete(path, str | None, "remove an image that was sent")  # type: ignore[arg-type]
@@ -97,6 +100,13 @@ def remove_uploads(api: Api, count: int, run: Run, *, end: bool = False) -> None
 def count_uploads(run: Run, most: int) -> int:
     """How many records of uploads there may be: one more than the number of the last."""
     return max((i + 1 for i in range(most) if f"{SENT}:{i}" in run.journal), default=0)
+
+
+def _copies(api: Api, upload: Upload) -> list[str]:
+    """The tasks that copy it to its storage. Those of our user's other uploads are let alone: which
+    is which, only their logs tell."""
+    found = tasks.active(api, ANSWERING, "imgcopy")
+    return [u for u in found if tasks.told(api, u, TARGET_FILE).endswith(f"/{upload.name}")]
 
 
 def _volumes(api: Api, upload: Upload) -> set[str]:
@@ -119,7 +129,7 @@ def _send(api: Api, upload: Upload, path: Path, index: int, run: Run) -> None:
             run.warn(f"{exc.message}: it is sent again", id="target-send-again")
         run.cancel.wait(pause)
         pause *= 2
-        tasks.settle(api, tasks.active(api, upload.node, "imgcopy"))  # if only the answer was lost
+        tasks.settle(api, _copies(api, upload))  # if only the answer was lost
     return None
 
 
