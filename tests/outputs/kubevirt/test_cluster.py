@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -384,6 +385,28 @@ def test_what_was_sent_before_a_crash_is_not_sent_twice(fake, output, run) -> No
     assert error.value.id == "target-forbidden"
     run.journal.drop(["kubevirt-sent:0"])
     fake.denied.clear()
+    output.finalize(source(), GUEST, disks, run)
+    assert fake.uploads == ["web-sda"] and fake.names("virtualmachines") == ["web"]
+
+
+def test_an_image_that_cdi_still_converts_is_waited_for(fake, output, run, monkeypatch) -> None:
+    """As after kill -9: CDI refuses another one meanwhile."""
+    disks, _ = filled(output, source(), run)
+    monkeypatch.setattr(fake, "fill", lambda *_: (200, ""))
+    monkeypatch.setattr(volumes, "DONE_SECONDS", 0.0)
+    with pytest.raises(TargetError):
+        output.finalize(source(), GUEST, disks, run)
+    monkeypatch.setattr(volumes, "DONE_SECONDS", 60.0)
+    fake.answers = [(503, "")] * 9
+    real, looks = fake.get, itertools.count()
+
+    def get(plural: str, namespace: str, name: str) -> dict[str, Any] | None:
+        found = real(plural, namespace, name)
+        if plural == "datavolumes" and next(looks) > 2:
+            found["status"]["phase"] = "Succeeded"
+        return found
+
+    monkeypatch.setattr(fake, "get", get)
     output.finalize(source(), GUEST, disks, run)
     assert fake.uploads == ["web-sda"] and fake.names("virtualmachines") == ["web"]
 

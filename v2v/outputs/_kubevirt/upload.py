@@ -36,6 +36,7 @@ MAX_ANSWER = 4096  # bytes
 BLOCK = 256 * KiB
 PAUSES = (0.0, 2.0, 10.0, 30.0)  # seconds before each further try
 ASYNC, SYNC = "/v1beta1/upload-async", "/v1beta1/upload"
+TAKEN = "kubevirt-taken:{}"  # journal: CDI has this disk's image; restarts of the pod before
 NO_SUCH_PATH = (404, 405, 501)
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,16384}")  # RFC 6750; they are longer than a line
 
@@ -166,21 +167,32 @@ def upload(cluster: Cluster, proxy: Proxy, path: Path, name: str, index: int, ru
             run.cancel.wait(pause)
         if not volumes.wait_until_ready(cluster, name, run):
             return
-        restarts = volumes.restart_count(cluster.get(VOLUMES, name))
-        try:
-            with OutgoingFile(path, index, run) as file:
-                proxy.send(_token(cluster, name), file, run)
-        except _TryAgain as exc:
-            why = str(exc)
-            continue
-        if volumes.wait_until_filled(cluster, name, restarts, run):
+        why = _fill(cluster, proxy, path, name, index, run)
+        if not why:
             return
-        why = volumes.last_words(cluster.get(VOLUMES, name)) or "CDI could not convert it"
     raise TargetError(
         f"disk {index + 1} could not be sent to the volume {cluster.namespace}/{name}: {why}",
         id="kubevirt-upload",
         hint=f"its image is kept: `v2v resume {run.job_id}` sends it again, once that is repaired",
     )
+
+
+def _fill(cluster: Cluster, proxy: Proxy, path: Path, name: str, index: int, run: Run) -> str:
+    """Why it is to be tried again; empty when the volume is filled. While CDI converts what an
+    earlier run has sent, it takes nothing: that is waited for."""
+    key = TAKEN.format(index)
+    if key not in run.journal:
+        restarts = volumes.restart_count(cluster.get(VOLUMES, name))
+        try:
+            with OutgoingFile(path, index, run) as file:
+                proxy.send(_token(cluster, name), file, run)
+        except _TryAgain as exc:
+            return str(exc)
+        run.journal.put(key, restarts)
+    if volumes.wait_until_filled(cluster, name, run.journal.get(key, int), run):
+        return ""
+    run.journal.drop([key])
+    return volumes.last_words(cluster.get(VOLUMES, name)) or "CDI could not convert it"
 
 
 def _token(cluster: Cluster, name: str) -> str:
