@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +27,9 @@ from tests.outputs.libvirt_output import (
 from tests.places import loop_devices
 from tests.sshd import sshd
 from v2v.errors import CopyError, TargetError
+from v2v.events import CopyProgress
 from v2v.outputs._libvirt import sink as sinks
+from v2v.outputs._libvirt import volumes
 from v2v.outputs._libvirt.disks import device_sink
 from v2v.outputs._libvirt.sink import VolumeSink
 from v2v.outputs._libvirt.volumes import Volume, Way
@@ -81,16 +86,14 @@ def test_a_volume_that_was_being_made_is_found(
     source = make_source(tmp_path)
     output = there.output(**{"-oo upload": ""})
 
-    def crash(name: str, *arguments: object) -> None:
-        if name.startswith("libvirt-made" if moment == "after" else "libvirt-making"):
-            if moment == "before":
-                put(name, *arguments)
-            raise Crash
-        put(name, *arguments)
+    def crash(*arguments: Any, **more: Any) -> None:
+        if moment == "after":
+            make_it(*arguments, **more)
+        raise Crash
 
-    put = run.journal.put
+    make_it = volumes.create
     with monkeypatch.context() as patch:
-        patch.setattr(run.journal, "put", crash)
+        patch.setattr("v2v.outputs._libvirt.disks.create", crash)
         patch.setattr(type(output), "discard", lambda self, disks, run: None)
         with pytest.raises(Crash):
             output.create_disks(source, sizes_of(source), run)
@@ -98,6 +101,76 @@ def test_a_volume_that_was_being_made_is_found(
     output.check_source(source, run)
     output.discard((), run)
     assert list(there.folder.iterdir()) == []
+
+
+def test_a_volume_that_took_the_place_of_ours_is_somebody_else_s(
+    there: Place, tmp_path, run
+) -> None:
+    """Ours was removed, and another made: it is neither gone on with, nor removed."""
+    source = make_source(tmp_path)
+    output = there.output(**{"-oo upload": ""})
+    targets = create(output, source, run)
+    copy(output, source, targets, run)
+    volume = there.folder / "demo-sda"
+    volume.unlink()
+    volume.write_text("mine")
+    with pytest.raises(TargetError) as error:
+        output.check_source(source, run)
+    assert error.value.id == "target-exists"
+    with pytest.raises(TargetError) as error, output.connect(targets, run):
+        pass
+    assert error.value.id == "target-lost"
+    output.discard(targets, run)
+    assert volume.read_text() == "mine"
+
+
+@pytest.mark.parametrize("head", [b"QFI\xfb\0\0\0\3", b"LUKS\xba\xbe\0\1aes", b"QED\0\xff\xff"])
+def test_a_disk_that_libvirt_takes_for_an_image_is_known_again(
+    there: Place, tmp_path, run, head: bytes
+) -> None:
+    """libvirt tells another size of it, and even of another format."""
+    source = make_source(tmp_path)
+    path = Path(source.disks[0].location)
+    path.write_bytes(head.ljust(4096, b"\xff") + path.read_bytes()[4096:])
+    output = there.output(**{"-oo upload": ""})
+    copy(output, source, create(output, source, run), run)
+    output.check_source(source, run)
+    assert (there.folder / "demo-sda").read_bytes() == path.read_bytes()
+    output.discard((), run)
+    assert list(there.folder.iterdir()) == []
+
+
+def test_discard_in_a_pool_that_was_renamed_or_is_gone(there: Place, tmp_path, run) -> None:
+    """libvirt renames none: it is undefined, and defined by another name."""
+    source = make_source(tmp_path)
+    output = there.output(**{"-oo upload": ""})
+    create(output, source, run)
+    with there.server.connected() as connection:
+        pool = connection.storagePoolLookupByName(there.pool)
+        xml = pool.XMLDesc()
+        pool.destroy()
+        pool.undefine()
+        with pytest.raises(TargetError) as error:
+            output.discard((), run)
+        assert error.value.id == "target-storage"
+        assert "demo-sda" in error.value.message
+        with there.server.pool("renamed", there.folder):
+            output.discard((), run)
+        assert list(there.folder.iterdir()) == []
+        connection.storagePoolDefineXML(xml).create()
+
+
+def test_a_pool_in_memory_holds_files(libvirtd: Libvirtd, tmp_path, run) -> None:
+    """Though its path is below /dev."""
+    folder = Path(tempfile.mkdtemp(prefix="v2v-test-", dir="/dev/shm"))
+    try:
+        with place(libvirtd, folder) as there:
+            ref = migrate(there.output(), make_source(tmp_path), run)
+            with libvirtd.connected() as connection:
+                xml = connection.lookupByUUIDString(ref.metadata).XMLDesc()
+            assert f"<source file='{folder}/demo-sda'/>" in xml
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_discard_keeps_the_disks_that_somebody_uses(there: Place, words, tmp_path, run) -> None:
@@ -197,6 +270,47 @@ def test_an_upload_goes_on_after_the_daemon_died(tmp_path, run, monkeypatch) -> 
         assert (there.folder / "demo-sda").read_bytes() == content(source)
 
 
+def test_an_image_is_sent_although_the_connection_broke(
+    there: Place, tmp_path, run, monkeypatch, events_seen
+) -> None:
+    source = make_source(tmp_path, 8 * MiB)
+    monkeypatch.setattr(VolumeSink, "request_size", MiB)
+    with tcp_proxy(there.server.port) as wire:
+        output = there.output(**{"-oc": there.server.uri_at(wire.port), "-of": "qcow2"})
+        targets = create(output, source, run)
+        copy(output, source, targets, run)
+        sent = 0
+
+        def send(*arguments: object) -> None:
+            nonlocal sent
+            sent += 1
+            if sent == 3:
+                wire.cut()
+            whole(*arguments)
+
+        whole = sinks._send
+        monkeypatch.setattr(sinks, "_send", send)
+        image = Path(targets[0].working).read_bytes()
+        output.finalize(source, GUEST, targets, run)
+        assert sent > 8
+    assert (there.folder / "demo-sda").read_bytes() == image
+    assert any(isinstance(event, CopyProgress) for event in events_seen)
+
+
+def test_an_image_that_fills_the_pool_is_told(libvirtd, small: Path, tmp_path, run) -> None:
+    source = make_source(tmp_path, 6 * MiB)
+    with place(libvirtd, small) as there:
+        output = there.output(**{"-oo upload": "", "-of": "qcow2"})
+        targets = create(output, source, run)
+        copy(output, source, targets, run)
+        (small / "other").write_bytes(bytes(4 * MiB))
+        with pytest.raises(CopyError) as error:
+            output.finalize(source, GUEST, targets, run)
+        assert error.value.id == "target-full"
+        (small / "other").unlink()
+        output.finalize(source, GUEST, targets, run)
+
+
 def test_a_silent_host_is_given_up(there: Place, tmp_path, run, monkeypatch) -> None:
     source = make_source(tmp_path, 8 * MiB)
     monkeypatch.setattr(VolumeSink, "request_size", MiB)
@@ -253,8 +367,10 @@ def test_logical_volumes(tmp_path: Path, run) -> None:
 def test_a_logical_volume_is_written_over_whatever_it_holds(tmp_path: Path) -> None:
     with loop_devices(tmp_path) as make_device:
         device = make_device(b"old" * MiB)
+        link = tmp_path / "vg-x"  # as LVM names its devices
+        link.symlink_to(device)
         volume = Volume(
-            0, "vg", "x", Way.DEVICE, str(device), str(device), DiskFormat.RAW, MiB + 512
+            0, "vg", "x", Way.DEVICE, str(link), str(link), DiskFormat.RAW, MiB + 512, block=True
         )
         with device_sink(volume) as sink:
             assert not sink.is_zero

@@ -213,7 +213,7 @@ class LibvirtOutput(Output):
         """The domain, as the host can have it; a copy is in the job's folder."""
         host = self._capabilities(guest, run)
         hardware = replace(target_hardware(source, guest), name=safe_name(source.name))
-        devices = {one.location for one in volumes if one.location.startswith("/dev/")}
+        devices = {one.location for one in volumes if one.block}
         disks = [one.disk for one in volumes]
         root = domain_element(hardware, disks, domain.domain_uuid(run), devices=devices)
         self._warn_of(fit(root, host), run)

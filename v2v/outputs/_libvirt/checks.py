@@ -30,7 +30,7 @@ def check_names(source: Source, facts: Facts, default: str, run: Run) -> None:
     pools = [facts.pools[one] for one in pool_names(source, default)]
     for pool, volume in zip(pools, volume_names(source, pools), strict=True):
         mine = own.get((pool.name, volume))
-        if mine is not None and is_own(mine, pool.volumes, run):
+        if mine is not None and is_own(mine, pool.volumes.get(volume), run):
             continue
         path = Path(pool.path) / volume
         unseen = facts.local and pool.type in FOLDERS and os.path.lexists(path)

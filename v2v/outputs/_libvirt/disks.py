@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from v2v import disk_sinks
+from v2v import disk_sinks, events, nbd_client, nbdkit
+from v2v.copy.bandwidth import Bandwidth
+from v2v.copy.engine import Shared, copy_disk
+from v2v.copy.progress import Progress, Standing
 from v2v.copy.sinks import FileSink, Sink
 from v2v.errors import TargetError
-from v2v.extents import split
 from v2v.journal import sync_folder
 from v2v.libvirt_connection import LibvirtHost, ask
 from v2v.output import copy_options, forget_progress
@@ -19,21 +21,20 @@ from v2v.outputs import _files, _images
 from v2v.outputs._images import Shape
 from v2v.outputs._libvirt.domain import domain_uuid, lookup
 from v2v.outputs._libvirt.facts import find_pool, refresh
-from v2v.outputs._libvirt.sink import BLOCK, VolumeSink
+from v2v.outputs._libvirt.sink import VolumeSink
 from v2v.outputs._libvirt.volumes import (
     INODES,
-    MADE,
     MAKING,
     VOLUMES,
     Volume,
     Way,
     create,
     delete,
+    find_own,
     known_volumes,
     used_paths,
 )
-from v2v.outputs._libvirt.volumes import lookup as lookup_volume
-from v2v.run import Run
+from v2v.run import BANDWIDTH, Run
 
 SENT = "libvirt-sent"  # journal, with the disk's number: this image is sent
 HANDED_OVER = "libvirt-defined"  # journal: the domain is there, and the volumes are its own
@@ -52,7 +53,7 @@ class Disks:
         """Blank, all of them. They are written down first."""
         self.run.journal.put(VOLUMES, tuple(volumes))
         for volume in volumes:
-            if volume.way in (Way.FILE, Way.STAGED):
+            if volume.is_image:
                 _images.make(volume.disk, self.shape)
                 sync_folder(Path(volume.working).parent)
             else:
@@ -66,7 +67,7 @@ class Disks:
 
     def complete(self, volumes: Sequence[Volume]) -> None:
         """Everything under its final name, whole. Safe to repeat."""
-        images = [one for one in volumes if one.way in (Way.FILE, Way.STAGED)]
+        images = [one for one in volumes if one.is_image]
         if INODES not in self.run.journal:
             for volume in images:
                 _images.complete(volume.disk, self.shape)
@@ -96,11 +97,10 @@ class Disks:
 
     def _make_volume(self, volume: Volume, length: int) -> None:
         """Anew, if the job has made it before. What will be made is written down first."""
-        making, made = f"{MAKING}:{volume.index}", f"{MADE}:{volume.index}"
+        making = f"{MAKING}:{volume.index}"
 
         def answer(libvirt: Any, connection: Any) -> None:
             delete(libvirt, connection, volume, self.run)
-            self.run.journal.drop([made])
             self.run.journal.put(making, length)
             try:
                 create(libvirt, connection, volume, self.shape.allocation, length=length)
@@ -111,7 +111,6 @@ class Disks:
                 raise _cannot_make(volume, exc, taken=taken) from exc
 
         ask(self.host, answer, self.run, seconds=MAKE_SECONDS)
-        self.run.journal.put(made, True)
 
     def _check_seen(self, volumes: Sequence[Volume]) -> None:
         """libvirt may run in another container, and mean another folder by that name."""
@@ -137,7 +136,7 @@ class Disks:
     # Opening -------------------------------------------------------------------------------------
 
     def _open(self, volume: Volume, stack: ExitStack) -> Sink:
-        if volume.way in (Way.FILE, Way.STAGED):
+        if volume.is_image:
             sink = _images.open_sink(volume.index, volume.disk, self.shape, self.run)
             return stack.enter_context(sink)
         kept = _images.is_held(
@@ -148,12 +147,12 @@ class Disks:
             self._make_volume(volume, volume.size)
         if volume.way is Way.DEVICE:
             return stack.enter_context(device_sink(volume))
-        blank = not kept and _is_blank(volume)
+        blank = not kept and not volume.block  # that one holds what was there before
         return stack.enter_context(self._upload(volume, is_zero=blank))
 
     def _is_there(self, volume: Volume) -> bool:
         def answer(libvirt: Any, connection: Any) -> bool:
-            return lookup_volume(libvirt, connection, volume) is not None
+            return find_own(libvirt, connection, volume, self.run) is not None
 
         return ask(self.host, answer, self.run)
 
@@ -186,20 +185,24 @@ class Disks:
 
     def _send(self, volume: Volume) -> None:
         """An image as it is, byte by byte: libvirt sees its format when it looks again."""
-        path = Path(volume.working)
-        length = path.stat().st_size
-        self._make_volume(volume, length)
+        self._make_volume(volume, Path(volume.working).stat().st_size)
+        words = [f"file={volume.working}"]
         with (
+            nbdkit.serve("file", words, run=self.run, name=f"send-{volume.index}") as image,
             self._upload(volume, is_zero=True) as sink,
-            disk_sinks.raw_sink(path, length, blank=False, sparse=True, drop_cache=False) as image,
         ):
-            buffer = memoryview(bytearray(BLOCK))
-            for extent in image.extents():
-                for part in () if extent.zero else split(extent, sink.request_size or BLOCK):
-                    self.run.cancel.check()
-                    reader = _Reader(image, part.offset, part.end, buffer)
-                    sink.write_from(reader, part.offset, part.length)
+            copy_disk(volume.index, nbd_client.describe(image), sink, self._shared())
         self.run.journal.put(f"{SENT}:{volume.index}", True)
+
+    def _shared(self) -> Shared:
+        """What was read of the source was verified when the image was copied."""
+
+        def tell(standing: Standing) -> None:
+            self.run.emit(events.CopyProgress, **asdict(standing))
+
+        options = replace(copy_options(self.run), verify=0.0)
+        bandwidth = Bandwidth(options.bandwidth, path=self.run.folder / BANDWIDTH)
+        return Shared(options, cancel=self.run.cancel, progress=Progress(tell), bandwidth=bandwidth)
 
     # Undoing -------------------------------------------------------------------------------------
 
@@ -227,39 +230,22 @@ class Disks:
                 final.unlink()
 
     def _unlink(self, volumes: Sequence[Volume]) -> None:
-        folders = {Path(v.working).parent for v in volumes if v.way in (Way.FILE, Way.STAGED)}
+        folders = {Path(one.working).parent for one in volumes if one.is_image}
         for folder in folders:
             for path in _files.leftovers(folder, self.run.job_id):
                 path.unlink(missing_ok=True)
 
     def _forget(self, volumes: Sequence[Volume]) -> None:
-        keys = [f"{key}:{volume.index}" for volume in volumes for key in (MAKING, MADE, SENT)]
+        keys = [f"{key}:{volume.index}" for volume in volumes for key in (MAKING, SENT)]
         self.run.journal.drop([VOLUMES, INODES, *keys])
-
-
-def _is_blank(volume: Volume) -> bool:
-    """A new file reads as zeroes; a logical volume holds what was there before."""
-    return not volume.location.startswith("/dev/")
-
-
-class _Reader:
-    """A range of an image, for a request."""
-
-    def __init__(self, image: FileSink, offset: int, end: int, buffer: memoryview) -> None:
-        self._image, self._offset, self._end, self._buffer = image, offset, end, buffer
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        count = min(len(buffer), self._end - self._offset)
-        self._image.read_back(self._offset, buffer[:count])
-        self._offset += count
-        return count
 
 
 @contextmanager
 def device_sink(volume: Volume) -> Iterator[FileSink]:
-    """A logical volume, which holds anything before it is written."""
+    """A logical volume, which holds anything before it is written. LVM's name of it is a link."""
+    device = Path(volume.location).resolve()
     with disk_sinks.raw_sink(
-        Path(volume.location), volume.size, blank=False, sparse=True, drop_cache=True
+        device, volume.size, blank=False, sparse=True, drop_cache=True
     ) as sink:
         yield sink
 

@@ -30,7 +30,7 @@ class Pool:
     type: str  # one of FOLDERS, or LOGICAL
     path: str  # the folder of its volumes: /srv/images, /dev/vg
     free: int  # bytes
-    volumes: Mapping[str, int]  # names, and the sizes that guests see
+    volumes: Mapping[str, int]  # names, and bytes: see volume_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,16 @@ def refresh(libvirt: Any, pool: Any) -> None:
         log.info("%s: %s", pool.name(), exc)  # a volume is being made, by somebody else
 
 
+def volume_length(libvirt: Any, volume: Any) -> int:
+    """Bytes of the volume itself, not of the disk that libvirt takes its content for."""
+    try:
+        return int(volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2])
+    except libvirt.libvirtError as exc:
+        if exc.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+    return int(volume.info()[1])  # libvirt's driver for tests, and libvirt before 3.0
+
+
 def _pool(libvirt: Any, connection: Any, name: str) -> Pool:
     pool = find_pool(libvirt, connection, name)
     root = parse_xml(pool.XMLDesc(0), "a storage pool")
@@ -118,7 +128,7 @@ def _pool(libvirt: Any, connection: Any, name: str) -> Pool:
             "device of this host use -o block",
         )
     refresh(libvirt, pool)
-    volumes = {volume.name(): int(volume.info()[1]) for volume in pool.listAllVolumes()}
+    volumes = {one.name(): volume_length(libvirt, one) for one in pool.listAllVolumes()}
     path = root.findtext("target/path") or ""
     return Pool(pool.name(), kind, path, int(pool.info()[3]), volumes)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from v2v.errors import TargetError
 from v2v.outputs._files import leftovers
 from v2v.outputs._libvirt.facts import LOGICAL, Pool
-from v2v.outputs._libvirt.volumes import Way, known_volumes
+from v2v.outputs._libvirt.volumes import Way, is_own, known_volumes
 from v2v.run import Run
 from v2v.texts import size_text
 from v2v.types import Allocation
@@ -29,7 +29,7 @@ def check_pools(
         whole = allocation is Allocation.PREALLOCATED or pool.type == LOGICAL
         needed[pool.name] += size if whole else data
     for pool in pools:
-        free = pool.free + _own_bytes(pool.name, run)
+        free = pool.free + _own_bytes(pool, allocation, run)
         if needed[pool.name] > free:
             raise TargetError(
                 f"-os {pool.name}: the disks need {size_text(needed[pool.name])}, "
@@ -50,11 +50,13 @@ def check_staging(needed: int, run: Run) -> None:
         )
 
 
-def _own_bytes(pool: str, run: Run) -> int:
+def _own_bytes(pool: Pool, allocation: Allocation, run: Run) -> int:
     """What this job has in the pool already, and will make anew."""
-    own = [one for one in known_volumes(run) if one.pool == pool and one.way is Way.FILE]
-    folders = {Path(one.working).parent for one in own}
-    return sum(_blocks(leftovers(folder, run.job_id)) for folder in folders)
+    own = [one for one in known_volumes(run) if one.pool == pool.name]
+    folders = {Path(one.working).parent for one in own if one.way is Way.FILE}
+    whole = [one for one in own if one.block or allocation is Allocation.PREALLOCATED]
+    lengths = [pool.volumes[v.name] for v in whole if is_own(v, pool.volumes.get(v.name), run)]
+    return sum(lengths) + sum(_blocks(leftovers(folder, run.job_id)) for folder in folders)
 
 
 def _blocks(files: Sequence[Path]) -> int:

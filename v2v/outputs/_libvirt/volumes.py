@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,16 +19,23 @@ from typing import Any
 from lxml import etree
 
 from v2v.disk_files import working_path
+from v2v.errors import TargetError
 from v2v.outputs._files import disk_suffix, safe_name
-from v2v.outputs._libvirt.facts import FOLDERS, LOGICAL, Facts, Pool, find_pool
+from v2v.outputs._libvirt.facts import (
+    FOLDERS,
+    LOGICAL,
+    Facts,
+    Pool,
+    find_pool,
+    volume_length,
+)
 from v2v.outputs._libvirt.xml import parse_xml
 from v2v.outputs._xml import add
 from v2v.run import Run
 from v2v.types import Allocation, DiskFormat, MiB, Source, TargetDisk
 
 VOLUMES = "libvirt-volumes"  # journal: the volumes, written down before the first is made
-MAKING = "libvirt-making"  # journal, with the disk's number: bytes of the volume that is made next
-MADE = "libvirt-made"  # the same: it was made by the job
+MAKING = "libvirt-making"  # journal, with the disk's number: bytes of the volume, before it is made
 INODES = "final-files"  # journal: the inode of the job that belongs under each final name
 BUSY_SECONDS = (0.2, 1.0, 3.0)
 ROUNDING = 64 * MiB  # a logical volume is whole extents, which are hardly ever larger
@@ -51,10 +58,16 @@ class Volume:
     working: str  # what is written to until all is complete
     format: DiskFormat
     size: int  # virtual
+    block: bool  # a logical volume, which is a block device of the host
 
     @property
     def disk(self) -> TargetDisk:
         return TargetDisk(self.location, self.working, self.format, self.size)
+
+    @property
+    def is_image(self) -> bool:
+        """It is a file of the job's own until all is complete."""
+        return self.way in (Way.FILE, Way.STAGED)
 
     @property
     def named_at_once(self) -> bool:
@@ -112,7 +125,8 @@ def plan(
             Way.STAGED: str(working_path(run.folder / f"disk{index}", run.job_id)),
         }.get(way, location)
         size = sizes[index] if index < len(sizes) else 0
-        found.append(Volume(index, pool.name, name, way, location, working, format, size))
+        block = pool.type == LOGICAL
+        found.append(Volume(index, pool.name, name, way, location, working, format, size, block))
     return tuple(found[: len(sizes)])
 
 
@@ -120,17 +134,15 @@ def known_volumes(run: Run) -> tuple[Volume, ...]:
     return run.journal.get(VOLUMES, tuple[Volume, ...]) if VOLUMES in run.journal else ()
 
 
-def is_own(volume: Volume, found: Mapping[str, int], run: Run) -> bool:
-    """Whether the volume of this name, if the pool has one, was made by this job.
+def is_own(volume: Volume, length: int | None, run: Run) -> bool:
+    """Whether the volume of this name, of `length` bytes if the pool has one, is the job's.
 
-    One that was about to be made when the job was killed is known by its size.
+    It is known by its length: somebody may have removed the job's, and made another.
     """
-    size = found.get(volume.name)
     making = f"{MAKING}:{volume.index}"
-    if size is None or making not in run.journal:
+    if length is None or making not in run.journal:
         return False
-    made = f"{MADE}:{volume.index}" in run.journal
-    return made or 0 <= size - run.journal.get(making, int) < ROUNDING
+    return 0 <= length - run.journal.get(making, int) < (ROUNDING if volume.block else 1)
 
 
 def create(
@@ -141,21 +153,18 @@ def create(
     root = etree.Element("volume")
     add(root, "name", volume.name)
     add(root, "capacity", str(length), unit="bytes")
-    full = allocation is Allocation.PREALLOCATED
     # A logical volume whose allocation is less than its capacity would be thin, a snapshot.
-    if full or volume.way is Way.DEVICE or _type(pool) == LOGICAL:
-        add(root, "allocation", str(length), unit="bytes")
-    else:
-        add(root, "allocation", "0", unit="bytes")
-    if _type(pool) != LOGICAL:
+    full = volume.block or allocation is Allocation.PREALLOCATED
+    add(root, "allocation", str(length if full else 0), unit="bytes")
+    if not volume.block:
         add(add(root, "target"), "format", type="raw")
     pool.createXML(etree.tostring(root, encoding="unicode"), 0)
 
 
 def delete(libvirt: Any, connection: Any, volume: Volume, run: Run) -> None:
-    """Remove what this job made. Safe to repeat."""
-    found = lookup(libvirt, connection, volume)
-    if found is None or not is_own(volume, {volume.name: int(found.info()[1])}, run):
+    """Remove what this job made. Safe to repeat. TargetError where its pool is gone."""
+    found = find_own(libvirt, connection, volume, run)
+    if found is None:
         return
     for pause in (*BUSY_SECONDS, None):
         try:
@@ -167,18 +176,42 @@ def delete(libvirt: Any, connection: Any, volume: Volume, run: Run) -> None:
             time.sleep(pause)  # the daemon has not noticed yet that an upload was given up
 
 
-def lookup(libvirt: Any, connection: Any, volume: Volume) -> Any | None:
-    """libvirt's volume, or None."""
-    try:
-        pool = connection.storagePoolLookupByName(volume.pool)
-        return pool.storageVolLookupByName(volume.name)
-    except libvirt.libvirtError as exc:
-        if exc.get_error_code() in (
-            libvirt.VIR_ERR_NO_STORAGE_POOL,
-            libvirt.VIR_ERR_NO_STORAGE_VOL,
-        ):
-            return None
-        raise
+def find_own(libvirt: Any, connection: Any, volume: Volume, run: Run) -> Any | None:
+    """libvirt's volume, if it is there and this job made it."""
+    if f"{MAKING}:{volume.index}" not in run.journal:
+        return None
+    found = _lookup(libvirt, connection, volume)
+    if found is None:
+        if volume.pool not in [pool.name() for pool in connection.listAllStoragePools()]:
+            raise _pool_gone(volume, run)
+        return None
+    return found if is_own(volume, volume_length(libvirt, found), run) else None
+
+
+def _lookup(libvirt: Any, connection: Any, volume: Volume) -> Any | None:
+    """libvirt's volume, or None. Its pool may have got another name."""
+
+    def by_name() -> Any:
+        return connection.storagePoolLookupByName(volume.pool).storageVolLookupByName(volume.name)
+
+    for find in (by_name, lambda: connection.storageVolLookupByPath(volume.location)):
+        try:
+            return find()
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() not in (
+                libvirt.VIR_ERR_NO_STORAGE_POOL,
+                libvirt.VIR_ERR_NO_STORAGE_VOL,
+            ):
+                raise
+    return None
+
+
+def _pool_gone(volume: Volume, run: Run) -> TargetError:
+    return TargetError(
+        f"the storage pool {volume.pool} is gone, in which the job made the volume {volume.name}",
+        id="target-storage",
+        hint=f"define the pool again; if its volumes are gone for good, remove {run.folder}",
+    )
 
 
 def used_paths(connection: Any) -> set[str]:
@@ -186,7 +219,7 @@ def used_paths(connection: Any) -> set[str]:
     found: set[str] = set()
     for domain in connection.listAllDomains():
         root = parse_xml(domain.XMLDesc(0), "a domain")
-        for source in root.iterfind("devices/disk/source"):
+        for source in root.iterfind("devices/disk//source"):  # and those of images below
             found.update(word for key in ("file", "dev") if (word := source.get(key)))
             found.update(_of_volume(connection, source.get("pool"), source.get("volume")))
     return found
@@ -206,7 +239,3 @@ def _of_volume(connection: Any, pool: str | None, name: str | None) -> Iterable[
             libvirt.VIR_ERR_OPERATION_INVALID,  # the pool is not active
         ):
             raise
-
-
-def _type(pool: Any) -> str:
-    return parse_xml(pool.XMLDesc(0), "a storage pool").get("type") or ""
