@@ -9,7 +9,7 @@ from requests.utils import super_len
 
 from v2v.errors import Cancelled, TargetError
 from v2v.events import CopyProgress
-from v2v.outputs._staged import OutgoingFile
+from v2v.outputs._staged import OutgoingFile, StagedOptions, StagedOutput
 from v2v.types import MiB
 
 
@@ -57,3 +57,13 @@ def test_a_lost_file_is_told(tmp_path, run) -> None:
     with pytest.raises(TargetError) as error:
         OutgoingFile(tmp_path / "gone", 0, run)
     assert error.value.id == "target-lost"
+
+
+def test_a_folder_for_images_that_takes_none_is_told_at_once(run) -> None:
+    class Sent(StagedOutput):
+        mode = "sent"
+
+    Sent.__abstractmethods__ = frozenset()
+    with pytest.raises(TargetError) as error:
+        Sent(StagedOptions(staging=Path("/proc"))).check_staging(run)
+    assert error.value.id == "target-unwritable" and "-oo staging" in error.value.message

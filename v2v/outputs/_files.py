@@ -7,6 +7,7 @@ stay, and renamed when all of it is complete.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from v2v.disk_files import (
@@ -19,11 +20,13 @@ from v2v.disk_files import (
     sync_file,
     working_path,
 )
+from v2v.errors import TargetError
 
 __all__ = [
     "MODE",
     "check_free",
     "check_not_source",
+    "check_writable",
     "create_blank",
     "disk_suffix",
     "is_inode",
@@ -53,6 +56,18 @@ def disk_suffix(index: int) -> str:
         number, rest = divmod(number - 1, 26)
         letters = chr(ord("a") + rest) + letters
     return f"sd{letters}"
+
+
+def check_writable(folder: Path, *, flag: str) -> None:
+    """TargetError unless files can be made there. Only trying it tells that to root."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as exc:
+        raise TargetError(
+            f"{flag} {folder}: cannot write there: {exc.strerror}",
+            id="target-unwritable",
+            hint=f"choose another folder with {flag}",
+        ) from exc
 
 
 def leftovers(folder: Path, job_id: str) -> list[Path]:

@@ -26,7 +26,7 @@ from v2v.journal import sync_folder
 from v2v.options import option
 from v2v.output import Output
 from v2v.outputs import _images
-from v2v.outputs._files import leftovers
+from v2v.outputs._files import check_writable, leftovers
 from v2v.run import Run
 from v2v.texts import size_text
 from v2v.types import DiskFormat, Source, TargetDisk
@@ -75,6 +75,7 @@ class StagedOutput(Output):
                 id="target-folder",
                 hint=f"mkdir -p {folder}",
             )
+        check_writable(folder, flag="-oo staging")
 
     def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
         folder = self._folder(run)
