@@ -124,6 +124,25 @@ def test_a_volume_that_took_the_place_of_ours_is_somebody_else_s(
     assert volume.read_text() == "mine"
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_a_working_file_that_was_cut_off_or_replaced_is_not_gone_on_with(
+    there: Place, tmp_path, run, link: bool
+) -> None:
+    source = make_source(tmp_path)
+    output = there.output()
+    (disk,) = create(output, source, run)
+    copy(output, source, [disk], run)
+    working = Path(disk.working)
+    if link:
+        working.rename(there.folder / "other")
+        working.symlink_to("other")
+    else:
+        working.write_bytes(working.read_bytes()[:4096])
+    with pytest.raises(TargetError) as error, output.connect([disk], run):
+        pass
+    assert error.value.id == "target-lost"
+
+
 @pytest.mark.parametrize("head", [b"QFI\xfb\0\0\0\3", b"LUKS\xba\xbe\0\1aes", b"QED\0\xff\xff"])
 def test_a_disk_that_libvirt_takes_for_an_image_is_known_again(
     there: Place, tmp_path, run, head: bytes

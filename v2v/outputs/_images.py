@@ -63,7 +63,15 @@ def open_sinks(disks: Sequence[TargetDisk], shape: Shape, run: Run) -> Iterator[
 
 def is_kept(index: int, disk: TargetDisk, run: Run) -> bool:
     """Whether the working file holds something that counts as copied."""
-    return is_held(index, disk.working, run, there=Path(disk.working).is_file())
+    return is_held(index, disk.working, run, there=_is_there(disk))
+
+
+def _is_there(disk: TargetDisk) -> bool:
+    """As far as can be told without reading it: a raw file that was cut off is not."""
+    path = Path(disk.working)
+    if path.is_symlink() or not path.is_file():
+        return False
+    return disk.format is not DiskFormat.RAW or path.stat().st_size == disk.size
 
 
 def is_held(index: int, name: str, run: Run, *, there: bool) -> bool:
@@ -74,12 +82,13 @@ def is_held(index: int, name: str, run: Run, *, there: bool) -> bool:
         return True
     if is_copied(run, index):
         raise TargetError(
-            f"{name} is gone, though it was copied",
+            f"{name} is gone or was replaced, though it was copied",
             id="target-lost",
             hint="start the migration again",
         )
     run.warn(
-        f"{name} is gone, which held a part of disk {index + 1}: it is copied again",
+        f"{name} is gone or was replaced, which held a part of disk {index + 1}: it is copied "
+        "again",
         id="target-part-lost",
     )
     return False
