@@ -131,6 +131,15 @@ def test_what_the_job_has_there_counts_as_free(small, run) -> None:
     output.check_sizes([7 * MiB], [7 * MiB], run)
 
 
+def test_a_vm_that_has_another_name_or_fewer_disks_by_now(mode, tmp_path, run) -> None:
+    """The job begins again: what it had made for that VM goes."""
+    disk = SOURCE.disks[0]
+    output = make(tmp_path, mode)
+    output.create_disks(replace(SOURCE, name="old", disks=(disk, disk)), [MiB, MiB], run)
+    (made,) = output.create_disks(SOURCE, [MiB], run)
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == [Path(made.working)]
+
+
 def test_a_disk_that_cannot_be_made_leaves_nothing(small, run) -> None:
     output = make(small, **{"-oa": "preallocated"})
     source = replace(SOURCE, disks=SOURCE.disks * 2)

@@ -111,6 +111,7 @@ class FolderOutput(Output):
             TargetDisk(str(final), str(_files.working_path(final, run.job_id)), format, size)
             for final, size in zip(finals, sizes, strict=True)
         )
+        self.discard((), run)  # the VM may have had other disks, or another name
         try:
             for disk in disks:
                 _images.make(disk, self._shape)

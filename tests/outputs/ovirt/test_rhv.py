@@ -260,6 +260,14 @@ def test_more_disks_than_ports(share, run, machine: Machine, bus: BlockBus, most
         refused("target-disk-count", lambda: output.check_guest(guest, run))
 
 
+def test_a_vm_that_lost_a_disk_meanwhile(share, domain, run) -> None:
+    """The job begins again: what it had made of that disk goes."""
+    output = rhv(share)
+    output.create_disks(source(2), [MiB, MiB], run)
+    output.create_disks(source(1), [MiB], run)
+    assert len(list((domain / "images").iterdir())) == 1
+
+
 def test_a_disk_that_is_no_whole_number_of_sectors(share, run) -> None:
     refused("target-disk-size", lambda: rhv(share).check_sizes([KiB, KiB + 1], [0, 0], run))
 

@@ -124,6 +124,7 @@ class DomainOutput(Output):
         run.journal.put(BEGUN, True)
         with self.layout(len(sizes), run) as layout:
             disks = self._disks(layout, sizes)
+            _remove(layout, run)  # the VM may have had other disks
             try:
                 for folder in layout.new_folders:
                     folder.mkdir(exist_ok=True)
