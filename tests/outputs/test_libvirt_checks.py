@@ -21,7 +21,7 @@ from v2v.errors import TargetError, UsageError, V2VError
 from v2v.events import Warned
 from v2v.libvirt_connection import wrapping
 from v2v.outputs._libvirt.connection import host_of
-from v2v.types import GiB, Machine, Nic, Source
+from v2v.types import GiB, Machine, MiB, Nic, Source
 
 __all__ = ["libvirtd"]
 
@@ -130,6 +130,18 @@ def test_too_little_space(libvirtd: Libvirtd, small: Path, source, run) -> None:
             with pytest.raises(TargetError) as error:
                 there.output(**words).check_sizes([GiB], [1], run)
             assert error.value.id == "target-space"
+
+
+@pytest.mark.parametrize("words", [{}, {"-oo upload": ""}])
+def test_what_the_job_has_there_counts_as_free(
+    libvirtd: Libvirtd, small: Path, source, run, words
+) -> None:
+    """It was killed while it made the disks, and makes them anew."""
+    with place(libvirtd, small) as there:
+        output = there.output(**{"-oa": "preallocated", **words})
+        output.create_disks(source, [6 * MiB], run)
+        output.check_sizes([6 * MiB], [0], run)
+        output.discard((), run)
 
 
 def test_staged_images_need_space_here(there: Place, run) -> None:
