@@ -139,6 +139,16 @@ def test_an_arm_guest_is_no_pc() -> None:
     assert vm["domain"]["cpu"]["model"] == "host-passthrough"
 
 
+def test_what_kubevirt_refuses_of_arm_guests_is_left_out_and_told() -> None:
+    hardware = machine(
+        arch="aarch64", machine=Machine.VIRT, firmware=UEFI, sound="ich9", secure_boot=True
+    )
+    assert "sound" not in domain(hardware)["devices"]
+    assert domain(hardware)["firmware"]["bootloader"]["efi"]["secureBoot"] is False
+    told = [one.text for one in differences(hardware, Wishes())]
+    assert any("secure boot" in text for text in told)
+
+
 def test_a_windows_guest_keeps_its_time() -> None:
     hardware = machine(windows=True, rtc_utc=False)
     clock = domain(hardware)["clock"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from v2v.hardware import Hardware, boot_order, disk_serial, sound_card, valid_mac
 from v2v.outputs._kubevirt import Object
 from v2v.outputs._kubevirt.networks import Attachment
-from v2v.types import BlockBus
+from v2v.types import BlockBus, Machine
 
 # KubeVirt has no IDE. Systems without virtio that run on Q35 have drivers for AHCI.
 BUSES = {
@@ -39,7 +39,8 @@ def devices_of(hardware: Hardware, disks: Sequence[str], cards: Sequence[Attachm
         devices["rng"] = {}
     if hardware.tpm:
         devices["tpm"] = {"persistent": True}
-    if sound := SOUND_CARDS.get(sound_card(hardware) or ""):
+    sound = SOUND_CARDS.get(sound_card(hardware) or "")
+    if sound and hardware.machine is not Machine.VIRT:  # KubeVirt refuses those of ARM
         devices["sound"] = {"name": "sound", "model": sound}
     return devices
 

@@ -122,6 +122,9 @@ def differences(hardware: Hardware, wishes: Wishes) -> Iterator[Finding]:
     if hardware.machine is Machine.I440FX:
         text = "KubeVirt has no machine of the type pc: it is a q35"
         yield Finding("warning", "kubevirt-device", text)
+    if hardware.secure_boot and not _secure_boot(hardware):
+        text = "KubeVirt has secure boot on x86 alone: the guest starts without it"
+        yield Finding("warning", "kubevirt-device", text)
     if not hardware.rtc_utc and not wishes.timezone:
         text = "the guest takes its clock for local time, and KubeVirt's is in UTC"
         yield Finding("warning", "kubevirt-clock", text, "-oo timezone=Europe/Berlin")
