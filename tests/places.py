@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,26 +18,52 @@ def tool(*argv: object) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
-@contextmanager
-def loop_devices(folder: Path) -> Iterator[Callable[..., Path]]:
-    """Makes block devices of files loop-0, loop-1, ... in `folder`."""
-    made: list[str] = []
+class LoopDevice:
+    """A file as a block device, which goes with this process, however that ends: the device is
+    detached as soon as nobody has it open.
+    """
 
-    def make(content: bytes, *options: str) -> Path:
-        file = folder / f"loop-{len(made)}"
-        file.write_bytes(content)
+    def __init__(self, file: Path, *options: str) -> None:
         argv = ["losetup", "--find", "--show", *options, str(file)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip("no loop devices here")
-        made.append(done.stdout.strip())
-        return Path(made[-1])
+        self.file = file
+        self.path = Path(done.stdout.strip())
+        self._hold()
 
-    try:
+    def attach_again(self) -> None:
+        """The same name is another device."""
+        os.close(self._fd)
+        tool("losetup", self.path, self.file)
+        self._hold()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _hold(self) -> None:
+        self._fd = os.open(self.path, os.O_RDONLY)
+        tool("losetup", "-d", self.path)
+
+
+@contextmanager
+def loop_device(file: Path, *options: str) -> Iterator[Path]:
+    with closing(LoopDevice(file, *options)) as device:
+        yield device.path
+
+
+@contextmanager
+def loop_devices(folder: Path) -> Iterator[Callable[..., Path]]:
+    """Makes block devices of files loop-0, loop-1, ... in `folder`."""
+    numbers = count()
+    with ExitStack() as stack:
+
+        def make(content: bytes, *options: str) -> Path:
+            file = folder / f"loop-{next(numbers)}"
+            file.write_bytes(content)
+            return stack.enter_context(loop_device(file, *options))
+
         yield make
-    finally:
-        for device in made:
-            tool("losetup", "-d", device)
 
 
 class Servers:

@@ -20,7 +20,7 @@ from tests.fakes import nbd_server
 from tests.fakes.disks import disk_content
 from tests.fakes.http_server import serve_folder
 from tests.fakes.nbd_server import Act, Command, NbdServer
-from tests.places import loop_devices, nbd_servers
+from tests.places import loop_device, loop_devices, nbd_servers
 from v2v.events import CopyProgress, Event, Warned
 from v2v.image_copy.source import anchored_source
 from v2v.image_copy.state import unfinished
@@ -446,12 +446,8 @@ def test_a_device_made_of_the_source_under_another_name_is_not_written(
 def test_two_devices_made_of_one_file_are_the_same(loop, copy, tmp_path: Path, need_tool) -> None:
     need_tool("nbdkit")
     device = loop(CONTENT)
-    argv = ["losetup", "--find", "--show", "--read-only", "--offset", "4096", tmp_path / "loop-0"]
-    source = run(*argv).strip()
-    try:
+    with loop_device(tmp_path / "loop-0", "--read-only", "--offset", "4096") as source:
         refused("target-is-source", lambda: copy(source, device, force=True))
-    finally:
-        run("losetup", "-d", source)
 
 
 @pytest.mark.parametrize("options", [(), ("--read-only",)])

@@ -8,10 +8,12 @@ import random
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.places import loop_device
 from v2v.copy.sinks import FileSink, NullSink, _fallocate
 from v2v.extents import Extent
 from v2v.types import KiB, MiB
@@ -54,19 +56,8 @@ def plain_folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def loop_of() -> Iterator[Callable[..., Path]]:
     """Makes loop devices of files."""
-    devices = []
-
-    def make(file: Path, *options: str) -> Path:
-        argv = ["losetup", "--find", "--show", *options, str(file)]
-        made = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if made.returncode:
-            pytest.skip("no loop devices here")
-        devices.append(made.stdout.strip())
-        return Path(devices[-1])
-
-    yield make
-    for device in devices:
-        subprocess.run(["losetup", "-d", device], check=True)
+    with ExitStack() as stack:
+        yield lambda file, *options: stack.enter_context(loop_device(file, *options))
 
 
 def content(path: Path, size: int = SIZE) -> bytes:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import places
 from tests.contract.input_suite import children
 from tests.fakes.disks import disk_content, mbr
 from tests.fakes.http_server import serve_folder
@@ -279,13 +280,8 @@ def test_running_qemu_is_named(run: Run, disk: Path, tmp_path: Path, need_tool) 
 
 @pytest.fixture
 def loop_device(disk: Path) -> Iterator[Path]:
-    made = subprocess.run(
-        ["losetup", "--find", "--show", str(disk)], capture_output=True, text=True, check=False
-    )
-    if made.returncode:
-        pytest.skip("no loop devices here")
-    yield Path(made.stdout.strip())
-    subprocess.run(["losetup", "-d", made.stdout.strip()], check=True)
+    with places.loop_device(disk) as device:
+        yield device
 
 
 def test_block_device(run: Run, loop_device: Path) -> None:

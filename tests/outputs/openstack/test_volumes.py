@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +15,7 @@ from tests.contract.output_suite import GUEST
 from tests.fakes.http_server import serve_folder
 from tests.openstack_cloud import Cloud
 from tests.outputs.openstack.jobs import KilledJob, make_guest
+from tests.places import loop_device
 from v2v import api, options
 from v2v.errors import Cancelled, V2VError
 from v2v.events import Warned
@@ -345,43 +345,34 @@ def test_a_block_device(cloud: Cloud, run: Run, need_tool) -> None:
     need_tool("losetup")
     output, disks = created(cloud, run)
     backing = cloud.state.folder / "volumes" / disks[0].working
-    done = subprocess.run(
-        ["losetup", "--find", "--show", backing], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("there are no loop devices")
-    device = done.stdout.strip()
-    try:
-        with output.connect(disks, run):
-            link = cloud.state.by_id / f"virtio-{disks[0].working[:20]}"
-            link.unlink()
-            link.symlink_to(device)
-            again = cloud.state.volumes[disks[0].working]["attachments"]
-            part = link.with_name(link.name + "-part1")  # of a volume that has partitions
-            part.symlink_to("/dev/null")
+    with loop_device(backing) as device, output.connect(disks, run):
+        link = cloud.state.by_id / f"virtio-{disks[0].working[:20]}"
+        link.unlink()
+        link.symlink_to(device)
+        again = cloud.state.volumes[disks[0].working]["attachments"]
+        part = link.with_name(link.name + "-part1")  # of a volume that has partitions
+        part.symlink_to("/dev/null")
 
-            def connect() -> None:
-                with output.connect(disks, run):
-                    raise AssertionError
+        def connect() -> None:
+            with output.connect(disks, run):
+                raise AssertionError
 
-            held = os.open(device, os.O_RDONLY | os.O_EXCL)
-            try:
-                refused("target-in-use", connect)
-            finally:
-                os.close(held)
-            part.unlink()
-            link.symlink_to(device)  # it was detached when it was refused
-            cloud.state.volumes[disks[0].working].update(status="in-use", attachments=again)
-            with output.connect(disks, run) as sinks:
-                sinks[0].write(0, memoryview(b"v2v!" * 1024))
-                sinks[0].zero(4096, MiB)
-                sinks[0].flush()
-            with backing.open("rb") as file:
-                assert file.read(8192) == b"v2v!" * 1024 + bytes(4096)
-                file.seek(-MiB, os.SEEK_END)
-                assert file.read() == bytes(MiB)
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
+        held = os.open(device, os.O_RDONLY | os.O_EXCL)
+        try:
+            refused("target-in-use", connect)
+        finally:
+            os.close(held)
+        part.unlink()
+        link.symlink_to(device)  # it was detached when it was refused
+        cloud.state.volumes[disks[0].working].update(status="in-use", attachments=again)
+        with output.connect(disks, run) as sinks:
+            sinks[0].write(0, memoryview(b"v2v!" * 1024))
+            sinks[0].zero(4096, MiB)
+            sinks[0].flush()
+        with backing.open("rb") as file:
+            assert file.read(8192) == b"v2v!" * 1024 + bytes(4096)
+            file.seek(-MiB, os.SEEK_END)
+            assert file.read() == bytes(MiB)
 
 
 # The server that we run in ------------------------------------------------------------------------
