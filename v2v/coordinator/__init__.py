@@ -166,9 +166,9 @@ def check_before(job: Job, source: Source, output: Output, run: Run) -> None:
         )
     if job.storage_maps and not output.per_disk_storage:
         raise UsageError(
-            f"-o {output.mode} puts all disks into one place: it does not take --storage",
+            f"-o {output.mode} does not take --storage",
             id="option-unknown",
-            hint="leave out --storage, and name the place with -os",
+            hint=f"leave out --storage; `v2v modes {output.mode}` tells how places are named",
         )
     if "finalize" not in run.journal:
         output.check_source(source, run)

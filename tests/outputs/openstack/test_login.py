@@ -108,7 +108,9 @@ def test_nobody_tells_a_password(cloud: Cloud, run: Run) -> None:
 
 def test_nobody_tells_where(cloud: Cloud, run: Run) -> None:
     error = refused("openstack-login", without(cloud.login, "-oc"), run)
-    assert "auth_url" in error.message
+    assert "Keystone's address" in error.message
+    error = refused("openstack-login", {}, run)
+    assert "Keystone's address" in error.message
 
 
 @pytest.mark.parametrize(

@@ -108,18 +108,21 @@ class Cloud:
             self._check_certificates(config)
             return sdk.Connection(config=config)
         except (ConfigException, ClientException) as exc:
-            raise UsageError(
-                f"{self._purpose}: the login is not complete: {exc}",
-                id="openstack-login",
-                hint="set the OS_... variables (source the project's openrc), or name a cloud of "
-                "clouds.yaml with -oo cloud=NAME",
-            ) from exc
+            raise self._incomplete(exc) from exc
         except (AttributeError, TypeError, ValueError) as exc:  # it may quote what is secret
             raise UsageError(
                 f"{self._purpose}: clouds.yaml, or an OS_... variable, makes no sense",
                 id="openstack-login",
                 hint="`openstack --os-cloud NAME token issue` may tell what is wrong",
             ) from exc
+
+    def _incomplete(self, why: object) -> UsageError:
+        return UsageError(
+            f"{self._purpose}: the login is not complete: {why}",
+            id="openstack-login",
+            hint="set the OS_... variables (source the project's openrc), or name a cloud of "
+            "clouds.yaml with -oo cloud=NAME",
+        )
 
     def _check_address(self, known: dict[str, Any]) -> None:
         """The library takes any text for one, and then finds no service there."""
@@ -163,8 +166,10 @@ class Cloud:
         credential = "applicationcredential" in kind
         if not credential and "password" not in kind:
             return {}  # such as a login by ticket
+        if not auth.get("auth_url"):
+            raise self._incomplete("nobody tells Keystone's address")
         who = auth.get("username") or auth.get("user_id") or auth.get("application_credential_id")
-        self._asked_as = f"{who or 'you'}@{auth.get('auth_url') or 'OpenStack'}"
+        self._asked_as = f"{who or 'you'}@{auth['auth_url']}"
         found = password.output_password(self._options.password, what=self._asked_as)
         if found is None:
             raise UsageError(
