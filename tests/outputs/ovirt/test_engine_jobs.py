@@ -169,6 +169,13 @@ def test_through_the_proxy(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "proxy", model.proxy)
 
 
+def test_nothing_is_sent_without_tls(jobs: Jobs) -> None:
+    daemon = jobs.engine.model.daemon
+    jobs.patch.setattr(daemon, "url", lambda ticket: f"http://127.0.0.1:1/images/{ticket}")
+    assert jobs.fails().id == "transfer-failed"
+    jobs.assert_nothing_open()
+
+
 def test_on_a_host_of_ovirt_that_host_is_asked_for(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

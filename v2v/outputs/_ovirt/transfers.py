@@ -92,12 +92,13 @@ def ready(engine: Engine, transfer: str, disk: TargetDisk, options: UploadOption
     found = engine.wait("an image transfer does not begin", look, OPEN_SECONDS)
     direct = options.direct and not options.proxy
     url, proxy = (found.transfer_url, found.proxy_url) if direct else (found.proxy_url, None)
-    if not url:
-        raise TargetError(
-            f"{engine.where.host}: the image transfer has no address",
-            id="transfer-failed",
-            hint="leave out -oo rhv-proxy" if not direct else None,
-        )
+    for one in (url or "", proxy or url or ""):
+        if not one.startswith("https://"):
+            raise TargetError(
+                f"{engine.where.host}: the image transfer has no address of HTTPS",
+                id="transfer-failed",
+                hint="leave out -oo rhv-proxy" if not direct else None,
+            )
     return Transfer(
         url=url,
         proxy_url=proxy,
