@@ -34,7 +34,14 @@ UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
 PASSWORD_VARIABLE = "V2V_PASSWORD"  # noqa: S105
 OUTPUT_PASSWORD_VARIABLE = "V2V_OUTPUT_PASSWORD"  # noqa: S105
 # For openstacksdk, which reads them in this process.
-OPENSTACK_SECRETS = ("OS_PASSWORD", "OS_TOKEN", "OS_APPLICATION_CREDENTIAL_SECRET")
+OPENSTACK_SECRETS = (
+    "OS_PASSWORD",
+    "OS_PASSCODE",
+    "OS_TOKEN",
+    "OS_ACCESS_TOKEN",
+    "OS_APPLICATION_CREDENTIAL_SECRET",
+    "OS_CLIENT_SECRET",
+)
 
 SERVERS = ("nbdkit", "qemu-nbd", "nbdfuse")  # what show disks; see ended_server
 START_SECONDS = 60.0

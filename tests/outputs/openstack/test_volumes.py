@@ -154,6 +154,9 @@ def test_a_device_that_does_not_appear(cloud: Cloud, run: Run, monkeypatch) -> N
 
     monkeypatch.setattr("v2v.outputs._openstack.devices.READY_SECONDS", 0.0)
     refused("volume-device", connect)
+    for disk in disks:  # of an earlier time, which udev has not yet removed
+        (cloud.state.by_id / f"virtio-{disk.working[:20]}").symlink_to("/dev/no-such-device")
+    refused("volume-device", connect)
     assert attached(cloud) == []
 
 

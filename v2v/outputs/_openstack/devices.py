@@ -71,4 +71,5 @@ def _names(folder: Path, volume: str) -> list[Path]:
     except OSError as exc:
         raise HostError(f"{folder}: {exc.strerror}", id="device-folder") from exc
     serial = volume[:SERIAL]
-    return [one for one in paths if serial in one.name and not PARTITION.search(one.name)]
+    named = [one for one in paths if serial in one.name and not PARTITION.search(one.name)]
+    return [one for one in named if one.exists()]  # else udev has not yet removed an old link
