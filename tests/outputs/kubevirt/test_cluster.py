@@ -22,7 +22,7 @@ from v2v.cancel import Cancel
 from v2v.errors import Cancelled, TargetError, UsageError, V2VError
 from v2v.events import CopyProgress, Warned
 from v2v.output import Output
-from v2v.outputs._kubevirt import upload, volumes
+from v2v.outputs._kubevirt import login, upload, volumes
 from v2v.run import Run
 from v2v.types import DiskFormat, GuestCaps, MiB, Nic, Source, SourceDisk, TargetDisk
 
@@ -177,6 +177,12 @@ def test_a_server_that_is_no_kubernetes(fake, staging, run) -> None:
     given = words(fake, staging) | {"-oc": fake.proxy}
     made = make("kubevirt", given | {"-oo cafile": given["-oo upload-cafile"]})
     assert refused(made, run).id in ("target-answer", "target-refused")
+
+
+def test_an_answer_without_end_is_not_kept(fake, output, run, monkeypatch) -> None:
+    monkeypatch.setattr(login, "MAX_ANSWER", 20_000)
+    fake.groups |= {f"{number}.example.com" for number in range(1000)}
+    assert refused(output, run).id == "target-answer"
 
 
 def test_files_that_hold_no_certificates_or_token(fake, staging, tmp_path, run) -> None:

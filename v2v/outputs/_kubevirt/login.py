@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +19,11 @@ from v2v.outputs._tls import check_cafile as check_cafile  # noqa: PLC0414  for 
 from v2v.password import hide_passwords, output_password
 from v2v.patience import in_thread
 from v2v.texts import clean_name
+from v2v.types import MiB
 
 DEFAULT_NAMESPACE = "default"
 PROGRAM_SECONDS = 120.0  # that a program of the kubeconfig may take to give a token
+MAX_ANSWER = 32 * MiB  # bytes; the longest is a list of some hundred objects
 CERTIFICATES = ("certificate-authority", "client-certificate", "client-key")
 
 
@@ -76,7 +78,19 @@ def _client(configuration: Any, options: KubevirtOptions, *header: str) -> Any:
         configuration.verify_ssl = False
     if not configuration.verify_ssl:  # as the user wants it
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    return ApiClient(configuration, *header)
+    client = ApiClient(configuration, *header)
+    client.rest_client.request = partial(_bounded, client.rest_client.request)
+    return client
+
+
+def _bounded(request: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    """The library itself would read whatever comes. ValueError, as for all that is no answer."""
+    answer = request(*args, **more)
+    answer.data = answer.response.read(MAX_ANSWER + 1)
+    if len(answer.data) > MAX_ANSWER:
+        answer.response.close()
+        raise ValueError(f"more than {MAX_ANSWER} bytes")
+    return answer
 
 
 def _from_kubeconfig(
