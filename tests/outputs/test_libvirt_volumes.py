@@ -192,7 +192,10 @@ def test_a_pool_in_memory_holds_files(libvirtd: Libvirtd, tmp_path, run) -> None
         shutil.rmtree(folder)
 
 
-def test_discard_keeps_the_disks_that_somebody_uses(there: Place, words, tmp_path, run) -> None:
+@pytest.mark.parametrize("below", [False, True], ids=["itself", "below a snapshot"])
+def test_discard_keeps_the_disks_that_somebody_uses(
+    there: Place, words, tmp_path, run, below: bool
+) -> None:
     """The domain was refused, and the user wrote one by hand."""
     source = make_source(tmp_path)
     output = there.output(**words)
@@ -201,7 +204,8 @@ def test_discard_keeps_the_disks_that_somebody_uses(there: Place, words, tmp_pat
     with there.server.defined(domain_xml("demo")), pytest.raises(TargetError):
         output.finalize(source, GUEST, disks, run)
     volume = there.folder / "demo-sda"
-    with there.server.defined(domain_xml("by-hand", file_disk(volume))):
+    drive = file_disk(tmp_path / "snapshot", below=volume) if below else file_disk(volume)
+    with there.server.defined(domain_xml("by-hand", drive)):
         output.discard(disks, run)
         assert volume.exists()
 

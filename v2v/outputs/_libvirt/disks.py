@@ -213,7 +213,7 @@ class Disks:
         def answer(libvirt: Any, connection: Any) -> set[str] | None:
             if lookup(libvirt, connection, identity) is not None:
                 return None
-            used = used_paths(connection)
+            used = used_paths(libvirt, connection)
             for volume in volumes:
                 if volume.named_at_once and volume.location not in used:
                     delete(libvirt, connection, volume, self.run)

@@ -25,11 +25,6 @@ def domain_uuid(run: Run) -> uuid.UUID:
     return uuid.uuid5(UUID_SPACE, run.job_id)
 
 
-def is_defined(host: LibvirtHost, run: Run) -> bool:
-    identity = str(domain_uuid(run))
-    return ask(host, lambda libvirt, c: lookup(libvirt, c, identity) is not None, run)
-
-
 def lookup(libvirt: Any, connection: Any, identity: str) -> Any | None:
     try:
         return connection.lookupByUUIDString(identity)

@@ -116,18 +116,18 @@ def plan(
     upload: bool,
 ) -> tuple[Volume, ...]:
     pools = [facts.pools[name] for name in pool_names(source, default)]
+    names = volume_names(source, pools)
     found = []
-    for index, (pool, name) in enumerate(zip(pools, volume_names(source, pools), strict=True)):
+    for index, (pool, name, size) in enumerate(zip(pools, names, sizes, strict=False)):
         way = way_of(pool, facts, format, upload=upload)
         location = f"{pool.path.rstrip('/')}/{name}"
         working = {
             Way.FILE: str(working_path(Path(location), run.job_id)),
             Way.STAGED: str(working_path(run.folder / f"disk{index}", run.job_id)),
         }.get(way, location)
-        size = sizes[index] if index < len(sizes) else 0
         block = pool.type == LOGICAL
         found.append(Volume(index, pool.name, name, way, location, working, format, size, block))
-    return tuple(found[: len(sizes)])
+    return tuple(found)
 
 
 def known_volumes(run: Run) -> tuple[Volume, ...]:
@@ -214,22 +214,25 @@ def _pool_gone(volume: Volume, run: Run) -> TargetError:
     )
 
 
-def used_paths(connection: Any) -> set[str]:
+def used_paths(libvirt: Any, connection: Any) -> set[str]:
     """The disks that domains name."""
     found: set[str] = set()
     for domain in connection.listAllDomains():
-        root = parse_xml(domain.XMLDesc(0), "a domain")
+        try:
+            root = parse_xml(domain.XMLDesc(0), "a domain")
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+            continue  # a transient one, which ended just now
         for source in root.iterfind("devices/disk//source"):  # and those of images below
             found.update(word for key in ("file", "dev") if (word := source.get(key)))
-            found.update(_of_volume(connection, source.get("pool"), source.get("volume")))
+            found.update(_of_volume(libvirt, connection, source.get("pool"), source.get("volume")))
     return found
 
 
-def _of_volume(connection: Any, pool: str | None, name: str | None) -> Iterable[str]:
+def _of_volume(libvirt: Any, connection: Any, pool: str | None, name: str | None) -> Iterable[str]:
     if not pool or not name:
         return
-    import libvirt
-
     try:
         yield connection.storagePoolLookupByName(pool).storageVolLookupByName(name).path()
     except libvirt.libvirtError as exc:
