@@ -271,6 +271,16 @@ def test_a_name_that_was_taken_meanwhile_stays_theirs(fake, output, staging, run
     assert fake.names("datavolumes") == ["web-sda"] and list(staging.iterdir()) == []
 
 
+def test_volumes_that_the_cluster_holds_are_told(
+    fake, output, run, events_seen, monkeypatch
+) -> None:
+    disks, _ = filled(output, source(), run)
+    monkeypatch.setattr(volumes, "GONE_SECONDS", 0.0)
+    monkeypatch.setattr(fake, "delete", lambda *_: None)  # a finalizer
+    output.discard(disks, run)
+    assert warnings(events_seen) == ["kubevirt-lingering"]
+
+
 def test_a_cancelled_job_takes_its_volumes_with_it(fake, output, run) -> None:
     fake.phase = "Pending"
     run.cancel = Cancel()

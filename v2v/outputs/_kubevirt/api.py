@@ -96,7 +96,9 @@ class Cluster:
         """It may be gone already."""
         if not kind.group:
             remove = getattr(self._core, f"delete_namespaced_{kind.plural}")
-            self._found(lambda: remove(name, self.namespace, _request_timeout=TIMEOUT))
+            # The answer may be the object or a Status, of which the library expects one.
+            more = {"_request_timeout": TIMEOUT, "_preload_content": False}
+            self._found(lambda: remove(name, self.namespace, **more))
             return
         remove = self._custom_call("delete", kind)
         path = (kind.group, kind.version, self.namespace, kind.plural, name)

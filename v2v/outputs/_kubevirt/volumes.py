@@ -11,6 +11,7 @@ from v2v.outputs._kubevirt.answers import name_of, quota_error, text, value
 from v2v.outputs._kubevirt.api import CLAIMS, VOLUMES, Cluster
 from v2v.outputs._kubevirt.names import JOB_LABEL, job_label
 from v2v.run import Run
+from v2v.texts import clean
 
 READY_SECONDS = 600.0  # a volume is made, bound, and a pod pulls its image and starts
 DONE_SECONDS = 24 * 3600.0  # CDI converts what was sent; virtctl waits as long
@@ -95,9 +96,17 @@ def discard(cluster: Cluster, run: Run) -> None:
     deadline = time.monotonic() + GONE_SECONDS
     for pause in _pauses():
         left = [one for kind in (VOLUMES, CLAIMS) for one in cluster.list(kind, labels=label)]
-        if not left or time.monotonic() > deadline:
+        if not left:
             return
+        if time.monotonic() > deadline:
+            break
         time.sleep(pause)
+    run.warn(
+        f"{cluster.namespace}: the cluster has not removed yet, though it was told to: "
+        + clean(", ".join(sorted({name_of(one) for one in left}))),
+        id="kubevirt-lingering",
+        hint=f"see whether they go: kubectl get dv,pvc -n {cluster.namespace} -l {label}",
+    )
 
 
 def _check_healthy(volume: Object, name: str, cluster: Cluster) -> None:
