@@ -88,8 +88,8 @@ class OpenStackOutput(Output):
             self._give_up(run)
             raise
         return tuple(
-            TargetDisk(f"cinder:{made[index]}", made[index], DiskFormat.RAW, size)
-            for index, size in enumerate(sizes)
+            TargetDisk(f"cinder:{volume}", volume, DiskFormat.RAW, size)
+            for volume, size in zip(made, sizes, strict=True)
         )
 
     @contextmanager
