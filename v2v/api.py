@@ -450,7 +450,7 @@ def _execute(
                 job, input_, output, converter, run, source_unchanged=source_unchanged
             )
         except (Cancelled, KeyboardInterrupt):
-            if "finalize" not in run.journal:
+            if "finalize" not in run.journal and not output.existing:
                 try:
                     _undo(output, run)
                 finally:

@@ -31,9 +31,9 @@ class Output(ABC):
     bootable: ClassVar[bool] = True  # its disks are local, so that --boot-check can boot them
     can_verify: ClassVar[bool] = True  # what was written can be read back
     per_disk_storage: ClassVar[bool] = False  # takes --storage: SourceDisk.target_storage
-    swappable: ClassVar[bool] = (
-        False  # another disk may be there one day: what is begun is compared
-    )
+    # Its disks are there before and after. What is begun is compared, for another disk may be there
+    # one day; what a cancelled job has copied stays, for nothing can be taken back.
+    existing: ClassVar[bool] = False
     can_rewrite: bool = True  # what was written may be written over: needed to copy ahead
 
     def __init__(self, options: Any) -> None:

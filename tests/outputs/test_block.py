@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+import v2v
 from tests.fakes.disks import disk_content
 from tests.outputs.migrating import Jobs, refused
 from tests.places import loop_devices, tool
+from v2v.errors import Cancelled
+from v2v.events import StepFinished
 from v2v.types import MiB
 
 CONTENT = disk_content()
@@ -51,6 +54,25 @@ def test_a_device_gets_the_disk_and_a_domain_names_it(jobs, disk, loop, tmp_path
     ]
     (source,) = domain.iterfind("devices/disk/source")
     assert dict(source.attrib) == {"dev": str(link)}  # the name that lasts
+
+
+def test_a_cancelled_job_goes_on_where_it_was(jobs, disk, loop) -> None:
+    """Nothing can be taken back of a device, so what was copied counts."""
+    device, cancel = loop(bytes(ROOM)), v2v.Cancel()
+
+    class Seen(list[v2v.Event]):
+        def append(self, event: v2v.Event) -> None:
+            super().append(event)
+            if isinstance(event, StepFinished) and event.step == "copied:0":
+                cancel.cancel()
+
+    jobs.seen = Seen()
+    with pytest.raises(Cancelled):
+        jobs.convert(disk, {"-os": str(device)}, cancel=cancel)
+    jobs.resume()
+    assert device.read_bytes() == CONTENT
+    copies = [one for one in jobs.seen if isinstance(one, StepFinished) and one.step == "copied:0"]
+    assert [one.reused for one in copies] == [False, True]
 
 
 def test_a_larger_device_is_told(jobs, disk, loop) -> None:

@@ -214,6 +214,18 @@ def test_an_architecture_that_the_host_does_not_run(there: Place, run) -> None:
     assert error.value.id == "target-arch"
 
 
+@pytest.mark.parametrize("machine", [Machine.Q35, Machine.I440FX])
+def test_more_processors_than_a_guest_can_have(there: Place, run, machine: Machine) -> None:
+    """libvirt would refuse the domain once all was copied."""
+    guest = replace(GUEST, caps=replace(GUEST.caps, machine=machine))
+    run.journal.put("source", Source(name="web", input="disk", disks=(), vcpus=256))
+    with pytest.raises(TargetError) as error:
+        there.output().check_guest(guest, run)
+    assert error.value.id == "target-vcpus"
+    run.journal.put("source", Source(name="web", input="disk", disks=(), vcpus=255))
+    there.output().check_guest(guest, run)
+
+
 def test_a_host_that_tells_nothing_of_itself_is_believed(run) -> None:
     make({"-oc": "test:///default"}).check_guest(GUEST, run)
 

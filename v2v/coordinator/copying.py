@@ -160,7 +160,7 @@ class Copying:
         if is_copied(self.run, index):
             return None
         disk, parts = self._disks[index], self._parts[index]
-        if self._output.swappable:
+        if self._output.existing:
             check_target(index, disk, parts, sinks[index], self.run)
         work = open_work(index, disk, parts, sinks[index], shared, self.run)
         return stack.enter_context(work)

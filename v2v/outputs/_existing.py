@@ -60,7 +60,7 @@ class ExistingOptions:
 
 class ExistingOutput(Output):
     Options: ClassVar[type] = ExistingOptions
-    swappable = True
+    existing = True
 
     options: ExistingOptions
 
@@ -179,21 +179,6 @@ class ExistingOutput(Output):
                 hint="give it another name, such as a link's",
             )
         return self.place(word)
-
-    def _take(self, found: dict[int, str], number: int, word: str, count: int) -> None:
-        if number in found:
-            raise self._unplaced(f"disk {number} has two places, {found[number]} and {word}")
-        if not 1 <= number <= count:
-            raise self._unplaced(f"{word} is for disk {number}, the VM has {count}")
-        found[number] = word
-
-    def _unplaced(self, what: str) -> UsageError:
-        return UsageError(
-            f"-o {self.mode}: {what}",
-            id="disk-places",
-            hint="-os is for the first disk; then -oo disk=WHERE once for each, in the order of "
-            "the disks, or -oo disk=N:WHERE",
-        )
 
     # The description ------------------------------------------------------------------------------
 

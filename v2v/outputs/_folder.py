@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -210,11 +209,4 @@ class FolderOutput(Output):
                 id="target-folder-name",
                 hint="choose another folder with -os",
             )
-        try:
-            tempfile.TemporaryFile(dir=folder).close()  # the only test that root can trust
-        except OSError as exc:
-            raise TargetError(
-                f"-os {folder}: cannot write there: {exc.strerror}",
-                id="target-unwritable",
-                hint="choose another folder with -os",
-            ) from exc
+        _files.check_writable(folder, flag="-os")

@@ -126,7 +126,15 @@ class LibvirtOutput(Output):
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
         host = self._capabilities(guest, run)
-        secure = "source" in run.journal and run.journal.get("source", Source).secure_boot
+        source = run.journal.get("source", Source) if "source" in run.journal else None
+        if source is not None and source.vcpus > host.vcpus:
+            raise TargetError(
+                f"{source.name} has {source.vcpus} processors; on -oc {self._host.shown} a guest "
+                f"of {guest.caps.machine} can have {host.vcpus}",
+                id="target-vcpus",
+                hint="give the VM fewer processors at the source",
+            )
+        secure = source is not None and source.secure_boot
         if guest.firmware is not Firmware.UEFI:
             return
         if not host.has("os/firmware", "efi") or (secure and not host.has("loader/secure", "yes")):

@@ -57,7 +57,7 @@ def with_token(host: Host, **more: str) -> dict[str, str]:
         ("-oo token-id", "root@pam!x=y", "option-value"),
         ("-oo fingerprint", "AA:BB", "tls-thumbprint"),
         ("-oo cafile", "/none", "tls-files"),
-        ("-oo verify", "false", "option-conflict"),
+        ("-oo verifypeer", "false", "option-conflict"),
     ],
 )
 def test_words_that_cannot_be_right(host, source, run, flag: str, word: str, id: str) -> None:
@@ -113,7 +113,7 @@ def test_another_fingerprint(host, refused) -> None:
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_no_verification_if_asked_for(host, source, run) -> None:
-    output = host.output(**{"-oo cafile": None, "-oo verify": "false"})
+    output = host.output(**{"-oo cafile": None, "-oo verifypeer": "false"})
     output.check_source(source, run)
 
 

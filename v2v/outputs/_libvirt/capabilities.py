@@ -18,6 +18,7 @@ from v2v.types import Machine
 
 KVM = Path("/dev/kvm")
 VHOST_VSOCK = Path("/dev/vhost-vsock")
+PLAIN_VCPUS = 255  # more take an IOMMU with extended interrupts, which the domain does not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Capabilities:
     cpu: str | None = None  # mode of the processor; None: the host does not say
     emulator: str = ""
     offers: Mapping[str, frozenset[str]] | None = None  # None: the host does not say
+    vcpus: int = PLAIN_VCPUS  # the most a guest can have
     vsock: bool = True  # maybe: only this host can be looked at
 
     def has(self, group: str, value: str) -> bool:
@@ -82,7 +84,14 @@ def parse_capabilities(text: str) -> Capabilities:
         cpu=_cpu_mode(root, kind),
         emulator=root.findtext("path") or "",
         offers=_offers(root),
+        vcpus=_vcpus(root),
     )
+
+
+def _vcpus(root: Element) -> int:
+    told = root.find("vcpu")
+    most = told.get("max", "") if told is not None else ""
+    return min(int(most), PLAIN_VCPUS) if most.isdecimal() else PLAIN_VCPUS
 
 
 def _cpu_mode(root: Element, kind: str) -> str | None:

@@ -98,7 +98,7 @@ def _refused(status: int, what: str, words: str) -> TargetError:
     if status == 403:
         return TargetError(
             f"{what}: this user may not: {words}",
-            id="target-permission",
+            id="target-forbidden",
             hint="it takes a role such as `member` in the project, and room in its quotas",
         )
     if status == 413:

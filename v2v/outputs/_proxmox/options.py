@@ -64,7 +64,7 @@ class ProxmoxOptions(StagedOptions):
         default=None,
         metavar="SHA256",
     )
-    verify: bool = option("-oo verify", "check the server's certificate", default=True)
+    verify: bool = option("-oo verifypeer", "check the server's certificate", default=True)
     start: bool = option("--start", "start the VM when it is complete", default=False)
 
 
@@ -143,7 +143,7 @@ def _verify(options: ProxmoxOptions) -> bool | str:
     given = {
         "cafile": options.cafile is not None,
         "fingerprint": options.fingerprint is not None,
-        "verify=false": not options.verify,
+        "verifypeer=false": not options.verify,
     }
     several = [f"-oo {name}" for name, one in given.items() if one]
     if len(several) > 1:
