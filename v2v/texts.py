@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
+from collections.abc import Sequence
 
 from v2v.types import KiB
 
@@ -23,6 +24,12 @@ def clean_lines(text: str) -> str:
     return "".join(
         c if c in "\n\t" or not _unsafe(c) else "\N{REPLACEMENT CHARACTER}" for c in text
     )
+
+
+def some(words: Sequence[str], most: int = 10) -> str:
+    """The first few of words that are fit to show, and how many more there are."""
+    more = len(words) - most
+    return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def clean_name(text: str) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from v2v.errors import SourceError
 from v2v.image.reader import Reader
+from v2v.texts import some
 from v2v.types import MiB
 
 MAX_MEMBERS = 10_000  # an OVA has a handful
@@ -22,7 +23,6 @@ FIRST_CHUNK = ".000000000"  # what VMware appends to the name of a file that is 
 SECOND_CHUNK = ".000000001"
 DISK_ENDINGS = ("", FIRST_CHUNK, ".gz")  # of the name that the OVF gives
 COPY_AGAIN = "take the copy again from where it came"
-NAMES_SHOWN = 8
 NAME_SHOWN = 255  # characters of each; in an archive they may have thousands
 
 
@@ -252,7 +252,4 @@ def unsupported(where: str, what: str, hint: str) -> SourceError:
 
 def listed(names: Iterable[str]) -> str:
     """Some names, for a message."""
-    names = sorted(names)
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    shown = (repr(name[:NAME_SHOWN]) for name in names[:NAMES_SHOWN])
-    return ", ".join(shown) + more or "nothing"
+    return some([repr(name[:NAME_SHOWN]) for name in sorted(names)]) or "nothing"

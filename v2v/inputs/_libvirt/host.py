@@ -16,11 +16,11 @@ from v2v.inputs._libvirt.volumes import Place, find_volume
 from v2v.inputs._xml import parse_xml
 from v2v.options import did_you_mean
 from v2v.run import Run
+from v2v.texts import some
 
 T = TypeVar("T")
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-NAMES_SHOWN = 10
 
 PAUSED, SLEEPING, CRASHED = "paused", "suspended by its guest", "crashed, but still there"
 STATES = {  # virDomainState of what is not shut off
@@ -122,8 +122,7 @@ def _volumes(connection: Any, xml: bytes) -> dict[tuple[str, str], Place]:
 
 
 def _unknown(word: str, names: list[str], uri: str) -> SourceError:
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    there = f"there are: {', '.join(names[:NAMES_SHOWN])}{more}" if names else "there is none"
+    there = f"there are: {some(names)}" if names else "there is none"
     return SourceError(
         f"{word}: {uri} has no VM of this name or UUID",
         id="libvirt-vm-unknown",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from v2v.errors import SourceError
-from v2v.texts import clean
+from v2v.texts import clean, some
 
 MAX_DEVICES = 1000  # of each kind
 SHOWN = 80  # characters of a stranger's word
-SHOWN_WORDS = 10
 
 
 def shown(text: str) -> str:
@@ -18,9 +17,7 @@ def shown(text: str) -> str:
 
 
 def listed(texts: Sequence[str]) -> str:
-    words = ", ".join(shown(text) for text in texts[:SHOWN_WORDS])
-    more = len(texts) - SHOWN_WORDS
-    return f"{words} and {more} more" if more > 0 else words
+    return some([shown(text) for text in texts])
 
 
 def invalid(name: str, why: str) -> SourceError:

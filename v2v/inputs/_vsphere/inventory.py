@@ -12,7 +12,7 @@ from v2v.inputs._vsphere.names import plain_name
 from v2v.inputs._vsphere.place import VspherePlace
 from v2v.inputs._vsphere.retrieve import Found, Wanted, retrieve_all
 from v2v.options import did_you_mean
-from v2v.texts import clean
+from v2v.texts import clean, some
 
 VM = "VirtualMachine"
 NAMES = ("name", "parent")
@@ -28,7 +28,6 @@ AROUND: Wanted = {
 IDENTITY = ("name", "parent", "parentVApp", "config.uuid", "config.instanceUuid", "runtime.host")
 
 DEEPEST = 100  # folders within one another
-LISTED = 10  # VMs in a message
 MOREF = "moref="  # before a reference that is to be nothing else
 
 
@@ -193,8 +192,7 @@ def _uuid(text: str) -> str | None:
 
 def _unknown(word: str, vms: Sequence[Located], place: VspherePlace) -> SourceError:
     names = sorted({vm.name for vm in vms})
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    there = f"there are: {', '.join(map(clean, names[:LISTED]))}{more}"
+    there = f"there are: {some([clean(name) for name in names])}"
     where = f"{place.shown}, below {place.path}," if place.path else place.shown
     hint = did_you_mean(word, names) or (there if names else "it shows none to this user at all")
     return SourceError(
@@ -214,10 +212,9 @@ def _elsewhere(vm: Located, word: str, place: VspherePlace) -> SourceError:
 
 
 def _ambiguous(word: str, found: Sequence[Located], place: VspherePlace) -> SourceError:
-    shown = [f"{clean(vm.path)} ({MOREF}{vm.id})" for vm in found[:LISTED]]
-    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    shown = [f"{clean(vm.path)} ({MOREF}{vm.id})" for vm in found]
     return SourceError(
         f"{place.shown} has {len(found)} VMs {word!r}",
         id="vsphere-vm-ambiguous",
-        hint=f"give the path or the reference of one: {', '.join(shown)}{more}",
+        hint=f"give the path or the reference of one: {some(shown)}",
     )

@@ -15,11 +15,11 @@ from v2v.options import did_you_mean
 from v2v.outputs._libvirt.connection import is_local
 from v2v.outputs._libvirt.xml import parse_xml
 from v2v.run import Run
+from v2v.texts import some
 
 FOLDERS = ("dir", "fs", "netfs")
 LOGICAL = "logical"
 DRIVERS = ("QEMU", "TEST")  # the last is libvirt's own for tests
-NAMES_SHOWN = 10
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +165,7 @@ def _bridges(libvirt: Any, connection: Any, *, local: bool) -> frozenset[str] | 
 
 def _unknown(name: str, names: list[str]) -> TargetError:
     known = sorted(names)
-    more = f" and {len(known) - NAMES_SHOWN} more" if len(known) > NAMES_SHOWN else ""
-    there = f"there are: {', '.join(known[:NAMES_SHOWN])}{more}" if known else "there is none"
+    there = f"there are: {some(known)}" if known else "there is none"
     return TargetError(
         f"-os {name}: there is no such storage pool",
         id="target-storage",

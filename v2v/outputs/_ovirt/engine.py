@@ -21,7 +21,7 @@ from v2v.optional import require
 from v2v.outputs._ovirt.options import MODE, Login, UploadOptions, login
 from v2v.password import forget_password, output_password
 from v2v.run import Run
-from v2v.texts import clean, clean_name
+from v2v.texts import clean, clean_name, some
 
 T = TypeVar("T")
 
@@ -29,7 +29,6 @@ CALL_SECONDS = 90.0  # a busy engine takes its time for a VM with many disks
 LOGOUT_SECONDS = 10.0
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0  # seconds between two looks at what the engine does
 REASON_CHARACTERS = 500
-SHOWN = 12  # names that an error lists
 CURL = re.compile(r"\(.*?(\d+), ['\"]")  # how curl's errors are quoted
 UNTRUSTED = (60, 51, 83, 90, 91)  # curl: certificate, host name, issuer, pinned key, status
 BAD_CAFILE = (77,)
@@ -147,8 +146,7 @@ def open_engine(options: UploadOptions, run: Run) -> Iterator[Engine]:
 def shown(words: Iterable[str]) -> str:
     """Names for an error."""
     listed = sorted(clean_name(word) for word in set(words))
-    more = len(listed) - SHOWN
-    return ", ".join(listed[:SHOWN]) + (f" and {more} more" if more > 0 else "") or "none"
+    return some(listed) or "none"
 
 
 def _authorities(options: UploadOptions) -> str | None:
