@@ -146,7 +146,6 @@ class Daemon:
 @contextmanager
 def imageio_daemon(*, tls: bool = True, local: bool = False) -> Iterator[Daemon]:
     """Its folder has a short name: a socket's path holds 107 bytes."""
-    pytest.importorskip("ovirt_imageio.admin")
     with tempfile.TemporaryDirectory(prefix="imageio-") as folder:
         daemon = Daemon(Path(folder), tls=tls, local=local)
         daemon.start()

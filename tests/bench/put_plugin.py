@@ -3,6 +3,7 @@
 nbdkit python put_plugin.py url=https://127.0.0.1:54322/images/TICKET cafile=ca.pem size=N
 """
 
+import errno
 import http.client
 import json
 import queue
@@ -58,7 +59,8 @@ def can_multi_conn(h):
 
 
 def pread(h, buf, offset, flags):
-    raise NotImplementedError("it is only written to")
+    nbdkit.set_error(errno.EOPNOTSUPP)
+    raise OSError("an upload is only written to")  # nbdkit wants a reader of every plugin
 
 
 def request(method, path, body, headers):

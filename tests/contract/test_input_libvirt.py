@@ -51,7 +51,6 @@ class TestFileAndVolume(InputSuite):
 class TestTestDriver(InputSuite):
     @pytest.fixture
     def case(self, tmp_path: Path, tools: None) -> InputCase:
-        pytest.importorskip("libvirt", reason="python3-libvirt is not installed")
         first = make(tmp_path / "a", "raw", disk_content(1))
         second = make(tmp_path / "b", "qcow2", disk_content(2))
         disks = file_disk(first, None), file_disk(second, target="vdb")

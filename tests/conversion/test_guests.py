@@ -86,7 +86,6 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(guest_image, tmp_path_factory) -> Iterator[Bench]:
-    pytest.importorskip("guestfs")
     folder = tmp_path_factory.mktemp("guests")
     images = [*map(guest_image, GUESTS), blank(folder / "scratch", 1200 * MiB)]
     key = folder / "key"

@@ -40,7 +40,6 @@ def wait_for_end(pid: int) -> bool:
 @pytest.fixture
 def disk(tmp_path: Path, need_tool) -> Path:
     need_tool("qemu-nbd")
-    pytest.importorskip("guestfs")
     return blank(tmp_path / "disk", 64 * MiB)
 
 

@@ -32,7 +32,8 @@ OS = GuestOS("linux", "debian", "12", "Debian GNU/Linux 12 (bookworm)", "x86_64"
 
 @pytest.fixture(scope="module")
 def g(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    guestfs = pytest.importorskip("guestfs")
+    import guestfs
+
     overlay = tmp_path_factory.mktemp("steps") / "overlay.qcow2"
     image = fixtures.guest("tiny-debian")
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(image), "-F", "raw", str(overlay)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from v2v.outputs._ovirt.domains import Domain, initial_size
@@ -32,35 +30,32 @@ def test_a_volume_holds_the_data_and_what_a_conversion_adds(
     assert least < found <= most
 
 
-def sdk() -> Any:
-    return pytest.importorskip("ovirtsdk4")
-
-
 def test_what_the_client_raises() -> None:
+    import ovirtsdk4 as sdk
     from ovirtsdk4 import types
 
     fault = types.Fault(reason="Operation Failed", detail="[Low \x1b disk space]")
-    refused = sdk().Error("x HTTP response code is 409.")
+    refused = sdk.Error("x HTTP response code is 409.")
     refused.code, refused.fault = 409, fault
-    forbidden = sdk().AuthError("HTTP response code is 403.")
+    forbidden = sdk.AuthError("HTTP response code is 403.")
     cases = [
-        (sdk().Error("Error while sending HTTP request: (60, 'SSL problem')"), "target-untrusted"),
-        (sdk().Error("Error while sending HTTP request: (77, 'no file')"), "target-untrusted"),
+        (sdk.Error("Error while sending HTTP request: (60, 'SSL problem')"), "target-untrusted"),
+        (sdk.Error("Error while sending HTTP request: (77, 'no file')"), "target-untrusted"),
         (
-            sdk().Error("Failed to read response: [(<o at 0x1>, 7, 'no')]"),
+            sdk.Error("Failed to read response: [(<o at 0x1>, 7, 'no')]"),
             "target-unreachable",
         ),
-        (sdk().Error("Failed to read response: [(<o at 0x1>, 60, 'x')]"), "target-untrusted"),
-        (sdk().ConnectionError("x"), "target-unreachable"),
-        (sdk().TimeoutError("x"), "target-unreachable"),
+        (sdk.Error("Failed to read response: [(<o at 0x1>, 60, 'x')]"), "target-untrusted"),
+        (sdk.ConnectionError("x"), "target-unreachable"),
+        (sdk.TimeoutError("x"), "target-unreachable"),
         (TimeoutError(), "target-unreachable"),
         (refused, "target-refused"),
         (forbidden, "target-login"),
-        (sdk().Error("The response content type 'text/html' isn't"), "target-answer"),
+        (sdk.Error("The response content type 'text/html' isn't"), "target-answer"),
         (ValueError("no JSON"), "target-answer"),
         (TypeError("expected string"), "target-answer"),
     ]
-    found = [failure(error, "do it", WHERE, sdk()) for error, _ in cases]
+    found = [failure(error, "do it", WHERE, sdk) for error, _ in cases]
     assert [error.id for error in found] == [id for _, id in cases]
     assert not [error for error in found if "\x1b" in str(error)]
     assert "[Low" in str(found[7])
