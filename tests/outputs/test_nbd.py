@@ -168,6 +168,30 @@ def test_the_source_itself(jobs: Jobs, disk: Path, servers: Servers) -> None:
     assert disk.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("other", ["nbd://127.0.0.1:{}/", "nbd://localhost:{}"])
+def test_one_export_by_two_names_is_one(
+    other: str, jobs: Jobs, disk: Path, servers: Servers, tmp_path: Path
+) -> None:
+    port, ready = free_port(), tmp_path / "tcp.pid"
+    argv = ["nbdkit", "-f", "-i", "127.0.0.1", "-p", port, "-P", ready, "file", disk]
+    servers.start("tcp", argv, ready)
+    uri, same = f"nbd://localhost:{port}/", other.format(port)
+    refused("target-is-source", lambda: jobs.convert(uri, {"-os": same, "--force": ""}))
+    assert disk.read_bytes() == CONTENT
+    two = Source("web", "disk", (SourceDisk("/x", DiskFormat.RAW, ROOM),) * 2)
+    both = output_to(uri, same)
+    refused("option-conflict", lambda: both.check_source(two, None))  # type: ignore[arg-type]
+
+
+def test_one_socket_by_two_paths_is_one(
+    jobs: Jobs, disk: Path, servers: Servers, tmp_path: Path
+) -> None:
+    uri = servers.qemu_nbd(disk, name="socket")
+    (tmp_path / "link").symlink_to(tmp_path / "socket")
+    same = uri.replace("/socket", "/link")
+    refused("target-is-source", lambda: jobs.convert(uri, {"-os": same, "--force": ""}))
+
+
 @pytest.mark.parametrize("export", ["a%01b", "a%0ab", "%EF%BF%BF"])
 def test_an_export_that_no_domain_could_name(jobs: Jobs, disk: Path, export: str) -> None:
     refused("option-value", lambda: jobs.convert(disk, {"-os": f"nbd://localhost/{export}"}))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from v2v import nbd_client
 from v2v.address import NBD_SCHEMES as SCHEMES
-from v2v.address import parse, scheme_of
+from v2v.address import Address, parse, scheme_of
 from v2v.copy.engine import measure
 from v2v.copy.sinks import NbdSink, Sink
 from v2v.endpoint import Endpoint
@@ -68,7 +70,7 @@ class NbdExport(Place):
         self.uri = uri
 
     def check(self, source: Source) -> None:
-        if any(_export(disk.location) == _export(self.uri) for disk in source.disks):
+        if any(_is_one_export(disk.location, self.uri) for disk in source.disks):
             raise TargetError(
                 f"{self.uri} is the source too",
                 id="target-is-source",
@@ -108,7 +110,7 @@ class NbdExport(Place):
         sink.close()
 
     def is_same(self, other: Place) -> bool:
-        return isinstance(other, NbdExport) and _export(self.uri) == _export(other.uri)
+        return isinstance(other, NbdExport) and _is_one_export(self.uri, other.uri)
 
     def _extents(self, endpoint: Endpoint, options: CopyOptions, run: Run) -> ExtentMap:
         with self._reached():
@@ -167,10 +169,29 @@ class NbdExport(Place):
         return f"is an NBD server running at {self._where()}? docs/copy.md tells how to start one"
 
 
-def _export(uri: str) -> tuple[object, ...] | None:
-    """Which export of which server an address means; None for what is no NBD address."""
-    if scheme_of(uri) not in SCHEMES:
-        return None
-    address = parse(uri)
-    place = address.query.get("socket") or (address.host, address.port or PORT)
-    return place, address.path.removeprefix("/")
+def _is_one_export(one: str, other: str) -> bool:
+    """Whether two addresses mean the same export of the same server, by its socket, its name or an
+    address that both names have."""
+    if not {scheme_of(one), scheme_of(other)} <= set(SCHEMES):
+        return False
+    first, second = parse(one), parse(other)
+    if first.path.removeprefix("/") != second.path.removeprefix("/"):
+        return False
+    return _server(first) == _server(second) or bool(_addresses(first) & _addresses(second))
+
+
+def _server(address: Address) -> tuple[object, ...]:
+    if path := address.query.get("socket"):
+        return (str(Path(path).resolve()),)
+    return address.host or "localhost", address.port or PORT
+
+
+def _addresses(address: Address) -> set[tuple[str | int, int]]:
+    """None where the name is unknown, which is told when it is connected to."""
+    if address.query.get("socket"):
+        return set()
+    host, port = address.host or "localhost", address.port or PORT
+    with suppress(OSError, UnicodeError):
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return {(where[0], port) for _, _, _, _, where in found}
+    return set()
