@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kubernetes as kubernetes_library
 import pytest
 import yaml
 
@@ -468,6 +469,13 @@ def test_no_secret_is_written_down(fake, output, run, events_seen) -> None:
     kept = b"".join(path.read_bytes() for path in run.folder.rglob("*") if path.is_file())
     for secret in (fake.token, "token-0."):
         assert secret.encode() not in kept and secret not in repr(events_seen)
+
+
+def test_an_old_client_library_is_told(output, run, monkeypatch) -> None:
+    """Its answers are read whole before they could be bounded."""
+    monkeypatch.setattr(kubernetes_library, "__version__", "36.0.3")
+    error = refused(output, run)
+    assert error.id == "binding-missing" and "36.0.3" in error.message
 
 
 # A kubeconfig -------------------------------------------------------------------------------------

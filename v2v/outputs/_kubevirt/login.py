@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from v2v.cancel import Cancel
-from v2v.errors import UsageError
+from v2v.errors import HostError, UsageError
 from v2v.optional import require
 from v2v.outputs._kubevirt.options import KubevirtOptions
-from v2v.outputs._tls import check_cafile as check_cafile  # noqa: PLC0414  for upload.py
+from v2v.outputs._tls import check_cafile
 from v2v.password import hide_passwords, output_password
 from v2v.patience import in_thread
 from v2v.texts import clean_name
 from v2v.types import MiB
 
+LIBRARY = 37  # major version of the client library from which on answers can be read piecemeal
 DEFAULT_NAMESPACE = "default"
 PROGRAM_SECONDS = 120.0  # that a program of the kubeconfig may take to give a token
 MAX_ANSWER = 32 * MiB  # bytes; the longest is a list of some hundred objects
@@ -37,7 +38,7 @@ class Login:
 @contextmanager
 def log_in(options: KubevirtOptions, cancel: Cancel | None) -> Iterator[Login]:
     """A client of the API; nothing is sent yet. It works within the block."""
-    require("kubernetes", extra="kubevirt", purpose="-o kubevirt")
+    _check_library()
     with ExitStack() as stack:
         if options.kubeconfig is not None:
             client, namespace = _from_kubeconfig(options.kubeconfig, options, stack, cancel)
@@ -45,6 +46,16 @@ def log_in(options: KubevirtOptions, cancel: Cancel | None) -> Iterator[Login]:
             client, namespace = _from_token(options), DEFAULT_NAMESPACE
         stack.callback(client.rest_client.close)
         yield Login(client, client.configuration.host, options.namespace or namespace)
+
+
+def _check_library() -> None:
+    found = require("kubernetes", extra="kubevirt", purpose="-o kubevirt").__version__
+    if int(found.partition(".")[0]) < LIBRARY:
+        raise HostError(
+            f"-o kubevirt needs the Python module kubernetes of version {LIBRARY}, this is {found}",
+            id="binding-missing",
+            hint="pip install --upgrade 'v2v[kubevirt]'",
+        )
 
 
 def _from_token(options: KubevirtOptions) -> Any:

@@ -20,9 +20,9 @@ from v2v.errors import TargetError, UsageError
 from v2v.outputs._kubevirt import volumes
 from v2v.outputs._kubevirt.answers import connection_error, text, value
 from v2v.outputs._kubevirt.api import CDI_CONFIGS, TOKENS, VOLUMES, Cluster
-from v2v.outputs._kubevirt.login import check_cafile
 from v2v.outputs._kubevirt.options import KubevirtOptions
 from v2v.outputs._staged import OutgoingFile
+from v2v.outputs._tls import check_cafile
 from v2v.run import Run
 from v2v.texts import clean
 from v2v.types import KiB
