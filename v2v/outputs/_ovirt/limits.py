@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from v2v.errors import TargetError
 from v2v.outputs._limits import check_disk_count
-from v2v.outputs._ovirt.ovf_devices import MOST_DISKS, MOST_ON, interface
+from v2v.outputs._ovirt.chipset import MOST_DISKS, MOST_ON, disk_interface
 from v2v.run import Run
 from v2v.types import ConvertedGuest, Source
 
@@ -19,7 +19,7 @@ def check_disks(source: Source, run: Run, *, mode: str) -> None:
 def check_ports(guest: ConvertedGuest, run: Run, *, mode: str) -> None:
     """Only the conversion tells where a guest finds its disks. To be called after `check_disks`:
     the engine takes no VM with more disks than ports, also once they are copied."""
-    where = interface(guest.caps.block_bus, guest.caps.machine, guest.firmware)
+    where = disk_interface(guest.caps.block_bus, guest.caps.machine, guest.firmware)
     count, most = run.journal.get(COUNT, int), MOST_ON.get(where, MOST_DISKS)
     if count > most:
         raise TargetError(

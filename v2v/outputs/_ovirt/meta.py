@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from v2v import __version__
 from v2v.outputs._limits import SECTOR
-from v2v.outputs._ovirt.places import OvfDisk
-from v2v.types import DiskFormat
+from v2v.outputs._ovirt.places import FORMATS, OvfDisk
 
 NO_PARENT = "00000000-0000-0000-0000-000000000000"
-FORMATS = {DiskFormat.RAW: "RAW", DiskFormat.QCOW2: "COW"}
 
 
 def volume_meta(disk: OvfDisk, *, seconds: int) -> bytes:

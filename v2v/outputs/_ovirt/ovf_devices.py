@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 
 from v2v.hardware import Hardware, sound_card, valid_mac
+from v2v.outputs._ovirt.chipset import is_q35
 from v2v.outputs._ovirt.os_ids import OsId
 from v2v.outputs._xml import Element, add
-from v2v.types import BlockBus, Firmware, Machine, MiB, NetModel, Nic
+from v2v.types import BlockBus, Firmware, MiB, NetModel, Nic
 
 RASD = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
-X86 = ("x86_64", "i686", "i586", "i486", "i386")
 
 # The engine's VmInterfaceType. It has no e1000e; its e1000 is the card that guests know instead.
 NIC_TYPES = {
@@ -19,11 +19,6 @@ NIC_TYPES = {
     NetModel.E1000E: "2",
     NetModel.RTL8139: "1",
 }
-INTERFACES = {BlockBus.VIRTIO_BLK: "VirtIO", BlockBus.VIRTIO_SCSI: "VirtIO_SCSI"}
-# Disks that the engine takes: what its PCI slots leave room for, or the ports of the machine's own
-# controller but one, which is the CD-ROM drive's.
-MOST_DISKS = 23
-MOST_ON = {"IDE": 3, "SATA": 5}
 
 # Resource types, which OVF does not have for all of it; oVirt's export domains have others.
 VIDEO = {True: "20", False: "32768"}
@@ -42,15 +37,6 @@ def derived(vm: str, what: str) -> str:
     """A UUID that is the same whenever this VM is described: the engine reads the InstanceId of
     devices as one."""
     return str(uuid.uuid5(uuid.UUID(vm), what))
-
-
-def disk_interface(hardware: Hardware) -> str:
-    return interface(hardware.block_bus, hardware.machine, hardware.firmware)
-
-
-def interface(bus: BlockBus, machine: Machine, firmware: Firmware) -> str:
-    """Virtio, or the controller that the machine brings along."""
-    return INTERFACES.get(bus) or ("SATA" if _is_q35(machine, firmware) else "IDE")
 
 
 def megabytes(hardware: Hardware) -> int:
@@ -187,9 +173,4 @@ def _sound(hardware: Hardware) -> str:
     """The source's card where oVirt has it for this machine; else the machine's usual one."""
     if hardware.sound == "ac97":
         return "ac97"
-    return "ich9" if _is_q35(hardware.machine, hardware.firmware) else "ich6"
-
-
-def _is_q35(machine: Machine, firmware: Firmware) -> bool:
-    """oVirt has UEFI on this machine only."""
-    return machine is Machine.Q35 or firmware is Firmware.UEFI
+    return "ich9" if is_q35(hardware.machine, hardware.firmware) else "ich6"

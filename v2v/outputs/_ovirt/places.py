@@ -7,6 +7,8 @@ from pathlib import Path
 
 from v2v.types import DiskFormat
 
+FORMATS = {DiskFormat.RAW: "RAW", DiskFormat.QCOW2: "COW"}  # as oVirt calls them
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:

@@ -10,10 +10,10 @@ from typing import Any
 from v2v.errors import TargetError
 from v2v.outputs._limits import check_arch
 from v2v.outputs._ovirt import disks, names
+from v2v.outputs._ovirt.chipset import X86
 from v2v.outputs._ovirt.domains import Domain, find_domain
 from v2v.outputs._ovirt.engine import Engine, shown
 from v2v.outputs._ovirt.options import UploadOptions
-from v2v.outputs._ovirt.ovf_devices import X86
 from v2v.run import Run
 from v2v.texts import clean_name
 from v2v.types import ConvertedGuest, Firmware, Source
