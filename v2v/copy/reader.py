@@ -59,7 +59,7 @@ class NbdReader:
 
     def read(self, offset: int, view: memoryview, done: Done) -> None:
         try:
-            self._handle.aio_pread(self._nbd.Buffer.from_buffer(view), offset, done)
+            self._handle.aio_pread(view, offset, done)  # libnbd 1.14 never frees an nbd.Buffer
         except self._nbd.Error as exc:
             raise _error(exc) from exc
 

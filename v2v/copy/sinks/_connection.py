@@ -36,10 +36,10 @@ class Connection:
         self.handle.set_pread_initialize(False)  # what it fills is the caller's own memory
 
     def write(self, offset: int, buffer: memoryview) -> None:
-        self._command(self.handle.aio_pwrite, self._nbd.Buffer.from_buffer(buffer), offset)
+        self._command(self.handle.aio_pwrite, buffer, offset)  # an nbd.Buffer would stay
 
     def read(self, offset: int, buffer: memoryview) -> None:
-        self._command(self.handle.aio_pread, self._nbd.Buffer.from_buffer(buffer), offset)
+        self._command(self.handle.aio_pread, buffer, offset)
 
     def zero(self, offset: int, length: int, *, allocate: bool) -> None:
         """`allocate`: the range is to keep its space."""
