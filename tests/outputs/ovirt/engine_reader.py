@@ -15,6 +15,12 @@ from v2v.outputs._ovirt.ovf import Flavour
 from v2v.types import GiB
 
 DISK, NIC, OTHER = "17", "10", "0"
+# What the engine's osinfo-defaults.properties keeps from some systems, by name and by number.
+NO_Q35 = {"rhel_3", "rhel_4", "rhel_5", "rhel_3x64", "rhel_4x64", "rhel_5x64"} | {
+    *("windows_xp", "windows_2003", "windows_2003x64"),
+    *("9", "8", "7", "15", "14", "13", "1", "3", "10"),
+}
+OTHER_PROCESSORS = {str(number) for number in (*range(1001, 1010), *range(2001, 2006))}
 WITH_UUID = {"15", "17", "10", "0", "20", "26", "24", "32768"}
 
 
@@ -63,7 +69,7 @@ class _Reader:
         (cpu,), (memory,) = self.of_type("3"), self.of_type("4")
         numbers = ("num_of_sockets", "cpu_per_socket", "threads_per_cpu")
         own = (one for one in self.system.childNodes if isinstance(one, minidom.Element))
-        return Read(
+        told = Read(
             vm=os.getAttribute("ovf:id") if self.export else self.system.getAttribute("ovf:id"),
             os=text("Description", os) if self.export else os.getAttribute("ovirt:id"),
             fields={one.tagName: inner(one) for one in own},
@@ -73,6 +79,8 @@ class _Reader:
             nics=[nic(one) for one in self.of_type(NIC)],
             devices={text("Type", one): text("Device", one) for one in self.of_type(OTHER)},
         )
+        importable(told)
+        return told
 
     def disk(self, disk: minidom.Element) -> dict[str, Any]:
         files = {one.getAttribute("ovf:id"): one for one in self.all("File", self.root)}
@@ -101,6 +109,13 @@ class _Reader:
             "order": int(text("BootOrder", item)),
             **{name: disk.getAttribute(f"ovf:{name}") for name in names},
         }
+
+
+def importable(told: Read) -> None:
+    """What else the engine looks at before it imports a VM."""
+    assert told.fields["BiosType"] == "0" or told.os not in NO_Q35
+    foreign = told.os in OTHER_PROCESSORS or told.os.endswith(("ppc64", "s390x"))
+    assert not (foreign and "sound" in told.devices)
 
 
 def nic(item: minidom.Element) -> tuple[str, str, bool, str]:

@@ -292,6 +292,9 @@ def test_origins(hypervisor, number) -> None:
 def test_the_zone_of_a_clock_in_local_time_is_the_administrators() -> None:
     told = read(written(Flavour.OVIRT, rtc_utc=False), Flavour.OVIRT)
     assert "TimeZone" not in told.fields
+
+
+def test_windows_whose_clock_is_in_utc() -> None:
     told = read(written(Flavour.OVIRT, osinfo="http://microsoft.com/win/2k19"), Flavour.OVIRT)
     assert told.fields["TimeZone"] == "GMT Standard Time"
 
@@ -336,7 +339,7 @@ def test_a_tpm_where_ovirt_has_it(osinfo: str, tpm: bool, run, events_seen) -> N
     ],
 )
 def test_operating_systems(osinfo, arch, number, name) -> None:
-    found = os_id(machine(osinfo=osinfo, arch=arch))
+    found = os_id(machine(osinfo=osinfo, arch=arch, machine=Machine.I440FX))
     assert (found.number, found.name) == (number, name)
 
 
@@ -355,7 +358,7 @@ def test_operating_systems(osinfo, arch, number, name) -> None:
     ],
 )
 def test_operating_systems_without_a_name_of_libosinfo(os: GuestOS, number: int) -> None:
-    assert os_id(machine(osinfo=None, os=os)).number == number
+    assert os_id(machine(osinfo=None, os=os, machine=Machine.I440FX)).number == number
 
 
 @pytest.mark.parametrize(
@@ -382,6 +385,29 @@ def test_operating_systems_that_only_the_source_tells(told: str, number: int) ->
     assert os_id(machine(osinfo=None, os=unknown, source_osinfo=told)).number == number
     debian = GuestOS("linux", "debian", "12", "Debian 12", "x86_64")
     assert os_id(machine(osinfo=None, os=debian, source_osinfo=told)).number == 1301
+
+
+@pytest.mark.parametrize(
+    ("osinfo", "arch", "chipset", "name"),
+    [
+        ("http://redhat.com/rhel/5.11", "x86_64", Machine.Q35, "other_linux"),
+        ("http://redhat.com/rhel/5.11", "i686", Machine.Q35, "other_linux"),
+        ("http://redhat.com/rhel/5.11", "x86_64", Machine.I440FX, "rhel_5x64"),
+        ("http://redhat.com/rhel/6.10", "x86_64", Machine.Q35, "rhel_6x64"),
+        ("http://microsoft.com/win/xp", "i686", Machine.Q35, "other"),
+        ("http://microsoft.com/win/xp", "i686", Machine.I440FX, "windows_xp"),
+        ("http://microsoft.com/win/2k3", "x86_64", Machine.Q35, "other"),
+    ],
+)
+def test_a_chipset_that_the_engine_keeps_from_a_system_is_not_told_with_it(
+    osinfo, arch, chipset, name, flavour: Flavour, run, events_seen
+) -> None:
+    """It would refuse the VM, with all its disks copied."""
+    hardware = machine(osinfo=osinfo, arch=arch, machine=chipset)
+    told = read(written(flavour, osinfo=osinfo, arch=arch, machine=chipset), flavour)
+    assert told.os == (name if flavour is Flavour.OVIRTEXP else str(os_id(hardware).number))
+    tell_losses(hardware, run)
+    assert [event.id for event in events_seen] == (["ovirt-os"] if "other" in name else [])
 
 
 def test_an_unknown_system_is_told(run, events_seen) -> None:

@@ -18,7 +18,8 @@ def tell_losses(hardware: Hardware, run: Run) -> None:
         )
     if not os.exact:
         run.warn(
-            f"oVirt does not know the guest's operating system: it is told {os.name}",
+            "oVirt does not know the guest's operating system, or not on such a machine: it is "
+            f"told {os.name}",
             id="ovirt-os",
-            hint="choose another one in the VM's settings, once oVirt knows it",
+            hint="where a newer oVirt knows it, choose it in the VM's settings",
         )

@@ -7,9 +7,10 @@ of every age know: "Linux", or "Other OS".
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from v2v.hardware import Hardware
+from v2v.outputs._ovirt.chipset import bios_type
 from v2v.types import GuestOS
 
 
@@ -20,6 +21,7 @@ class OsId:
     cim: int = 1  # OSType of CIM, for readers that do not know oVirt's number; 1: other
     tpm: bool = False  # the engine lets it have a TPM
     desktop: bool = False  # a workstation rather than a server
+    q35: bool = True  # the engine takes it with this chipset
     exact: bool = True  # False: oVirt has none for this one, and this is the nearest
 
 
@@ -27,18 +29,18 @@ OTHER = OsId(0, "other")
 LINUX = OsId(5, "other_linux", 36)
 
 RHEL = {
-    3: OsId(15, "rhel_3x64", 80),
-    4: OsId(14, "rhel_4x64", 80),
-    5: OsId(13, "rhel_5x64", 80),
+    3: OsId(15, "rhel_3x64", 80, q35=False),
+    4: OsId(14, "rhel_4x64", 80, q35=False),
+    5: OsId(13, "rhel_5x64", 80, q35=False),
     6: OsId(19, "rhel_6x64", 80),
     7: OsId(24, "rhel_7x64", 80, tpm=True),
     8: OsId(30, "rhel_8x64", 80, tpm=True),
     9: OsId(34, "rhel_9x64", 80, tpm=True),
 }
 RHEL_32 = {
-    3: OsId(9, "rhel_3", 79),
-    4: OsId(8, "rhel_4", 79),
-    5: OsId(7, "rhel_5", 79),
+    3: OsId(9, "rhel_3", 79, q35=False),
+    4: OsId(8, "rhel_4", 79, q35=False),
+    5: OsId(7, "rhel_5", 79, q35=False),
     6: OsId(18, "rhel_6", 79),
 }
 SLES = {11: OsId(1193, "sles_11", 85)}
@@ -85,10 +87,14 @@ SAME_ARCH = {"ppc64le": "ppc64", **dict.fromkeys(("i386", "i486", "i586"), "i686
 KNOWN_ARCHES = (*ARCHITECTURES, *SAME_ARCH)
 
 # libosinfo's short name: with 64 bits, with 32.
+WINDOWS_XP = OsId(1, "windows_xp", 67, q35=False, desktop=True)
 WINDOWS_2022 = OsId(37, "windows_2022", 1, tpm=True)
 WINDOWS = {
-    "xp": (OsId(1, "windows_xp", 67, desktop=True), OsId(1, "windows_xp", 67, desktop=True)),
-    "2k3": (OsId(10, "windows_2003x64", 70), OsId(3, "windows_2003", 69)),
+    "xp": (WINDOWS_XP, WINDOWS_XP),
+    "2k3": (
+        OsId(10, "windows_2003x64", 70, q35=False),
+        OsId(3, "windows_2003", 69, q35=False),
+    ),
     "vista": (OsId(16, "windows_2008x64", 77), OsId(4, "windows_2008", 76)),
     "2k8": (OsId(16, "windows_2008x64", 77), OsId(4, "windows_2008", 76)),
     "7": (OsId(12, "windows_7x64", 105, desktop=True), OsId(11, "windows_7", 105, desktop=True)),
@@ -107,7 +113,7 @@ WINDOWS = {
     "2k19": (OsId(31, "windows_2019x64", 122, tpm=True), None),
     "11": (OsId(36, "windows_11", 1, tpm=True, desktop=True), None),
     "2k22": (WINDOWS_2022, None),
-    "2k25": (OsId(37, "windows_2022", 1, tpm=True, exact=False), None),
+    "2k25": (replace(WINDOWS_2022, exact=False), None),
 }
 SAME_WINDOWS = {"winxp": "xp", "8.1": "8", "2k3r2": "2k3"}
 VMWARE_WINDOWS = {
@@ -134,15 +140,27 @@ CLIENT = re.compile(r"windows[^\d]{0,20}(xp|vista|7|8\.1|8|10|11)\b", re.I)
 
 
 def os_id(hardware: Hardware) -> OsId:
+    """The nearest one with which the engine takes such a machine: it imports no VM that has a
+    chipset which, by its list, the operating system cannot have."""
+    found, general = _found(hardware)
+    if found is None:
+        return general
+    if bios_type(hardware) and not found.q35:
+        return replace(general, desktop=found.desktop, exact=False)
+    return found
+
+
+def _found(hardware: Hardware) -> tuple[OsId | None, OsId]:
+    """The entry of the system or of an older version of it, and that for any of its kind."""
     os = hardware.os
     arch = SAME_ARCH.get(hardware.arch, hardware.arch)
     vendor, system, version = _names(hardware)
     kinds, linux, other = ARCHITECTURES.get(arch, ARCHITECTURES["x86_64"])
     if found := _windows(system, version, os) or _freebsd(vendor):
-        return (found[1] if arch == "i686" else None) or found[0]
-    newest = _newest(kinds.get(KINDS.get(system, ""), {}), version)
+        return (found[1] if arch == "i686" else None) or found[0], other
     is_linux = system in KINDS or (os is not None and os.type == "linux")
-    return newest or (linux if is_linux else other)
+    newest = _newest(kinds.get(KINDS.get(system, ""), {}), version)
+    return newest, linux if is_linux else other
 
 
 def _names(hardware: Hardware) -> tuple[str, str, str]:
