@@ -294,9 +294,10 @@ def test_the_zone_of_a_clock_in_local_time_is_the_administrators() -> None:
     assert "TimeZone" not in told.fields
 
 
-def test_windows_whose_clock_is_in_utc() -> None:
+def test_windows_whose_clock_is_in_utc_has_no_summer_time() -> None:
+    """The zone that Windows calls GMT is London's."""
     told = read(written(Flavour.OVIRT, osinfo="http://microsoft.com/win/2k19"), Flavour.OVIRT)
-    assert told.fields["TimeZone"] == "GMT Standard Time"
+    assert told.fields["TimeZone"] == "Greenwich Standard Time"
 
 
 @pytest.mark.parametrize(

@@ -232,8 +232,9 @@ def _description(hardware: Hardware) -> str:
 
 def _time_zone(hardware: Hardware, os: OsId) -> list[tuple[str, str]]:
     """The zone that the clock of the hardware shows. Of local time nobody knows which it is: then
-    the engine takes what its administrator set."""
+    the engine takes what its administrator set. Of the zones of Windows, GMT is London's, which has
+    summer time."""
     if not hardware.rtc_utc:
         return []
     windows = os.name.startswith("windows")
-    return [("TimeZone", "GMT Standard Time" if windows else "Etc/GMT")]
+    return [("TimeZone", "Greenwich Standard Time" if windows else "Etc/GMT")]
