@@ -280,6 +280,13 @@ def test_sound_cards(sound, chipset, card) -> None:
     assert told.devices.get("sound") == card
 
 
+def test_sound_is_for_pcs(flavour: Flavour) -> None:
+    """Of other processors the engine imports no VM that has a sound card."""
+    for arch, chipset in (("ppc64le", Machine.VIRT), ("s390x", Machine.VIRT)):
+        told = read(written(flavour, sound="ich9", arch=arch, machine=chipset), flavour)
+        assert "sound" not in told.devices
+
+
 @pytest.mark.parametrize(
     ("hypervisor", "number"),
     [("vmware", "1"), ("xen", "2"), ("kvm", "7"), ("hyperv", "9"), ("physical", "8"), (None, "7")],

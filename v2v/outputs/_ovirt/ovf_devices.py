@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from v2v.hardware import Hardware, sound_card, valid_mac
-from v2v.outputs._ovirt.chipset import is_q35
+from v2v.outputs._ovirt.chipset import X86, is_q35
 from v2v.outputs._ovirt.os_ids import OsId
 from v2v.outputs._xml import Element, add
 from v2v.types import BlockBus, Firmware, MiB, NetModel, Nic
@@ -140,7 +140,7 @@ def _unmapped(hardware: Hardware, os: OsId) -> list[tuple[str, str, dict[str, st
     devices: list[tuple[str, str, dict[str, str]]] = [("console", "console", {})]
     if hardware.block_bus is BlockBus.VIRTIO_SCSI:
         devices.append(("controller", "virtio-scsi", {}))
-    if sound_card(hardware):
+    if hardware.arch in X86 and sound_card(hardware):  # with it the engine refuses other VMs
         devices.append(("sound", _sound(hardware), {}))
     if hardware.rng:
         devices.append(("rng", "virtio", {"source": "urandom"}))
