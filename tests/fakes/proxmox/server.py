@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.fakes.proxmox import uploads, vms
-from tests.fakes.proxmox.state import ApiError, State
+from tests.fakes.proxmox.state import TICKET_SECONDS, ApiError, State
 
 BASE = "/api2/json/"
 
@@ -101,6 +101,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, word)
         self.send_header("Content-Type", "application/json;charset=UTF-8")
         self.send_header("Content-Length", str(len(body)))
+        if self.server.state.faults.cookie:
+            self.send_header("Set-Cookie", self.server.state.faults.cookie)
         if close:
             self.send_header("Connection", "close")
         self.end_headers()
@@ -113,7 +115,9 @@ class Handler(BaseHTTPRequestHandler):
         user = self._user(state)
         if match := re.fullmatch(r"nodes/([^/]+)/storage/([^/]+)/upload", path):
             self.close_connection = True
-            return uploads.receive(state, user, match[1], match[2], self.headers, self.rfile)
+            return uploads.receive(
+                state, lambda: self._user(state), match[1], match[2], self.headers, self.rfile
+            )
         given = self._form() if self.command == "POST" else query
         for method, pattern, action in ROUTES:
             if method == self.command and (match := re.fullmatch(pattern, path)):
@@ -131,9 +135,11 @@ class Handler(BaseHTTPRequestHandler):
                 return token[1]
             raise ApiError(401, "invalid token value!")
         cookie = SimpleCookie(self.headers.get("Cookie", "")).get("PVEAuthCookie")
-        user = state.tickets.get(cookie.value) if cookie else None
-        if user is None:
+        user, end = state.tickets.get(cookie.value if cookie else "", ("", 0.0))
+        if not user:
             raise ApiError(401, "No ticket")
+        if state.clock > end:
+            raise ApiError(401, "permission denied - invalid PVE ticket")
         if self.command != "GET" and self.headers.get("CSRFPreventionToken") != f"csrf-{user}":
             raise ApiError(401, "Permission denied - invalid csrf token")
         return user
@@ -144,7 +150,7 @@ def _ticket(state: State, given: dict[str, str]) -> dict[str, Any]:
     if state.passwords.get(user) != given["password"]:
         raise ApiError(401, "authentication failure")
     ticket = f"PVE-{secrets.token_hex(8)}"
-    state.tickets[ticket] = user
+    state.tickets[ticket] = user, state.clock + TICKET_SECONDS
     answer = {"username": user, "ticket": ticket, "CSRFPreventionToken": f"csrf-{user}"}
     return {**answer, "NeedTFA": 1} if user.startswith("tfa@") else answer
 
@@ -267,7 +273,7 @@ def _start(state: State, user: str, given: dict[str, str], node: str, vmid: str)
 
 
 def _version(state: State, user: str, given: dict[str, str]) -> Any:
-    return {"version": "9.0.11", "release": "9.0", "repoid": "1234"}
+    return {"version": state.version, "release": state.version[:3], "repoid": "1234"}
 
 
 Route = tuple[str, str, Callable[..., Any]]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 GiB = 1024**3
+TICKET_SECONDS = 7200.0
 VM_PRIVILEGES = {
     "VM.Allocate",
     "VM.Audit",
@@ -106,7 +107,6 @@ class Faults:
     cut_uploads: list[int] = field(default_factory=list)  # after so many bytes, one of each upload
     lost_answers: int = 0  # uploads that are done, without the client being told
     corrupt: bool = False  # a byte of an upload is another one
-    old_uploads: bool = False  # Proxmox VE 8.3: uploads are of OVAs only
     import_error: str = ""
     start_error: str = ""
     silent_polls: int = 0  # looks at a task that end without an answer
@@ -114,6 +114,8 @@ class Faults:
     taken_ids: int = 0  # free numbers that are taken when they are used
     answers: dict[str, bytes] = field(default_factory=dict)  # path: a body of an answer
     redirect: str = ""
+    cookie: str = ""  # that somebody on the way sets with each answer
+    upload_seconds: float = 0.0  # that an upload takes, by the server's clock
     upload: Hold = field(default_factory=Hold)  # when the first bytes are there
     imports: Hold = field(default_factory=Hold)  # before the disks are imported
     copy: Hold = field(default_factory=Hold)  # before an upload is copied to its storage
@@ -123,6 +125,7 @@ class State:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.nodes = {"pve1": "online"}
+        self.version = "9.0.11"
         self.local = "pve1"  # the node that answers
         self.storages = {"local": Storage(folder / "local")}
         self.bridges = ["vmbr0"]
@@ -130,7 +133,8 @@ class State:
         self.running: set[int] = set()
         self.passwords = {"root@pam": "s3cret-of-root"}
         self.tokens: dict[str, str] = {}  # USER!NAME: secret
-        self.tickets: dict[str, str] = {}  # ticket: user
+        self.tickets: dict[str, tuple[str, float]] = {}  # ticket: user, and when it ends
+        self.clock = 0.0  # seconds, by which tickets end
         self.tasks: dict[str, Task] = {}
         self.faults = Faults()
         self.requests: list[str] = []

@@ -16,7 +16,7 @@ from tests.fakes.proxmox.state import Task
 from tests.outputs.proxmox.staged import Staged
 from v2v.errors import Cancelled, TargetError
 from v2v.events import CopyProgress, StepStarted, Warned
-from v2v.outputs._proxmox import machine
+from v2v.outputs._proxmox import machine, uploads
 from v2v.types import MiB
 
 
@@ -127,13 +127,6 @@ def test_an_image_that_is_damaged_on_the_way(staged) -> None:
     staged.check_arrived(staged.finalize(output))
 
 
-def test_a_server_that_is_too_old(staged) -> None:
-    staged.host.server.faults.old_uploads = True
-    error = error_of(staged, staged.copied())
-    assert error.id == "target-old"
-    assert "8.4" in error.message
-
-
 def test_a_failed_import_tells_the_last_words_and_leaves_nothing(staged) -> None:
     server = staged.host.server
     server.faults.import_error = "No space left on device"
@@ -205,6 +198,36 @@ def test_a_ticket_is_renewed(staged, monkeypatch) -> None:
     assert len(staged.host.server.tickets) > before + 5
 
 
+def test_an_upload_begins_with_a_new_ticket(staged) -> None:
+    """The server looks at it again when all has arrived."""
+    server = staged.host.server
+    server.faults.upload_seconds = 7100.0
+    staged.check_arrived(staged.finalize(staged.copied()))
+    before = zip(server.requests, server.requests[1:], strict=False)
+    uploads = [first for first, second in before if second.endswith("/upload")]
+    assert uploads == ["POST access/ticket"] * 2
+
+
+def test_an_upload_that_outlasts_a_ticket_is_resumed_with_a_token(staged, monkeypatch) -> None:
+    server, output = staged.host.server, staged.copied()
+    server.faults.upload_seconds = 7300.0
+    monkeypatch.setattr(uploads, "TICKET_SECONDS", 0.0)
+    error = error_of(staged, output)
+    assert error.id == "target-login"
+    assert "two hours" in error.message
+    assert "USER@REALM!NAME=SECRET" in (error.hint or "")
+    assert not list(server.folder.glob("pveupload-*"))
+    server.tokens["mover@pve!v2v"] = "t0ken"
+    staged.host.password.write_text("mover@pve!v2v=t0ken\n")
+    staged.check_arrived(staged.finalize(output))
+
+
+def test_cookies_of_somebody_on_the_way(staged) -> None:
+    """Who shares out connections among nodes marks them so."""
+    staged.host.server.faults.cookie = "SERVER=node2; Path=/"
+    staged.check_arrived(staged.finalize(staged.copied()))
+
+
 def test_the_vm_is_started_once(staged) -> None:
     output = staged.copied(**{"--start": ""})
     ref = staged.finalize(output)
@@ -272,8 +295,6 @@ def test_secrets_are_nowhere(staged, events_seen, caplog) -> None:
 def test_on_the_node_itself_nothing_is_sent(staged, tmp_path, monkeypatch) -> None:
     if os.geteuid():
         pytest.skip("only root may name files to the server")
-    from v2v.outputs._proxmox import uploads
-
     here = tmp_path / "node"
     here.symlink_to("nodes/pve1")
     monkeypatch.setattr(uploads, "LOCAL_NODE", here)

@@ -160,6 +160,21 @@ def test_a_token_will_do(host, source, run) -> None:
     host.output(**with_token(host)).check_source(source, run)
 
 
+def test_a_token_that_is_named_beside_its_secret(host, source, run) -> None:
+    with_token(host)
+    host.password.write_text(f"mover@pve!v2v={SECRET}\n")
+    host.output().check_source(source, run)
+    assert "POST access/ticket" not in host.server.requests
+
+
+def test_a_wrong_token_beside_its_name_is_not_shown(host, refused) -> None:
+    host.password.write_text("mover@pve!v2v=wr0ng\n")
+    error = refused()
+    assert error.id == "target-login"
+    assert "mover@pve!v2v" in error.message
+    assert "wr0ng" not in f"{error}{error.hint}"
+
+
 @pytest.mark.parametrize(
     ("path", "privilege"),
     [
@@ -193,6 +208,14 @@ def test_an_answer_without_end(host, refused, monkeypatch) -> None:
     error = refused()
     assert error.id == "target-unreachable"
     assert "more than 1000 bytes" in error.message
+
+
+def test_a_server_that_is_too_old(host, refused) -> None:
+    host.server.version = "8.3.5"
+    error = refused()
+    assert error.id == "target-old"
+    assert "8.3.5" in error.message
+    assert "8.4" in (error.hint or "")
 
 
 def test_a_redirection_is_not_followed(host, refused) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import re
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ from v2v import patience
 from v2v.cancel import Cancel
 from v2v.errors import TargetError, V2VError
 from v2v.optional import require
-from v2v.outputs._proxmox.options import MODE, Place, ProxmoxOptions, place_of
+from v2v.outputs._proxmox.options import MODE, TOKEN, Place, ProxmoxOptions, place_of
 from v2v.password import forget_password, output_password
 from v2v.run import Run
 from v2v.texts import clean
@@ -67,9 +68,24 @@ class Api:
 
 def open_api(options: ProxmoxOptions, run: Run) -> Api:
     """Log in. Raises TargetError: target-login, target-untrusted, target-unreachable."""
-    place = place_of(options)
+    asked = place_of(options)
     for module in ("requests", "requests_toolbelt", "proxmoxer"):
         require(module, extra="proxmox", purpose=MODE)
+    place, secret = _credentials(options, asked)
+    from v2v.outputs._proxmox.session import open_resource
+
+    try:
+        root = _guarded("log in", lambda: open_resource(place, secret), place, run, CALL_SECONDS)
+        api = Api(root, place, run)
+        api.get("version", object, "log in")
+    except TargetError:
+        forget_password(asked.who)
+        raise
+    return api
+
+
+def _credentials(options: ProxmoxOptions, place: Place) -> tuple[Place, str]:
+    """Who logs in, and with which password, or secret of a token."""
     secret = output_password(options.password, what=place.who)
     if secret is None:
         raise TargetError(
@@ -77,18 +93,11 @@ def open_api(options: ProxmoxOptions, run: Run) -> Api:
             id="target-login",
             hint="-op FILE names a file whose first line it is",
         )
+    if match := TOKEN.fullmatch(secret):
+        return replace(place, user=match[1], token=match[2]), match[3]
     if place.token and not TOKEN_SECRET.fullmatch(secret):  # it would be shown in an error
         raise _not_logged_in("what -op holds is no secret of a token", place)
-    from v2v.outputs._proxmox.session import open_resource
-
-    try:
-        root = _guarded("log in", lambda: open_resource(place, secret), place, run, CALL_SECONDS)
-        api = Api(root, place, run)
-        api.get("version", dict[str, Any], "log in")
-    except TargetError:
-        forget_password(place.who)
-        raise
-    return api
+    return place, secret
 
 
 def _guarded(doing: str, action: Callable[[], T], place: Place, run: Run, seconds: float) -> T:

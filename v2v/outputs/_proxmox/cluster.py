@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from v2v.types import Nic
 IMPORT, IMAGES = "import", "images"  # content types
 THICK = ("lvm",)  # storages that take a disk's whole size at once
 FIXED = ("iscsi", "iscsidirect")  # storages that have `images`, and take none that are new
+FIRST_RELEASE = (8, 4)
 ESXI = "esxi"  # a storage that has `import`, and takes none
 OTHER_STORAGE = "choose another with -os or --storage"
 
@@ -42,6 +44,11 @@ class Storage:
     @property
     def takes_imports(self) -> bool:
         return self.holds(IMPORT) and self.type != ESXI
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    version: str = ""  # 9.0.11
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,18 @@ def choose_node(api: Api, wanted: str | None) -> str:
             hint=f"start it, or choose another with -oo node=NAME; online: {_listed(online)}",
         )
     return name
+
+
+def check_release(api: Api) -> None:
+    """Whether the node that answers takes images of disks: 8.3 takes OVAs alone."""
+    version = api.get("version", Release, "get the version").version
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if match and (int(match[1]), int(match[2])) < FIRST_RELEASE:
+        raise TargetError(
+            f"{api.place.host} is Proxmox VE {clean(version[:20])}, which takes no images of disks",
+            id="target-old",
+            hint="upgrade it to 8.4 or later; or use -o local on a node, and `qm disk import`",
+        )
 
 
 def storages_of(api: Api, node: str) -> dict[str, Storage]:

@@ -17,8 +17,10 @@ PORT = 8006
 USER = "root@pam"
 USER_ID = re.compile(r"[^\s:/@!]+@[A-Za-z][\w.-]+")  # NAME@REALM
 TOKEN_ID = re.compile(r"[A-Za-z][\w.-]+")
+TOKEN = re.compile(rf"({USER_ID.pattern})!({TOKEN_ID.pattern})=([!-~]+)")  # as the API takes it
 CPU_TYPE = re.compile(r"[A-Za-z0-9][\w.+-]*")
 VMIDS = range(100, 1_000_000_000)
+TICKET_SECONDS = 7200.0  # in which what a password buys is good for; a token has no end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,9 @@ class ProxmoxOptions(StagedOptions):
     )
     storage: str = option("-os", "storage for the disks", metavar="STORAGE")
     password: Path | None = option(
-        "-op", "file that holds the password, or the API token's secret", default=None
+        "-op",
+        "file that holds the password, the API token's secret, or USER@REALM!NAME=SECRET",
+        default=None,
     )
     node: str | None = option(
         "-oo node", "node that gets the VM (default: the only one)", default=None, metavar="NAME"

@@ -40,6 +40,7 @@ def find_room(api: Api, options: ProxmoxOptions, folder: Path) -> Room:
     node = cluster.choose_node(api, options.node)
     if is_readable_there(api, node, folder, DiskFormat(options.format)):
         return Room(node, "")
+    cluster.check_release(api)
     known = cluster.storages_of(api, node)
     storage = cluster.import_storage(known, options.import_storage, options.storage, node)
     return Room(node, storage)

@@ -6,6 +6,7 @@ To be imported where it is used: it imports proxmoxer and requests.
 
 from __future__ import annotations
 
+import io
 import time
 from typing import Any
 
@@ -21,14 +22,14 @@ from proxmoxer.core import ProxmoxResource
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from v2v.outputs._proxmox.options import Place
+from v2v.outputs._proxmox.options import TICKET_SECONDS, Place
 from v2v.types import KiB, MiB
 
 # To connect, and between two blocks: a server that writes to a slow disk stops for a while. How
 # long a call may take that sends no file, its caller knows.
 CONNECT_SECONDS, BLOCK_SECONDS = 10.0, 300.0
 MAX_ANSWER = 16 * MiB  # bytes; the longest that is asked for is a task's log
-RENEW_SECONDS = 3600.0  # tickets are good for two hours
+RENEW_SECONDS = TICKET_SECONDS / 2
 # Bytes of a file that are sent at once. 256 MiB over TLS take 0.21 s of processor time, as with
 # 1 MiB; with urllib3's own 16 KiB they take 0.42 s.
 BLOCK = 256 * KiB
@@ -51,7 +52,15 @@ def open_resource(place: Place, secret: str) -> Any:
 
 class _Session(ProxmoxHttpSession):  # type: ignore[misc]
     def request(self, method: str, url: str, *args: Any, **more: Any) -> requests.Response:
-        """The whole answer is read here, if it is not longer than any can be."""
+        """The whole answer is read here, if it is not longer than any can be.
+
+        The ticket is sent even if somebody on the way, who shares out connections, has set cookies
+        of his own: proxmoxer would send those alone.
+        """
+        auth = more.get("auth") or self.auth
+        if isinstance(auth, _TicketAuth):
+            auth.renew(0.0 if _has_file(more.get("data")) else RENEW_SECONDS)
+        more["cookies"] = auth.get_cookies()
         response: requests.Response = super().request(method, url, *args, stream=True, **more)
         try:
             with response:
@@ -62,6 +71,11 @@ class _Session(ProxmoxHttpSession):  # type: ignore[misc]
             raise requests.exceptions.ContentDecodingError(f"more than {MAX_ANSWER} bytes")
         response._content, response._content_consumed = body, True
         return response
+
+
+def _has_file(data: Any) -> bool:
+    """The server looks at the ticket again once it has all of the file: it should be new."""
+    return any(isinstance(word, io.IOBase) for word in (data or {}).values())
 
 
 class _Adapter(HTTPAdapter):  # type: ignore[misc]
@@ -98,10 +112,12 @@ class _TicketAuth(ProxmoxHTTPAuthBase):  # type: ignore[misc]
         self._ticket, self._csrf = str(data["ticket"]), str(data["CSRFPreventionToken"])
         self._born = time.monotonic()
 
-    def get_cookies(self) -> Any:
-        """Called at the beginning of each request."""
-        if time.monotonic() - self._born > RENEW_SECONDS:
+    def renew(self, age: float) -> None:
+        """Log in again, if the ticket is older than so many seconds."""
+        if time.monotonic() - self._born >= age:
             self.log_in()
+
+    def get_cookies(self) -> Any:
         return requests.cookies.cookiejar_from_dict({"PVEAuthCookie": self._ticket})
 
     def __call__(self, request: Any) -> Any:

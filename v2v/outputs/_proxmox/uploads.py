@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from v2v.outputs._proxmox import tasks
 from v2v.outputs._proxmox.api import Api
 from v2v.outputs._proxmox.cluster import IMPORT
 from v2v.outputs._proxmox.names import file_name
+from v2v.outputs._proxmox.options import TICKET_SECONDS
 from v2v.outputs._staged import OutgoingFile
 from v2v.run import Run
 from v2v.texts import size_text
@@ -143,6 +145,15 @@ def _given_up(error: TargetError, path: Path, api: Api) -> TargetError:
     )
 
 
+def _too_slow(doing: str) -> TargetError:
+    return TargetError(
+        f"cannot {doing}: it takes longer than the two hours that a login with a password lasts",
+        id="target-login",
+        hint="write an API token into the file of -op, as USER@REALM!NAME=SECRET, and continue "
+        "with `v2v resume`",
+    )
+
+
 def _send_once(api: Api, upload: Upload, path: Path, digest: str, index: int, run: Run) -> None:
     doing = f"send disk {index + 1} to storage {upload.storage}"
     with OutgoingFile(path, index, run) as file:
@@ -150,16 +161,13 @@ def _send_once(api: Api, upload: Upload, path: Path, digest: str, index: int, ru
         # The server takes the fields in this order.
         words = {"content": IMPORT, "checksum-algorithm": "sha256", "checksum": digest}
         where = f"nodes/{upload.node}/storage/{upload.storage}/upload"
+        begun = time.monotonic()
         try:
             upid = api.upload(where, str, doing, **words, filename=file)
         except TargetError as exc:
-            if "wrong extension" not in exc.message:
+            if exc.id != "target-login" or time.monotonic() - begun < TICKET_SECONDS:
                 raise
-            raise TargetError(
-                f"{api.place.host} takes no images of disks, as Proxmox VE before 8.4",
-                id="target-old",
-                hint="upgrade it; or use -o local on a node, and `qm disk import`",
-            ) from exc
+            raise _too_slow(doing) from exc
     tasks.wait_for(api, upid, doing)
 
 
