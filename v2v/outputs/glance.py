@@ -86,18 +86,17 @@ class GlanceOutput(StagedOutput):
         )
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
+        super().discard(disks, run)
         images = Images(self._cloud, run)
         begun = _begun(images)
-        if HANDED_OVER in run.journal:
+        if HANDED_OVER not in run.journal:
+            images.remove(begun)
+        else:
             run.warn(
                 f"images {', '.join(begun)}: what is complete stays",
                 id="target-left",
                 hint="`openstack image delete` removes it",
             )
-        else:
-            for image in begun:
-                images.delete(image)
-        super().discard(disks, run)
 
     def _send(
         self,

@@ -132,10 +132,6 @@ class OpenStackOutput(Output):
             return
         volumes = Volumes(self._cloud, run)
         own = [one for one in volumes.own() if one.status != "deleting"]
-        mine = [one.id for one in own if one.is_temporary]
-        volumes.detach(mine)
-        for volume in mine:
-            volumes.delete(volume)
         if kept := [one for one in own if not one.is_temporary]:
             run.warn(
                 f"{', '.join(f'{clean(one.name)} ({one.id})' for one in kept)}: what is complete "
@@ -143,6 +139,7 @@ class OpenStackOutput(Output):
                 id="target-left",
                 hint="`openstack volume delete` removes it",
             )
+        volumes.remove([one.id for one in own if one.is_temporary])
 
     # Writing --------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from tests.fakes.openstack.server import PROJECT, Refusal, Request, State, new_i
 VOLUME = r"([-0-9a-f]{36})"
 ROOT = f"/volume/v3/{PROJECT}"
 GIB = 1024**3
+DELETABLE = ("available", "error", "error_restoring", "error_extending", "error_managing")
 GARBAGE = 8 * 1024**2  # bytes at the beginning of a new volume, and the same at its end
 
 
@@ -92,6 +93,8 @@ def show(state: State, request: Request, volume: str) -> tuple[int, Any]:
         found["status"] = found["next"].pop(0)
         if found["status"] == "in-use":
             connect(state, found)
+        if found["status"] == "available":
+            found["attachments"] = []
         if found["status"] == "gone":
             del state.volumes[volume]
             state.deleted.append(volume)
@@ -113,7 +116,7 @@ def update(state: State, request: Request, volume: str) -> tuple[int, Any]:
 @route("DELETE", f"{ROOT}/volumes/{VOLUME}")
 def delete(state: State, request: Request, volume: str) -> tuple[int, Any]:
     found = find(state, volume)
-    if found["status"] not in ("available", "error"):
+    if found["status"] not in DELETABLE or volume in state.undeletable:
         raise Refusal(400, f"Invalid volume: status must be available, not {found['status']}")
     found["status"], found["next"] = "deleting", ["gone"]
     return 202, None

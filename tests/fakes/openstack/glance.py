@@ -94,6 +94,8 @@ def patch(state: State, request: Request, image: str) -> tuple[int, Any]:
 @route("DELETE", f"/image/v2/images/{IMAGE}")
 def delete(state: State, request: Request, image: str) -> tuple[int, Any]:
     _find(state, image)
+    if image in state.undeletable:
+        raise Refusal(409, f"Image {image} could not be deleted because it is in use")
     del state.images[image]
     state.deleted.append(image)
     return 204, None

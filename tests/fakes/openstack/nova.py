@@ -9,6 +9,8 @@ from tests.fakes.openstack.server import Refusal, Request, State, route
 
 SERVER = r"([-0-9a-f]{36})"
 
+LOOKS = 2  # at an attachment that is gone for Cinder, until it is gone for Nova
+
 
 @route("GET", r"/compute/?(?:v2\.1/?)?")
 def versions(state: State, request: Request) -> tuple[int, Any]:
@@ -42,6 +44,8 @@ def attach(state: State, request: Request, server: str) -> tuple[int, Any]:
     volume = cinder.find(state, request.json()["volumeAttachment"]["volumeId"])
     if volume["status"] != "available":
         raise Refusal(400, f"Invalid volume: status is {volume['status']}")
+    if volume["id"] in state.remembered:
+        raise Refusal(400, f"Invalid volume: {volume['id']} is already attached to an instance")
     volume["wanted"] = server
     volume["status"] = "reserved"
     volume["next"] = ["attaching", "in-use" if state.attach_works else "available"]
@@ -49,13 +53,28 @@ def attach(state: State, request: Request, server: str) -> tuple[int, Any]:
     return 200, {"volumeAttachment": answer}
 
 
+@route("GET", f"/compute/v2.1/servers/{SERVER}/os-volume_attachments/{SERVER}")
+def attachment(state: State, request: Request, server: str, volume: str) -> tuple[int, Any]:
+    """Nova knows of it a little longer than Cinder."""
+    attached = state.volumes.get(volume, {}).get("attachments", ())
+    if volume in state.remembered:
+        state.remembered[volume] -= 1
+        if not state.remembered[volume]:
+            del state.remembered[volume]
+    elif server not in [one["server_id"] for one in attached]:
+        raise Refusal(404, f"volume_id not found: {volume}")
+    return 200, {"volumeAttachment": {"id": volume, "volumeId": volume, "serverId": server}}
+
+
 @route("DELETE", f"/compute/v2.1/servers/{SERVER}/os-volume_attachments/{SERVER}")
 def detach(state: State, request: Request, server: str, volume: str) -> tuple[int, Any]:
     found = cinder.find(state, volume)
     if server not in [one["server_id"] for one in found["attachments"]]:
         raise Refusal(404, f"volume_id not found: {volume}")
+    if volume in state.held:
+        raise Refusal(409, "Cannot 'detach_volume' while the instance is in task_state rebuilding")
     cinder.link(state, volume).unlink(missing_ok=True)
-    found["attachments"] = []
+    state.remembered[volume] = LOOKS
     found["status"], found["next"] = "detaching", ["available"]
     return 202, None
 

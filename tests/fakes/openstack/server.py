@@ -83,6 +83,9 @@ class State:
     created_status: str = "available"  # what a new volume becomes
     attach_works: bool = True
     device_appears: bool = True
+    undeletable: set[str] = field(default_factory=set)  # volumes and images
+    held: set[str] = field(default_factory=set)  # volumes that Nova does not detach
+    remembered: dict[str, int] = field(default_factory=dict)  # detached, but not yet for Nova
     spoil_uploads: bool = False  # what is stored differs from what was sent
     faults: list[tuple[str, str, int | None]] = field(default_factory=list)  # used up one by one
     seen: list[str] = field(default_factory=list)  # METHOD PATH of the requests

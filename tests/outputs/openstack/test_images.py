@@ -184,6 +184,17 @@ def test_discard_after_the_end_leaves_the_images_and_tells(
     assert warned.id == "target-left" and all(one in warned.text for one in cloud.state.images)
 
 
+def test_discard_goes_on_past_what_cannot_be_deleted(cloud: Cloud, run: Run) -> None:
+    output, disks = staged(cloud, run)
+    cloud.state.watch = fail_second(cloud, 500)
+    refused("target-refused", output.finalize, SOURCE, GUEST, disks, run)
+    first = next(iter(cloud.state.images))
+    cloud.state.undeletable.add(first)
+    assert first in refused("target-refused", output.discard, disks, run).message
+    assert list(cloud.state.images) == [first]
+    assert not any(Path(disk.working).exists() for disk in disks)
+
+
 @pytest.mark.parametrize("moment", ["POST /images", "upload"])
 def test_a_killed_job_is_discarded(cloud: Cloud, tmp_path: Path, moment: str) -> None:
     job = KilledJob(tmp_path, "glance", cloud.login, cloud, make_guest(tmp_path), moment)

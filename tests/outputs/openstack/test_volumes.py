@@ -186,6 +186,41 @@ def test_a_volume_that_stays_attached_is_told(cloud: Cloud, run: Run, events_see
     assert cloud.state.volumes == {}
 
 
+def test_one_volume_that_is_held_keeps_no_other_attached(cloud: Cloud, run: Run) -> None:
+    output, disks = created(cloud, run)
+
+    def connect() -> None:
+        with output.connect(disks, run):
+            cloud.state.held.add(disks[0].working)
+
+    assert disks[0].working in refused("target-refused", connect).message
+    assert attached(cloud) == [disks[0].working]
+
+
+def test_discard_goes_on_past_what_cannot_be_deleted(cloud: Cloud, run: Run) -> None:
+    """All that is left is told; when it can be deleted, so it is."""
+    source = replace(SOURCE, disks=(*SOURCE.disks, SourceDisk("/c", DiskFormat.RAW, MiB)))
+    output = make(cloud)
+    disks = output.create_disks(source, [*SIZES, MiB], run)
+    volumes = [disk.working for disk in disks]
+    cloud.state.undeletable.update(volumes[:2])
+    error = refused("target-refused", output.discard, disks, run)
+    assert all(one in error.message for one in volumes[:2]) and volumes[2] not in error.message
+    assert list(cloud.state.volumes) == volumes[:2]
+    cloud.state.undeletable.clear()
+    output.discard(disks, run)
+    assert cloud.state.volumes == {}
+
+
+def test_a_volume_that_nova_has_not_yet_let_go(cloud: Cloud, run: Run) -> None:
+    """Cinder has it free a little before."""
+    output, disks = created(cloud, run)
+    for _ in range(2):
+        with output.connect(disks, run):
+            assert len(attached(cloud)) == 2
+        assert set(cloud.state.remembered) == {disk.working for disk in disks}
+
+
 def test_a_job_that_goes_on_in_another_server(cloud: Cloud, run: Run) -> None:
     output, disks = created(cloud, run)
     other = cloud.state.add_server()

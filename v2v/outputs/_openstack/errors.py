@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from v2v.errors import TargetError, V2VError
@@ -11,6 +11,7 @@ from v2v.texts import clean
 
 MAX_WORDS = 300  # characters of what a server says
 SEE_LOGS = "the service's log tells more; `v2v resume` goes on"
+HOPELESS = ("target-unreachable", "target-login")
 UNREACHABLE = "see that the address is right and the service runs; then `v2v resume` goes on"
 
 
@@ -25,6 +26,24 @@ def asking(what: str) -> Iterator[None]:
         yield
     except (ClientException, SDKException, RequestException) as exc:
         raise wrapped(exc, what) from exc
+
+
+def all_of(actions: Iterable[Callable[[], None]]) -> None:
+    """Do them all: one that fails does not keep the others undone. One error tells of all.
+
+    Where nobody answers, or the login is refused, there is nothing to gain from going on.
+    """
+    errors: list[V2VError] = []
+    for act in actions:
+        try:
+            act()
+        except TargetError as exc:
+            errors.append(exc)
+            if exc.id in HOPELESS:
+                break
+    if errors:
+        first, told = errors[0], "; ".join(one.message for one in errors)
+        raise TargetError(told, id=first.id, hint=first.hint) from first
 
 
 def wrapped(error: Exception, what: str) -> V2VError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from v2v.errors import CopyError, TargetError
 from v2v.outputs._openstack.cloud import Cloud
-from v2v.outputs._openstack.errors import is_missing
+from v2v.outputs._openstack.errors import all_of, is_missing
 from v2v.outputs._staged import OutgoingFile
 from v2v.run import Run
 
@@ -171,6 +171,9 @@ class Images:
             f"Glance: deleting image {image}",
             lambda c: c.image.delete_image(image, ignore_missing=True),
         )
+
+    def remove(self, images: Iterable[str]) -> None:
+        all_of(partial(self.delete, image) for image in images)
 
     def _status(self, image: str) -> str | None:
         """None when it is gone."""

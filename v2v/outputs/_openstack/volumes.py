@@ -7,13 +7,14 @@ that was killed at any moment finds them again.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from itertools import chain, islice, repeat
 from typing import Any
 
 from v2v.errors import TargetError
 from v2v.outputs._openstack.cloud import Cloud
-from v2v.outputs._openstack.errors import is_missing
+from v2v.outputs._openstack.errors import all_of, is_missing
 from v2v.outputs._openstack.properties import gibibytes
 from v2v.outputs._openstack.volume import DISK, JOB, STATE, TEMPORARY, Volume, read_volume
 from v2v.run import Run
@@ -126,6 +127,7 @@ class Volumes:
             return
         if found.servers:  # a job that was killed, and goes on in another server
             self.detach([volume])
+        self._let_go(volume, server)
         self._run.cancel.check()
 
         def act(connection: Any) -> None:
@@ -135,16 +137,51 @@ class Volumes:
         self._cloud.change(what, act)
         self.wait(volume, "in-use", passing=ATTACHING, doing=what)
 
+    def _let_go(self, volume: str, server: str) -> None:
+        """Nova knows of an attachment a little longer than Cinder, and makes no second one then."""
+        what = f"Nova: volume {volume} of server {server}"
+
+        def look(connection: Any) -> None:
+            connection.compute.get_volume_attachment(server, volume)
+
+        pauses, deadline = _pauses(), time.monotonic() + READY_SECONDS
+        while self._exists(what, look):
+            self._pause(pauses, deadline, f"{what} is still attached")
+
+    def _exists(self, what: str, look: Callable[[Any], None]) -> bool:
+        try:
+            self._cloud.ask(what, look, self._run)
+        except TargetError as exc:
+            if is_missing(exc):
+                return False
+            raise
+        return True
+
     def detach(self, volumes: Collection[str]) -> None:
         """From whatever servers have them. Returns when they are free; those gone are no matter."""
-        found = [one for volume in volumes if (one := self._settled(volume)) is not None]
-        for one in found:
-            for server in one.servers:
-                self._detach(one.id, server)
-        for one in found:
-            if one.servers:
-                what = f"Nova: detaching volume {one.id}"
-                self.wait(one.id, "available", passing=("in-use", "detaching"), doing=what)
+        begun: list[Volume] = []
+
+        def begin(volume: str) -> None:
+            if (found := self._settled(volume)) is not None and found.servers:
+                for server in found.servers:
+                    self._detach(volume, server)
+                begun.append(found)
+
+        def end(volume: Volume) -> None:
+            what = f"Nova: detaching volume {volume.id}"
+            self.wait(volume.id, "available", passing=("in-use", "detaching"), doing=what)
+
+        ends = (partial(end, one) for one in begun)  # looked at when all is begun
+        all_of(chain((partial(begin, one) for one in volumes), ends))
+
+    def remove(self, volumes: Collection[str]) -> None:
+        """Detach and delete them."""
+
+        def one(volume: str) -> None:
+            self.detach([volume])
+            self.delete(volume)
+
+        all_of(partial(one, volume) for volume in volumes)
 
     def _settled(self, volume: str) -> Volume | None:
         """Once what a killed job began has ended; None when the volume is gone."""
