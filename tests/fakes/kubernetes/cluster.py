@@ -54,6 +54,7 @@ class Fake:
     cut: list[int] = field(default_factory=list)  # after how many bytes uploads are cut off
     answers: list[tuple[int, str]] = field(default_factory=list)  # to uploads, before good ones
     broken: int = 0  # how many conversions fail
+    evicted: int = 0  # how many pods are replaced while they convert
     shrunk: int = 0  # bytes that volumes are smaller than asked for
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -90,7 +91,8 @@ class Fake:
         return 201, body
 
     def _bind(self, namespace: str, name: str, volume: dict[str, Any]) -> None:
-        volume["status"] = {"phase": self.phase, "restartCount": 0, "conditions": self.conditions}
+        conditions = self.conditions or [running("2026-01-01T00:00:00Z")]
+        volume["status"] = {"phase": self.phase, "restartCount": 0, "conditions": conditions}
         labels = volume["metadata"].get("labels", {}) if self.labels_claims else {}
         self.put("persistentvolumeclaims", namespace, name, metadata={"labels": labels})
 
@@ -114,6 +116,10 @@ class Fake:
         if self.broken:
             self.broken -= 1
             volume["status"]["restartCount"] += 1
+            return 200, ""
+        if self.evicted:
+            self.evicted -= 1
+            volume["status"]["conditions"] = [running("2026-01-01T00:00:09Z")]
             return 200, ""
         image = self.image(name, namespace)
         output("qemu-img", "convert", "-f", info["format"], "-O", "raw", sent, image)
@@ -146,6 +152,10 @@ class Fake:
 
 def output(*argv: object) -> str:
     return subprocess.run([str(a) for a in argv], check=True, capture_output=True, text=True).stdout
+
+
+def running(since: str) -> dict[str, str]:
+    return {"type": "Running", "status": "True", "lastTransitionTime": since}
 
 
 def failure(code: int, message: str) -> dict[str, Any]:
@@ -262,6 +272,9 @@ def kubernetes(folder: Path) -> Iterator[Fake]:
     default = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
     fake.put("storageclasses", "", "standard", metadata=default)
     fake.put("storageclasses", "", "fast")
+    modes = [{"accessModes": ["ReadWriteOnce"], "volumeMode": "Block"}]
+    for name in ("standard", "fast"):
+        fake.put("storageprofiles", "", name, status={"claimPropertySets": modes})
     with (
         serve(api_handler(fake), fake.certificate) as fake.server,
         serve(proxy_handler(fake), fake.proxy_certificate) as fake.proxy,

@@ -137,6 +137,22 @@ def test_storage_classes(fake, staging, run) -> None:
     assert "no default" in refused(make("kubevirt", given), run).message
 
 
+def test_a_class_that_cdi_knows_no_access_mode_of(fake, staging, run) -> None:
+    """CDI would wait for one for ever, and tell it in an event alone."""
+    made = make("kubevirt", words(fake, staging))
+    for status in ({}, {"claimPropertySets": [{"volumeMode": "Block"}]}):
+        fake.put("storageprofiles", "", "standard", status=status)
+        error = refused(made, run)
+        assert error.id == "target-storage" and "patch storageprofile standard" in (
+            error.hint or ""
+        )
+    virt = {"annotations": {"storageclass.kubevirt.io/is-default-virt-class": "true"}}
+    fake.put("storageclasses", "", "fast", metadata=virt)
+    made.check_source(source(), run)
+    del fake.objects["storageprofiles", "", "fast"]
+    made.check_source(source(), run)
+
+
 @pytest.mark.parametrize(
     ("plural", "name"),
     [("virtualmachines", "web"), ("datavolumes", "web-sda"), ("persistentvolumeclaims", "web-sda")],
@@ -246,6 +262,7 @@ def test_claims_without_labels_are_known_by_their_volumes(fake, output, run) -> 
     ("phase", "reason", "id"),
     [
         ("Pending", "ErrExceededQuota", "target-space"),
+        ("Pending", "ErrClaimNotValid", "target-storage"),
         ("Failed", "Error", "kubevirt-volume"),
         ("Pending", "SomethingElse", "kubevirt-volume"),
     ],
@@ -344,7 +361,7 @@ def test_a_proxy_without_the_asynchronous_way(fake, output, run) -> None:
     check_image(fake, content)
 
 
-@pytest.mark.parametrize("fault", ["cut", "token", "busy", "conversion"])
+@pytest.mark.parametrize("fault", ["cut", "token", "busy", "conversion", "eviction"])
 def test_what_breaks_is_sent_again_with_a_fresh_token(
     fake, output, run, events_seen, fault
 ) -> None:
@@ -353,6 +370,8 @@ def test_what_breaks_is_sent_again_with_a_fresh_token(
         fake.cut = [MiB]
     elif fault == "conversion":
         fake.broken = 1
+    elif fault == "eviction":
+        fake.evicted = 1
     else:
         fake.answers = [(401 if fault == "token" else 503, "not now")]
     output.finalize(source(), GUEST, disks, run)
@@ -394,13 +413,11 @@ def test_a_volume_that_is_too_small_is_told(fake, output, run) -> None:
 
 
 def test_what_was_sent_before_a_crash_is_not_sent_twice(fake, output, run) -> None:
-    """Killed between the upload and the line in the journal."""
     disks, _ = filled(output, source(), run)
     fake.denied.add("virtualmachines")
     with pytest.raises(TargetError) as error:
         output.finalize(source(), GUEST, disks, run)
     assert error.value.id == "target-forbidden"
-    run.journal.drop(["kubevirt-sent:0"])
     fake.denied.clear()
     output.finalize(source(), GUEST, disks, run)
     assert fake.uploads == ["web-sda"] and fake.names("virtualmachines") == ["web"]
@@ -426,6 +443,41 @@ def test_an_image_that_cdi_still_converts_is_waited_for(fake, output, run, monke
     monkeypatch.setattr(fake, "get", get)
     output.finalize(source(), GUEST, disks, run)
     assert fake.uploads == ["web-sda"] and fake.names("virtualmachines") == ["web"]
+
+
+def test_a_pod_that_is_evicted_and_finds_no_node_is_told(fake, output, run, monkeypatch) -> None:
+    monkeypatch.setattr(volumes, "READY_SECONDS", 0.0)
+    monkeypatch.setattr(upload, "PAUSES", ())
+    disks, _ = filled(output, source(), run)
+
+    def fill(namespace: str, name: str, sent: Path) -> tuple[int, str]:
+        fake.objects["datavolumes", namespace, name]["status"]["phase"] = "UploadScheduled"
+        return 200, ""
+
+    monkeypatch.setattr(fake, "fill", fill)
+    with pytest.raises(TargetError, match="evicted") as error:
+        output.finalize(source(), GUEST, disks, run)
+    assert error.value.id == "kubevirt-upload"
+
+
+def test_a_volume_that_is_another_s_by_now_gets_no_image(fake, output, run) -> None:
+    disks, _ = filled(output, source(), run)
+    del fake.objects["datavolumes", "default", "web-sda"]["metadata"]["labels"]
+    with pytest.raises(TargetError) as error:
+        output.finalize(source(), GUEST, disks, run)
+    assert error.value.id == "target-lost" and fake.uploads == []
+
+
+def test_no_vm_is_made_of_volumes_that_went_since_they_were_filled(fake, output, run) -> None:
+    disks, _ = filled(output, source(), run)
+    fake.denied.add("virtualmachines")
+    with pytest.raises(TargetError):
+        output.finalize(source(), GUEST, disks, run)
+    fake.denied.clear()
+    fake.delete("datavolumes", "default", "web-sda")
+    with pytest.raises(TargetError) as error:
+        output.finalize(source(), GUEST, disks, run)
+    assert error.value.id == "target-lost" and fake.names("virtualmachines") == []
 
 
 def test_a_vm_that_took_the_name_meanwhile_is_not_replaced(fake, output, run) -> None:

@@ -44,6 +44,7 @@ QUOTAS = Kind("", "v1", "resource_quota")
 NETWORKS = Kind("k8s.cni.cncf.io", "v1", "network-attachment-definitions")
 STORAGE_CLASSES = Kind("storage.k8s.io", "v1", "storageclasses", namespaced=False)
 CDI_CONFIGS = Kind("cdi.kubevirt.io", "v1beta1", "cdiconfigs", namespaced=False)
+PROFILES = Kind("cdi.kubevirt.io", "v1beta1", "storageprofiles", namespaced=False)
 REVIEWS = Kind("authorization.k8s.io", "v1", "selfsubjectaccessreviews", namespaced=False)
 
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from v2v.errors import TargetError
-from v2v.outputs._kubevirt import volumes
+from v2v.outputs._kubevirt import Object, volumes
 from v2v.outputs._kubevirt.answers import name_of, quota_error, value
 from v2v.outputs._kubevirt.api import (
     CLAIMS,
     MACHINES,
     NETWORKS,
+    PROFILES,
     QUOTAS,
     STORAGE_CLASSES,
     TOKENS,
@@ -74,7 +75,7 @@ def check_storage(cluster: Cluster, classes: Collection[str | None]) -> None:
         return
     names = sorted(name_of(one) for one in known)
     for wanted in classes:
-        if wanted is None and not any(_is_default(one) for one in known):
+        if wanted is None and not _defaults(known):
             raise TargetError(
                 f"{cluster.server} has no default storage class",
                 id="target-storage",
@@ -86,6 +87,30 @@ def check_storage(cluster: Cluster, classes: Collection[str | None]) -> None:
                 id="target-storage",
                 hint=f"it has: {', '.join(names)}",
             )
+        meant = [wanted] if wanted else _defaults(known)
+        if len(meant) == 1:
+            _check_profile(cluster, meant[0])
+
+
+def _check_profile(cluster: Cluster, storage_class: str) -> None:
+    """CDI makes no volume of a class of which it knows no access mode: it waits for one."""
+    try:
+        profile = cluster.get(PROFILES, storage_class)
+    except TargetError as exc:
+        if exc.id != "target-forbidden":
+            raise
+        return
+    sets = value(profile, "status", "claimPropertySets")
+    known = isinstance(sets, list) and any(value(one, "accessModes") for one in sets)
+    if profile is not None and not known:
+        raise TargetError(
+            f"CDI knows no access mode of the storage class {storage_class}, and makes no volumes "
+            "of it",
+            id="target-storage",
+            hint=f"kubectl patch storageprofile {storage_class} --type=merge -p "
+            """'{"spec":{"claimPropertySets":[{"accessModes":["ReadWriteOnce"],"volumeMode":"""
+            """"Filesystem"}]}}'; or choose another class with -os""",
+        )
 
 
 def check_names(cluster: Cluster, name: str, disks: Sequence[str], run: Run) -> None:
@@ -157,13 +182,16 @@ def _shown(what: str, number: int) -> str:
     return size_text(number) if what == "requests.storage" else str(number)
 
 
-def _is_default(storage_class: object) -> bool:
-    return any(
-        value(storage_class, "metadata", "annotations", key) == "true" for key in DEFAULT_CLASS
-    )
+def _defaults(classes: Sequence[Object]) -> list[str]:
+    """The classes that count as the default; one for VMs alone wins."""
+    for key in DEFAULT_CLASS:
+        marked = [one for one in classes if value(one, "metadata", "annotations", key) == "true"]
+        if marked:
+            return [name_of(one) for one in marked]
+    return []
 
 
-def _unless_forbidden(cluster: Cluster, kind: Kind) -> list[dict[str, object]] | None:
+def _unless_forbidden(cluster: Cluster, kind: Kind) -> list[Object] | None:
     """None where it is not ours to know: the cluster itself will tell."""
     try:
         return cluster.list(kind)

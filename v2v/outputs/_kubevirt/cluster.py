@@ -33,7 +33,6 @@ MAX_DISKS = 256  # of KubeVirt's API
 
 PLACE = "kubevirt-place"  # journal: where the job makes its volumes
 HANDED_OVER = "kubevirt-vm"  # journal: the name of the VM, which owns the volumes now
-SENT = "kubevirt-sent:{}"  # journal: that this disk's volume is filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +118,9 @@ class ClusterWay(StagedOutput):
     ) -> GuestRef:
         name = kube_name(source.name)
         with self._cluster(run, cancel=run.cancel) as cluster:
-            self._send(cluster, disks, run)
-            self._make_machine(cluster, name, source, guest, run)
+            if HANDED_OVER not in run.journal:
+                self._send(cluster, disks, run)
+                self._make_machine(cluster, name, source, guest, run)
             where = cluster.namespace
         self.unstage(run)
         return GuestRef(
@@ -157,18 +157,13 @@ class ClusterWay(StagedOutput):
         proxy = find_proxy(self._asked, cluster)
         for index, disk in enumerate(disks):
             volume = disk.location.rpartition("/")[2]
-            if SENT.format(index) in run.journal:
-                continue
             _images.complete(disk, self.shape)
             with run.step(f"send-{index}", f"Sending disk {index + 1}"):
                 upload(cluster, proxy, Path(disk.working), volume, index, run)
-            run.journal.put(SENT.format(index), volume)
 
     def _make_machine(
         self, cluster: Cluster, name: str, source: Source, guest: ConvertedGuest, run: Run
     ) -> None:
-        if HANDED_OVER in run.journal:
-            return
         hardware, wishes = target_hardware(source, guest), self._wishes(run)
         existing = cluster.get(MACHINES, name)
         if existing is not None and not volumes.is_ours(existing, run):

@@ -36,7 +36,7 @@ MAX_ANSWER = 4096  # bytes
 BLOCK = 256 * KiB
 PAUSES = (0.0, 2.0, 10.0, 30.0)  # seconds before each further try
 ASYNC, SYNC = "/v1beta1/upload-async", "/v1beta1/upload"
-TAKEN = "kubevirt-taken:{}"  # journal: CDI has this disk's image; restarts of the pod before
+TAKEN = "kubevirt-taken:{}"  # journal: the pod of CDI that has this disk's image
 NO_SUCH_PATH = (404, 405, 501)
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,16384}")  # RFC 6750; they are longer than a line
 
@@ -182,17 +182,18 @@ def _fill(cluster: Cluster, proxy: Proxy, path: Path, name: str, index: int, run
     earlier run has sent, it takes nothing: that is waited for."""
     key = TAKEN.format(index)
     if key not in run.journal:
-        restarts = volumes.restart_count(cluster.get(VOLUMES, name))
+        pod = volumes.pod_of(cluster.get(VOLUMES, name))
         try:
             with OutgoingFile(path, index, run) as file:
                 proxy.send(_token(cluster, name), file, run)
         except _TryAgain as exc:
             return str(exc)
-        run.journal.put(key, restarts)
-    if volumes.wait_until_filled(cluster, name, run.journal.get(key, int), run):
+        run.journal.put(key, pod)
+    if volumes.wait_until_filled(cluster, name, run.journal.get(key, volumes.Pod), run):
         return ""
     run.journal.drop([key])
-    return volumes.last_words(cluster.get(VOLUMES, name)) or "CDI could not convert it"
+    words = volumes.last_words(cluster.get(VOLUMES, name))
+    return words or "CDI could not convert it, or its pod was evicted"
 
 
 def _token(cluster: Cluster, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from v2v.errors import TargetError
 from v2v.outputs._kubevirt import Object
@@ -18,6 +19,14 @@ DONE_SECONDS = 24 * 3600.0  # CDI converts what was sent; virtctl waits as long
 GONE_SECONDS = 60.0  # what is deleted lingers until pods have ended
 POLLS = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks; the last one is repeated
 LOST_LOOKS = 30  # that fail one after another before the cluster counts as gone: a minute
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What tells the pod that took an image from one that knows nothing of it."""
+
+    restarts: int
+    since: str  # when it began to run; empty if that is not told
 
 
 def is_ours(obj: Object, run: Run) -> bool:
@@ -56,14 +65,19 @@ def wait_until_ready(cluster: Cluster, name: str, run: Run) -> bool:
     return _wait(cluster, name, settled, "is not ready for an image", READY_SECONDS, run)
 
 
-def wait_until_filled(cluster: Cluster, name: str, restarts: int, run: Run) -> bool:
-    """Until CDI has converted what was sent. False when it failed: then its pod has started once
-    more than `restarts` times, and waits for another image."""
+def wait_until_filled(cluster: Cluster, name: str, pod: Pod, run: Run) -> bool:
+    """Until CDI has converted what was sent. False when it failed, or `pod` was evicted: then
+    another one waits for another image, or there is none for long."""
+    seen = time.monotonic()
 
     def settled(volume: Object) -> bool | None:
-        if text(volume, "status", "phase") == "Succeeded":
+        nonlocal seen
+        phase, now = text(volume, "status", "phase"), time.monotonic()
+        if phase == "Succeeded":
             return True
-        if restart_count(volume) > restarts:
+        if phase == "UploadReady":
+            seen = now
+        if _is_another(pod_of(volume), pod) or now - seen > READY_SECONDS:
             return False
         _check_healthy(volume, name, cluster)
         return None
@@ -71,9 +85,17 @@ def wait_until_filled(cluster: Cluster, name: str, restarts: int, run: Run) -> b
     return _wait(cluster, name, settled, "does not become complete", DONE_SECONDS, run)
 
 
-def restart_count(volume: Object | None) -> int:
+def pod_of(volume: Object | None) -> Pod:
     count = value(volume, "status", "restartCount")
-    return count if isinstance(count, int) else 0
+    running = (one for one in _conditions(volume) if text(one, "type") == "Running")
+    since = next((text(one, "lastTransitionTime") for one in running if _is_true(one)), "")
+    return Pod(count if isinstance(count, int) else 0, since)
+
+
+def _is_another(pod: Pod, before: Pod) -> bool:
+    """The count alone does not tell: that of a new pod begins at zero, and CDI keeps the most."""
+    later = bool(pod.since and before.since) and pod.since != before.since
+    return later or pod.restarts > before.restarts
 
 
 def last_words(volume: Object | None) -> str:
@@ -81,7 +103,7 @@ def last_words(volume: Object | None) -> str:
     for kind in ("Running", "Bound", "Ready"):
         for one in _conditions(volume):
             words = text(one, "message")
-            if words and text(one, "type") == kind and text(one, "status") != "True":
+            if words and text(one, "type") == kind and not _is_true(one):
                 return words
     return ""
 
@@ -111,8 +133,15 @@ def discard(cluster: Cluster, run: Run) -> None:
 
 def _check_healthy(volume: Object, name: str, cluster: Cluster) -> None:
     words = last_words(volume)
-    if any("quota" in text(one, "reason").lower() for one in _conditions(volume)):
+    reasons = [text(one, "reason") for one in _conditions(volume)]
+    if any("quota" in reason.lower() for reason in reasons):
         raise quota_error(cluster.namespace, words or "no reason is told")
+    if "ErrClaimNotValid" in reasons:
+        raise TargetError(
+            f"CDI cannot make the volume {cluster.namespace}/{name}: {words or 'it tells no why'}",
+            id="target-storage",
+            hint="choose another storage class with -os, or complete its StorageProfile",
+        )
     if text(volume, "status", "phase") == "Failed":
         raise TargetError(
             f"the volume {cluster.namespace}/{name} failed: {words or 'no reason is told'}",
@@ -144,9 +173,9 @@ def _wait(
             lost += 1
             if exc.id != "target-unreachable" or lost > LOST_LOOKS:
                 raise
-        if volume is None and not lost:
+        if not lost and (volume is None or not is_ours(volume, run)):
             raise TargetError(
-                f"the volume {cluster.namespace}/{name} is gone",
+                f"the volume {cluster.namespace}/{name} is gone, or another's by now",
                 id="target-lost",
                 hint="somebody removed it; discard the job, and start the migration again",
             )
@@ -161,6 +190,10 @@ def _wait(
         id="kubevirt-volume",
         hint=f"see `kubectl describe datavolume -n {cluster.namespace} {name}`",
     )
+
+
+def _is_true(condition: Object) -> bool:
+    return text(condition, "status") == "True"
 
 
 def _pauses() -> Iterator[float]:
