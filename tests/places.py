@@ -101,6 +101,9 @@ class Servers:
         process.kill()
         process.wait()
 
+    def signal(self, name: str, number: int) -> None:
+        self._running[name].send_signal(number)
+
     def stop(self) -> None:
         for process in self._running.values():
             process.terminate()

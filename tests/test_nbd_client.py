@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.disks import disk_content
+from tests.places import nbd_servers
 from v2v import nbd_client, nbdkit, process, qemu_img, qemu_nbd
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, SourceError, TargetError
@@ -52,6 +54,26 @@ def test_reads_of_any_alignment(run: Run, tmp_path: Path) -> None:
         for offset, length in spans:
             expected = disk_content()[offset : offset + length] if offset >= 0 else b""
             assert reader.read(offset, length) == expected
+
+
+def test_a_server_that_stands_still_is_not_waited_for(tmp_path, monkeypatch) -> None:
+    """Neither for its data, nor when it is said goodbye to."""
+    monkeypatch.setattr(nbd_client, "GOODBYE_SECONDS", 0.2)
+    with nbd_servers(tmp_path) as servers:
+        uri = f"nbd+unix:///?socket={servers.nbdkit('memory', '1M', name='m')}"
+        endpoint = nbd_client.describe(uri=uri)
+        with nbd_client.ExportReader(endpoint, "disk") as reader:
+            servers.signal("m", signal.SIGSTOP)
+        with pytest.raises(SourceError, match="no answer within 1 s"):
+            nbd_client.ExportReader(endpoint, "disk", stall=1.0)
+        servers.signal("m", signal.SIGCONT)
+        with (
+            pytest.raises(SourceError, match="silent"),
+            nbd_client.ExportReader(endpoint, "disk", stall=0.2) as reader,
+        ):
+            servers.signal("m", signal.SIGSTOP)
+            reader.read(0, 512)
+        servers.signal("m", signal.SIGCONT)
 
 
 def test_extents_of_a_sparse_disk(run: Run) -> None:

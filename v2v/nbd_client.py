@@ -31,6 +31,7 @@ ALLOCATION_DEPTH = "qemu:allocation-depth"  # of qemu-nbd: in which image of a c
 STATUS_REQUEST = 2 * GiB  # bytes asked about at once; the protocol's length has 32 bits
 READ_REQUEST = MiB  # every server takes so much
 POLL_MILLISECONDS = 100  # how late a cancelled job may notice
+GOODBYE_SECONDS = 5.0  # a server has nothing left to do then but to close the connection
 
 
 def describe(
@@ -64,7 +65,7 @@ def describe(
             read_only=read_only or handle.is_read_only(),
         )
     finally:
-        handle.shutdown()
+        _say_goodbye(handle)
 
 
 def connect(
@@ -104,17 +105,29 @@ def extents(
     except BaseException:
         hang_up(handle)  # a server that answers no more would not hear a goodbye either
         raise
-    handle.shutdown()
+    _say_goodbye(handle)
 
 
 class ExportReader:
-    """The headers of an image that lies in an NBD export: a v2v.image.reader.Reader."""
+    """The headers of an image that lies in an NBD export: a v2v.image.reader.Reader.
 
-    def __init__(self, endpoint: Endpoint, name: str) -> None:
+    A server that has been silent for `stall` seconds counts as gone.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        name: str,
+        *,
+        cancel: Cancel | None = None,
+        stall: float | None = None,
+    ) -> None:
         self.name = name
         self.size = endpoint.size
         self._block = endpoint.minimum_block
-        self._handle = connect(endpoint)
+        self._cancel = cancel or Cancel()
+        self._stall = stall
+        self._handle = connect(endpoint, cancel=cancel, seconds=stall)
 
     def read(self, offset: int, length: int) -> bytes:
         if offset < 0 or offset >= self.size:
@@ -128,18 +141,24 @@ class ExportReader:
         return b"".join(parts)[offset - start : end - start]
 
     def _pread(self, offset: int, length: int) -> bytes:
+        buffer = _binding().Buffer(length)
         try:
-            return bytes(self._handle.pread(length, offset))
-        except _binding().Error as exc:
+            wait(self._handle, self._handle.aio_pread(buffer, offset), self._cancel, self._stall)
+        except (_binding().Error, TimeoutError) as exc:
+            why = exc.strerror if isinstance(exc, TimeoutError) else exc.string
             raise SourceError(
-                f"{self.name}: reading at byte {offset} failed: {exc.string}", id="source-read"
+                f"{self.name}: reading at byte {offset} failed: {why}", id="source-read"
             ) from exc
+        return bytes(buffer.to_bytearray())
 
     def __enter__(self) -> ExportReader:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._handle.shutdown()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is None:
+            _say_goodbye(self._handle)
+        else:
+            hang_up(self._handle)
 
 
 def flush(endpoint: Endpoint, *, cancel: Cancel | None = None) -> None:
@@ -157,7 +176,7 @@ def flush(endpoint: Endpoint, *, cancel: Cancel | None = None) -> None:
             id="nbd-flush",
             hint="see the servers' logs in the job's folder",
         ) from exc
-    handle.shutdown()
+    _say_goodbye(handle)
 
 
 def wait(handle: nbd.NBD, command: int, cancel: Cancel, stall: float | None = None) -> None:
@@ -201,6 +220,18 @@ def _default_certificates() -> list[Path]:
     if os.geteuid() == 0:
         return [Path("/etc/pki/libnbd")]
     return [Path.home() / ".pki/libnbd", Path.home() / ".config/pki/libnbd"]
+
+
+def _say_goodbye(handle: nbd.NBD) -> None:
+    """End a connection on which nothing is in flight. libnbd would wait for the server for ever."""
+    deadline = time.monotonic() + GOODBYE_SECONDS
+    with suppress(_binding().Error):  # it is gone
+        handle.aio_disconnect(0)
+        while not (handle.aio_is_closed() or handle.aio_is_dead()):
+            if time.monotonic() > deadline:
+                hang_up(handle)
+                return
+            handle.poll(POLL_MILLISECONDS)
 
 
 def hang_up(handle: nbd.NBD) -> None:

@@ -11,7 +11,9 @@ import pytest
 from lxml import etree
 
 from tests.contract.output_suite import GUEST, shared
+from tests.fakes import nbd_server
 from tests.fakes.disks import disk_content
+from tests.fakes.nbd_server import Act
 from tests.outputs.migrating import Jobs, refused
 from tests.places import Servers, authority, certificate, nbd_servers
 from v2v import nbd_client, nbdkit, options, registry
@@ -160,6 +162,19 @@ def test_an_export_that_holds_something(jobs, disk, target, servers) -> None:
     assert target.read_bytes().endswith(b"precious")
     jobs.convert(disk, {"-os": uri, "--force": ""})
     assert target.read_bytes() == CONTENT
+
+
+def test_a_server_that_falls_silent_is_not_waited_for(jobs, disk, tmp_path: Path) -> None:
+    """It answers what it has data of, and never what that is."""
+    with nbd_server.serve(tmp_path, bytes(ROOM - 8) + b"precious", "silent") as server:
+        server.fault(Act.STALL)
+        uri = f"nbd+unix:///?socket={server.path}"
+        options = CopyOptions(stall_timeout=1.0)
+        error = refused(
+            "target-unreachable", lambda: jobs.convert(disk, {"-os": uri}, copy=options)
+        )
+        assert "silent" in error.message
+        server.release()
 
 
 def test_the_source_itself(jobs: Jobs, disk: Path, servers: Servers) -> None:

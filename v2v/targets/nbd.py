@@ -47,6 +47,7 @@ HINTS = (
     ("No such file", "is the server running, and is that the path of its socket?"),
     ("Permission denied", "may this user open the server's socket?"),
     ("ame or service not known", "is the host's name right?"),
+    ("has been silent", "what holds the server up? --stall-timeout waits longer"),
     (
         "no answer",
         "is {where} the right host, and does a firewall let port {port} through? qemu-nbd without "
@@ -80,7 +81,7 @@ class NbdExport(Place):
     def look(self, options: CopyOptions, run: Run, *, blank: bool) -> int:
         endpoint = self._describe(run)
         if blank:
-            self._check_blank(endpoint, self._extents(endpoint, options, run))
+            self._check_blank(endpoint, self._extents(endpoint, options, run), options, run)
         if options.verify:
             self._check_second(endpoint, run)
         return endpoint.size
@@ -91,7 +92,7 @@ class NbdExport(Place):
         self.note_size(disk.size, endpoint.size, run)
         extents = self._extents(endpoint, disk.options, run)
         if not disk.resumed and not disk.force:
-            self._check_blank(endpoint, extents)
+            self._check_blank(endpoint, extents, disk.options, run)
         sink = NbdSink(
             endpoint,
             request_size=None,
@@ -116,8 +117,15 @@ class NbdExport(Place):
         with self._reached():
             return measure(endpoint, run.cancel, stall=options.stall_timeout)
 
-    def _check_blank(self, endpoint: Endpoint, extents: ExtentMap) -> None:
-        with self._reached(), nbd_client.ExportReader(endpoint, self.uri) as reader:
+    def _check_blank(
+        self, endpoint: Endpoint, extents: ExtentMap, options: CopyOptions, run: Run
+    ) -> None:
+        with (
+            self._reached(),
+            nbd_client.ExportReader(
+                endpoint, self.uri, cancel=run.cancel, stall=options.stall_timeout
+            ) as reader,
+        ):
             self.check_blank(reader.read, endpoint.size, extents)
 
     @contextmanager
