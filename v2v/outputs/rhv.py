@@ -5,17 +5,21 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v2v.options import option
+from v2v.outputs._images import Shape
 from v2v.outputs._ovirt import names
 from v2v.outputs._ovirt.domain_output import DomainOptions, DomainOutput
 from v2v.outputs._ovirt.export_domain import find_export_domain
 from v2v.outputs._ovirt.layout import Layout, of_folders
+from v2v.outputs._ovirt.limits import check_kind
 from v2v.outputs._ovirt.mount import Storage
 from v2v.run import Run
 from v2v.types import Source
+
+OLD_QCOW2 = "0.10"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +50,13 @@ class RhvOutput(DomainOutput):
     def show(self, path: Path) -> str:
         return self._storage.show(path)
 
+    @property
+    def shape(self) -> Shape:
+        """VDSM makes such domains in versions below 4, whose images are of the older qcow2."""
+        return replace(super().shape, compat=OLD_QCOW2)
+
     def check_options(self, source: Source) -> None:
+        check_kind(self.options.format, self.options.allocation, mode=f"-o {self.mode}")
         self._storage.check()
 
     @contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from v2v.errors import UsageError
 from v2v.options import REPEATED, option
-from v2v.outputs._folder import ImageFormat
 from v2v.outputs._images import Shape
 from v2v.outputs._ovirt.domain_output import DomainOptions, DomainOutput
 from v2v.outputs._ovirt.export_domain import UUID
@@ -73,8 +72,7 @@ class VdsmOutput(DomainOutput):
 
     @property
     def shape(self) -> Shape:
-        compat = self.options.compat if self.options.format is ImageFormat.QCOW2 else None
-        return Shape(self.options.allocation, compat=compat)
+        return replace(super().shape, compat=self.options.compat)
 
     def check_options(self, source: Source) -> None:
         options = self.options

@@ -92,6 +92,14 @@ def test_what_a_job_leaves(share, domain, disk, tmp_path, format: str) -> None:
     subprocess.run(argv, check=True)
 
 
+def test_qcow2_is_of_the_version_that_export_domains_have(share, domain, disk, tmp_path) -> None:
+    """VDSM takes the newer one from version 4 of its domains on; it makes these in version 0."""
+    Jobs(tmp_path / "jobs", "rhv").convert(disk, {"-os": str(share), "-of": "qcow2"})
+    (meta,) = domain.glob("images/*/*.meta")
+    with meta.with_suffix("").open("rb") as file:
+        assert file.read(8) == b"QFI\xfb\x00\x00\x00\x02"
+
+
 def test_the_source_and_the_guest_are_told(share, run) -> None:
     output = rhv(share)
     vm = replace(source(), name="a b/<c>", hypervisor="vmware", description="my <words>")
@@ -234,6 +242,14 @@ def test_a_data_domain_beside_it_is_no_matter(share, run) -> None:
 def test_storage_is_an_absolute_path_or_a_share(storage: str, run) -> None:
     with pytest.raises(UsageError):
         rhv(storage).check_source(source(), run)
+
+
+def test_qcow2_is_never_preallocated(share, run) -> None:
+    """The engine imports no such disk: it would tell that when all is copied."""
+    output = rhv(share, of="qcow2", oa="preallocated")
+    assert isinstance(
+        refused("option-conflict", lambda: output.check_source(source(), run)), UsageError
+    )
 
 
 def test_too_many_disks(share, run) -> None:

@@ -1,14 +1,24 @@
-"""How many disks a VM of oVirt can have."""
+"""What disks a VM of oVirt can have, and how many."""
 
 from __future__ import annotations
 
-from v2v.errors import TargetError
+from v2v.errors import TargetError, UsageError
 from v2v.outputs._limits import check_disk_count
 from v2v.outputs._ovirt.chipset import MOST_DISKS, MOST_ON, disk_interface
 from v2v.run import Run
-from v2v.types import ConvertedGuest, Source
+from v2v.types import Allocation, ConvertedGuest, DiskFormat, Source
 
 COUNT = "ovirt-disk-count"  # journal
+
+
+def check_kind(format: str, allocation: Allocation | None, *, mode: str) -> None:
+    """The engine makes and imports no other disks."""
+    if format == DiskFormat.QCOW2 and allocation is Allocation.PREALLOCATED:
+        raise UsageError(
+            f"{mode}: oVirt has no preallocated disks of format qcow2",
+            id="option-conflict",
+            hint="-oa sparse, or -of raw",
+        )
 
 
 def check_disks(source: Source, run: Run, *, mode: str) -> None:

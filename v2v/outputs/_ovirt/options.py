@@ -11,6 +11,7 @@ from v2v import address
 from v2v.errors import UsageError
 from v2v.hardware import valid_uuid
 from v2v.options import REPEATED, option
+from v2v.outputs._ovirt.limits import check_kind
 from v2v.types import Allocation
 
 MODE = "-o rhv-upload"
@@ -115,12 +116,7 @@ def login(options: UploadOptions) -> Login:
 def check_options(options: UploadOptions, disks: int) -> None:
     """UsageError for what can be told without asking the engine."""
     login(options)
-    if options.format is UploadFormat.QCOW2 and options.allocation is Allocation.PREALLOCATED:
-        raise UsageError(
-            f"{MODE}: oVirt has no preallocated disks of format qcow2",
-            id="option-conflict",
-            hint="-oa sparse, or -of raw",
-        )
+    check_kind(options.format, options.allocation, mode=MODE)
     if options.cafile is not None and not options.cafile.is_file():
         raise UsageError(
             f"-oo rhv-cafile={options.cafile}: no such file",
