@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -77,22 +77,9 @@ class VdsmOutput(DomainOutput):
     def check_options(self, source: Source) -> None:
         options = self.options
         for key, given in (("image", options.images), ("vol", options.volumes)):
-            if len(given) != len(source.disks):
-                raise UsageError(
-                    f"-oo vdsm-{key}-uuid: {len(given)} are given, and {clean(source.name)} has "
-                    f"{len(source.disks)} disks",
-                    id="vdsm-uuid-count",
-                    hint="give one for each disk, in their order",
-                )
+            _check_count(f"-oo vdsm-{key}-uuid", given, source)
         for word in (*options.images, *options.volumes, options.vm, options.storage.name):
             _check_uuid(word)
-        pairs = list(zip(options.images, options.volumes, strict=True))
-        if len(set(pairs)) < len(pairs):
-            raise UsageError(
-                "-oo vdsm-vol-uuid: two disks have the same image and volume",
-                id="vdsm-uuid-count",
-                hint="each disk needs its own",
-            )
 
     @contextmanager
     def layout(self, count: int, run: Run) -> Iterator[Layout]:
@@ -107,6 +94,23 @@ class VdsmOutput(DomainOutput):
         if OVF_FOLDER not in run.journal:
             run.journal.put(OVF_FOLDER, str(Path.cwd()))
         return Path(run.journal.get(OVF_FOLDER, str))
+
+
+def _check_count(flag: str, given: Sequence[str], source: Source) -> None:
+    """One for each disk: two volumes of an image would be states of the same disk."""
+    if len(given) != len(source.disks):
+        raise UsageError(
+            f"{flag}: {len(given)} are given, and {clean(source.name)} has "
+            f"{len(source.disks)} disks",
+            id="vdsm-uuid-count",
+            hint="give one for each disk, in their order",
+        )
+    if len(set(given)) < len(given):
+        raise UsageError(
+            f"{flag}: the same for two disks",
+            id="vdsm-uuid-count",
+            hint="each disk needs its own",
+        )
 
 
 def _check_uuid(text: str) -> None:

@@ -73,13 +73,8 @@ def test_a_job_goes_on_with_the_folder_where_it_began(domain, tmp_path, monkeypa
         (3, {}),
         (2, {"image-uuid": IMAGES[0]}),
         (2, {"vol-uuid": SEPARATOR.join([*VOLUMES, VOLUMES[0]])}),
-        (
-            2,
-            {
-                "image-uuid": SEPARATOR.join([IMAGES[0]] * 2),
-                "vol-uuid": SEPARATOR.join([VOLUMES[0]] * 2),
-            },
-        ),
+        (2, {"image-uuid": SEPARATOR.join([IMAGES[0]] * 2)}),
+        (2, {"vol-uuid": SEPARATOR.join([VOLUMES[0]] * 2)}),
     ],
 )
 def test_wrong_counts(domain: Path, run: Run, count: int, changes: dict[str, str]) -> None:
