@@ -1,13 +1,15 @@
 """The part of KubeVirt's and CDI's APIs that v2v writes, as JSON Schema.
 
 By https://kubevirt.io/api-reference/ and CDI's doc/datavolumes.md. Closed, so that a misspelt or
-misplaced field is seen; the real API server would drop it without a word.
+misplaced field is seen: the real API server would drop it without a word, and kubectl refuse it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
+
+from tests.fakes.kubernetes.admission import refusals
 
 Schema = dict[str, Any]
 
@@ -34,7 +36,7 @@ def words(*known: str) -> Schema:
 
 
 def text(pattern: str, longest: int = 253) -> Schema:
-    return {"type": "string", "pattern": f"^(?:{pattern})$", "maxLength": longest}
+    return {"type": "string", "pattern": rf"^(?:{pattern})\Z", "maxLength": longest}
 
 
 def many(items: Schema, most: int = 256) -> Schema:
@@ -71,14 +73,15 @@ DISK = one_of(
     serial=text("[A-Za-z0-9_.+-]+", 256),
 )
 INTERFACE = one_of(
-    {"masquerade": EMPTY, "bridge": EMPTY, "sriov": EMPTY},
+    {"masquerade": EMPTY, "bridge": EMPTY},
     ["name"],
     name=LABEL,
     model=words("e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139", "virtio"),
     macAddress=text("[0-9a-f]{2}(:[0-9a-f]{2}){5}"),
-    state=words("up", "down", "absent"),
+    state=words("up", "down"),
 )
 DEVICES = obj(
+    ["disks", "interfaces"],
     disks=many(DISK),
     interfaces=many(INTERFACE),
     inputs=many(
@@ -107,11 +110,12 @@ CLOCK = one_of(
     ),
 )
 DOMAIN = obj(
-    ["devices", "memory"],
+    ["cpu", "devices", "features", "firmware", "machine", "memory"],
     machine=obj(["type"], type=words("q35", "virt")),
     cpu=obj(cores=COUNT, sockets=COUNT, threads=COUNT, model=text("[A-Za-z0-9-]+")),
     memory=obj(["guest"], guest=QUANTITY),
     firmware=obj(
+        ["bootloader"],
         uuid=text("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
         bootloader=one_of({"bios": EMPTY, "efi": obj(secureBoot=BOOLEAN, persistent=BOOLEAN)}),
     ),
@@ -128,8 +132,8 @@ DOMAIN = obj(
     devices=DEVICES,
 )
 INSTANCE = obj(
-    ["domain"],
-    architecture=words("amd64", "arm64", "s390x"),
+    ["architecture", "domain", "networks", "volumes"],
+    architecture=words("amd64", "arm64"),
     domain=DOMAIN,
     networks=many(
         one_of(
@@ -179,5 +183,8 @@ def problems(body: Any) -> str:
 
     kinds = {"VirtualMachine": MACHINE, "DataVolume": VOLUME}
     schema = kinds.get(body.get("kind"), {"not": {}})
-    found = jsonschema.Draft202012Validator(schema).iter_errors(body)
-    return "; ".join(f"{error.json_path}: {error.message[:300]}" for error in found)
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(body)
+    found = [f"{error.json_path}: {error.message[:300]}" for error in errors]
+    if not found and body["kind"] == "VirtualMachine":
+        found = list(refusals(body))
+    return "; ".join(found)

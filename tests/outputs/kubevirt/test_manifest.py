@@ -16,6 +16,7 @@ from tests.outputs.test_libvirt_xml import CONVERTED, HOSTILE, sources
 from v2v.errors import TargetError
 from v2v.hardware import Hardware, Topology, target_hardware
 from v2v.network import target_nics
+from v2v.outputs._kubevirt.devices import check_guest
 from v2v.outputs._kubevirt.manifest import (
     Wishes,
     data_volume,
@@ -44,11 +45,21 @@ def domain(hardware: Hardware, wishes: Wishes = Wishes()) -> Any:  # noqa: B008
 
 
 @settings(max_examples=60, deadline=None)
-@given(sources(), st.sampled_from(BlockBus), st.sampled_from(Machine), st.sampled_from(Firmware))
-def test_the_api_accepts_whatever_the_source_says(source, bus, kind, firmware) -> None:
-    caps = replace(CONVERTED.caps, block_bus=bus, machine=kind)
+@given(
+    sources(),
+    st.sampled_from(BlockBus),
+    st.sampled_from(Machine),
+    st.sampled_from(Firmware),
+    st.sampled_from(["x86_64", "i686", "aarch64"]),
+)
+def test_the_api_accepts_whatever_the_source_says(source, bus, kind, firmware, arch) -> None:
+    caps = replace(CONVERTED.caps, block_bus=bus, machine=kind, arch=arch)
     cards = target_nics(source, ())[:1]  # several may have no networks, which is refused
     guest = replace(CONVERTED, caps=caps, firmware=firmware, nics=cards)
+    try:
+        check_guest(guest)
+    except TargetError:
+        return
     written(target_hardware(source, guest))
     list(differences(target_hardware(source, guest), Wishes()))
 
@@ -137,6 +148,18 @@ def test_an_arm_guest_is_no_pc() -> None:
     assert vm["architecture"] == "arm64"
     assert vm["domain"]["machine"] == {"type": "virt"}
     assert vm["domain"]["cpu"]["model"] == "host-passthrough"
+
+
+@pytest.mark.parametrize(
+    ("bus", "firmware"),
+    [(BlockBus.VIRTIO_BLK, Firmware.BIOS), (BlockBus.SATA, UEFI), (BlockBus.IDE, UEFI)],
+)
+def test_arm_guests_that_kubevirt_does_not_run(bus, firmware) -> None:
+    caps = replace(CONVERTED.caps, block_bus=bus, machine=Machine.VIRT, arch="aarch64")
+    with pytest.raises(TargetError) as error:
+        check_guest(replace(CONVERTED, caps=caps, firmware=firmware))
+    assert error.value.id == "kubevirt-arm" and error.value.hint
+    check_guest(replace(CONVERTED, caps=replace(caps, arch="x86_64"), firmware=firmware))
 
 
 def test_what_kubevirt_refuses_of_arm_guests_is_left_out_and_told() -> None:
@@ -255,3 +278,33 @@ def test_the_schema_sees_what_is_misplaced() -> None:
     inner = vm["spec"]["template"]["spec"]["domain"]
     inner["resources"] = {"clock": inner.pop("clock")}
     assert "resources" in problems(vm)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (("networks",), []),
+        (("volumes", 0, "name"), "vda"),
+        (("domain", "devices", "disks", 0, "bootOrder"), 2),
+        (("domain", "devices", "disks", 0, "disk", "bus"), "ide"),
+        (("domain", "devices", "disks", 0, "dedicatedIOThreads"), True),
+        (("domain", "devices", "interfaces", 0, "bridge"), {}),
+        (("domain", "devices", "interfaces", 0, "macAddress"), "525400112233"),
+        (("domain", "devices", "rng"), None),
+        (("domain", "features", "smm"), {"enabled": False}),
+        (("domain", "firmware", "bootloader", "bios"), {}),
+        (("domain", "machine", "type"), "virt"),
+        (("domain", "memory", "guest"), "2 GiB"),
+        (("domain", "cpu", "sockets"), 0),
+        (("domain", "clock", "timezone"), "Europe/Berlin"),
+        (("architecture",), "arm64"),
+    ],
+)
+def test_the_schema_sees_what_the_server_refuses(path, wrong) -> None:
+    vm = virtual_machine(machine(disk_count=2, firmware=UEFI, secure_boot=True), Wishes())
+    assert problems(vm) == ""
+    spec = vm["spec"]["template"]["spec"]
+    for key in path[:-1]:
+        spec = spec[key]
+    spec[path[-1]] = wrong
+    assert problems(vm)

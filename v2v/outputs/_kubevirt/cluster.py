@@ -16,14 +16,14 @@ from v2v.errors import TargetError, UsageError
 from v2v.hardware import target_hardware
 from v2v.outputs import _images
 from v2v.outputs._folder import ImageFormat
-from v2v.outputs._kubevirt import Object, checks, manifest, volumes
+from v2v.outputs._kubevirt import Object, checks, devices, manifest, volumes
 from v2v.outputs._kubevirt.api import MACHINES, Cluster, open_cluster
 from v2v.outputs._kubevirt.manifest import Wishes
 from v2v.outputs._kubevirt.names import JOB_LABEL, SUBDOMAIN, disk_name, job_label, kube_name
 from v2v.outputs._kubevirt.networks import attach
 from v2v.outputs._kubevirt.options import KubevirtOptions
 from v2v.outputs._kubevirt.upload import find_proxy, upload
-from v2v.outputs._limits import check_arch, check_disk_count, check_sectors
+from v2v.outputs._limits import check_disk_count, check_sectors
 from v2v.outputs._staged import StagedFormat, StagedOptions, StagedOutput
 from v2v.run import Run
 from v2v.texts import clean_name
@@ -89,7 +89,7 @@ class ClusterWay(StagedOutput):
                 checks.check_quota(cluster, sizes)
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
-        check_arch(guest, manifest.ARCHITECTURES, mode=self.mode)
+        devices.check_guest(guest)
 
     def create_disks(
         self, source: Source, sizes: Sequence[int], run: Run

@@ -1,14 +1,26 @@
-"""Disks, network cards and the other devices of a VirtualMachine."""
+"""What of a guest's hardware KubeVirt has: disks, network cards, the other devices."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from v2v.errors import TargetError
 from v2v.hardware import Hardware, boot_order, disk_serial, sound_card, valid_mac
 from v2v.outputs._kubevirt import Object
 from v2v.outputs._kubevirt.networks import Attachment
-from v2v.types import BlockBus, Machine
+from v2v.outputs._limits import check_arch
+from v2v.types import BlockBus, ConvertedGuest, Firmware
+
+# The architectures of KubeVirt that guests are converted for, by QEMU's names.
+ARCHITECTURES = {
+    "x86_64": "amd64",
+    "i686": "amd64",
+    "i586": "amd64",
+    "i486": "amd64",
+    "i386": "amd64",
+    "aarch64": "arm64",
+}
 
 # KubeVirt has no IDE. Systems without virtio that run on Q35 have drivers for AHCI.
 BUSES = {
@@ -19,6 +31,29 @@ BUSES = {
 }
 SOUND_CARDS = {"ich6": "ich9", "ich9": "ich9", "ac97": "ac97"}
 SERIAL = re.compile(r"[A-Za-z0-9_.+-]+")  # KubeVirt refuses others
+
+
+def check_guest(guest: ConvertedGuest) -> None:
+    """TargetError for a guest that KubeVirt does not run."""
+    check_arch(guest, ARCHITECTURES, mode="kubevirt")
+    caps = guest.caps
+    if ARCHITECTURES[caps.arch] != "arm64":
+        return
+    wrong = None
+    if guest.firmware is not Firmware.UEFI:
+        wrong = "that do not boot by UEFI"
+    elif BUSES[caps.block_bus] == "sata":
+        wrong = "whose disks are on SATA"
+    if wrong:
+        raise TargetError(
+            f"-o kubevirt: KubeVirt runs no ARM guests {wrong}",
+            id="kubevirt-arm",
+            hint="it has virtio and virtio-scsi for them, and UEFI; or use -o local",
+        )
+
+
+def is_pc(hardware: Hardware) -> bool:
+    return ARCHITECTURES[hardware.arch] == "amd64"
 
 
 def devices_of(hardware: Hardware, disks: Sequence[str], cards: Sequence[Attachment]) -> Object:
@@ -40,7 +75,7 @@ def devices_of(hardware: Hardware, disks: Sequence[str], cards: Sequence[Attachm
     if hardware.tpm:
         devices["tpm"] = {"persistent": True}
     sound = SOUND_CARDS.get(sound_card(hardware) or "")
-    if sound and hardware.machine is not Machine.VIRT:  # KubeVirt refuses those of ARM
+    if sound and is_pc(hardware):  # KubeVirt refuses those of ARM
         devices["sound"] = {"name": "sound", "model": sound}
     return devices
 

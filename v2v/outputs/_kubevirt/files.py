@@ -10,11 +10,10 @@ from pathlib import Path
 from v2v.hardware import Hardware, target_hardware
 from v2v.options import option
 from v2v.outputs._folder import FolderOptions, FolderOutput
-from v2v.outputs._kubevirt import manifest
+from v2v.outputs._kubevirt import devices, manifest
 from v2v.outputs._kubevirt.manifest import Wishes
 from v2v.outputs._kubevirt.names import disk_name, kube_name
 from v2v.outputs._kubevirt.networks import attach
-from v2v.outputs._limits import check_arch
 from v2v.run import Run
 from v2v.types import Allocation, ConvertedGuest, GuestRef, Source, TargetDisk
 
@@ -48,7 +47,7 @@ class FilesWay(FolderOutput):
         super().check_source(source, run)
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
-        check_arch(guest, manifest.ARCHITECTURES, mode=self.mode)
+        devices.check_guest(guest)
 
     def finalize(
         self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run

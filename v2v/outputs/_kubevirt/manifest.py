@@ -14,7 +14,7 @@ from v2v import __version__
 from v2v.hardware import Hardware, valid_uuid
 from v2v.outputs._files import disk_suffix
 from v2v.outputs._kubevirt import Object
-from v2v.outputs._kubevirt.devices import devices_of, network
+from v2v.outputs._kubevirt.devices import ARCHITECTURES, devices_of, is_pc, network
 from v2v.outputs._kubevirt.names import disk_name, kube_name
 from v2v.outputs._kubevirt.networks import attach
 from v2v.texts import clean, clean_description, clean_name
@@ -22,16 +22,6 @@ from v2v.types import BlockBus, Finding, Firmware, KiB, Machine, MiB
 
 VM_API = "kubevirt.io/v1"
 VOLUME_API = "cdi.kubevirt.io/v1beta1"
-
-# The architectures of KubeVirt that guests are converted for, by QEMU's names.
-ARCHITECTURES = {
-    "x86_64": "amd64",
-    "i686": "amd64",
-    "i586": "amd64",
-    "i486": "amd64",
-    "i386": "amd64",
-    "aarch64": "arm64",
-}
 
 # CDI gives an image a whole number of these: https://github.com/kubevirt/containerized-data-importer
 VOLUME_UNIT = 1 * MiB
@@ -132,7 +122,7 @@ def differences(hardware: Hardware, wishes: Wishes) -> Iterator[Finding]:
         if card.unmapped:
             where = clean_name(card.nic.network)
             text = f"no network of a cluster is called {where!r}: its card is on the pod network"
-            hint = f"--network {where!r}:NAMESPACE/NAME puts it elsewhere"
+            hint = f"--{card.nic.kind} {where!r}:NAMESPACE/NAME puts it elsewhere"
             yield Finding("warning", "kubevirt-network", text, hint)
 
 
@@ -156,7 +146,7 @@ def _annotations(hardware: Hardware) -> dict[str, str]:
 
 
 def _domain(hardware: Hardware) -> Object:
-    pc = _is_pc(hardware)
+    pc = is_pc(hardware)
     return {
         "machine": {"type": "q35" if pc else "virt"},
         "cpu": {**_layout(hardware), "model": "host-model" if pc else "host-passthrough"},
@@ -195,18 +185,14 @@ def _firmware(hardware: Hardware) -> Object:
 
 def _secure_boot(hardware: Hardware) -> bool:
     """Only PCs can: it takes system management mode."""
-    return hardware.secure_boot and _is_pc(hardware)
-
-
-def _is_pc(hardware: Hardware) -> bool:
-    return hardware.machine is not Machine.VIRT
+    return hardware.secure_boot and is_pc(hardware)
 
 
 def _features(hardware: Hardware) -> Object:
     features: Object = {"acpi": {}}
     if hardware.firmware is Firmware.UEFI and _secure_boot(hardware):
         features["smm"] = {"enabled": True}
-    if hardware.windows and _is_pc(hardware):
+    if hardware.windows and is_pc(hardware):
         # Without these Windows takes late timers for a hang, and halts.
         features["hyperv"] = {
             "relaxed": {},
@@ -219,7 +205,7 @@ def _features(hardware: Hardware) -> Object:
 def _clock(hardware: Hardware, wishes: Wishes) -> Object:
     local = wishes.timezone if not hardware.rtc_utc else None
     clock: Object = {"timezone": local} if local else {"utc": {}}
-    if hardware.windows and _is_pc(hardware):
+    if hardware.windows and is_pc(hardware):
         clock["timer"] = {
             "hpet": {"present": False},
             "hyperv": {},
