@@ -102,6 +102,7 @@ class Nic:
     model: str | None = None  # the source's model: vmxnet3, e1000, ...
     name: str | None = None
     slot: int | None = None  # VMware's PCI slot number: the 192 of ens192
+    pci: str | None = None  # QEMU's PCI address, as Linux writes it: 0000:01:00.0
     connected: bool = True  # False: the cable is unplugged when the VM starts
 
 

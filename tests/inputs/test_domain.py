@@ -232,6 +232,24 @@ def test_values_that_no_vm_has_are_errors(run: Run, inside: str) -> None:
                 "newkind",
             )
         ),
+        (
+            "<interface type='network'><source network='n'/><address type='pci' domain='0x0000' "
+            "bus='0x0a' slot='0x1f' function='0x0'/></interface>",
+            Nic(network="n", pci="0000:0a:1f.0"),
+            [],
+        ),
+        (
+            "<interface type='network'><source network='n'/>"
+            "<address type='pci' bus='-1' slot='&#x661;'/></interface>",
+            Nic(network="n"),
+            [],
+        ),
+        (
+            "<interface type='network'><source network='n'/>"
+            "<address type='spapr-vio' reg='0x1000'/></interface>",
+            Nic(network="n"),
+            [],
+        ),
         ("<interface/>", Nic(), ["nic-connection"]),
         (
             "<interface type='network'><mac address='52:54:00:AB:00:01'/></interface>",

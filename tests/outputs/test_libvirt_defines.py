@@ -11,7 +11,7 @@ import pytest
 from tests.libvirtd import Libvirtd, libvirtd
 from tests.machines import disks, machine
 from v2v.hardware import SOUND_CARDS, Hardware, Topology, cdrom_ports
-from v2v.outputs._libvirt_xml import domain_xml
+from v2v.outputs._domain import domain_xml
 from v2v.types import BlockBus, DiskFormat, Machine, MiB, Nic, TargetDisk
 
 __all__ = ["libvirtd"]  # the fixture

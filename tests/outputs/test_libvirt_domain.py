@@ -27,10 +27,10 @@ from tests.outputs.test_libvirt_xml import schema, validate
 from v2v.errors import TargetError
 from v2v.events import Warned
 from v2v.outputs import libvirt as outputs_libvirt
+from v2v.outputs._domain import domain_element, domain_uuid
 from v2v.outputs._libvirt import domain
 from v2v.outputs._libvirt.capabilities import Capabilities, parse_capabilities
 from v2v.outputs._libvirt.fit import fit
-from v2v.outputs._libvirt_xml import domain_element, domain_uuid
 from v2v.types import BlockBus, Firmware, Machine, MiB
 
 __all__ = ["libvirtd"]

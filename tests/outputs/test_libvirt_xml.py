@@ -15,8 +15,8 @@ from lxml import etree
 from tests.machines import disks, machine
 from v2v.hardware import Hardware, Topology, target_hardware
 from v2v.network import target_nics
+from v2v.outputs._domain import domain_uuid, domain_xml
 from v2v.outputs._files import safe_name
-from v2v.outputs._libvirt_xml import domain_uuid, domain_xml
 from v2v.types import (
     BlockBus,
     ConvertedGuest,

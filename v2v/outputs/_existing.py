@@ -25,7 +25,7 @@ from v2v.options import REPEATED, option
 from v2v.output import Output, copy_options, data_size, is_begun, is_copied
 from v2v.outputs import _files
 from v2v.outputs._assigned import assigned
-from v2v.outputs._libvirt_xml import domain_xml
+from v2v.outputs._domain import domain_xml
 from v2v.outputs._virsh import start_command
 from v2v.run import Run
 from v2v.targets import Opened, Place

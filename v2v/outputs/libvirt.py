@@ -15,6 +15,7 @@ from v2v.job import Job
 from v2v.libvirt_connection import LibvirtHost
 from v2v.options import option
 from v2v.output import Output
+from v2v.outputs._domain import domain_element, written
 from v2v.outputs._files import safe_name
 from v2v.outputs._images import Shape
 from v2v.outputs._libvirt import domain, space
@@ -25,7 +26,6 @@ from v2v.outputs._libvirt.disks import HANDED_OVER, Disks
 from v2v.outputs._libvirt.facts import LOGICAL, Facts, Pool, look
 from v2v.outputs._libvirt.fit import fit
 from v2v.outputs._libvirt.volumes import Volume, Way, known_volumes, plan, pool_names, way_of
-from v2v.outputs._libvirt_xml import domain_element, written
 from v2v.outputs._sinks import RAW_REQUEST
 from v2v.outputs._staged import StagedFormat
 from v2v.outputs._xml import Element

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from v2v.hardware import Hardware
+from v2v.outputs._domain import domain_xml
 from v2v.outputs._folder import FolderOptions, FolderOutput
-from v2v.outputs._libvirt_xml import domain_xml
 from v2v.outputs._virsh import start_command
 from v2v.types import TargetDisk
 

@@ -17,6 +17,8 @@ MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 FIXED = ("disk", "lun")  # the kinds of <disk> that are disks
 DISPLAYS = {"sdl": "window", "desktop": "window"}  # libvirt's name: ours, where they differ
 CONNECTED_BY_NAME = ("network", "bridge")
+PCI_KEYS = ("domain", "bus", "slot", "function")
+PCI_NUMBER = re.compile(r"0x[0-9a-f]{1,4}|[0-9]", re.ASCII)  # others are not what libvirt writes
 
 # <interface> elements that hang on a thing of the source's host: what it is.
 OTHER_NICS = {
@@ -69,8 +71,20 @@ def _nic(element: Element, run: Run) -> Nic:
         kind="bridge" if kind == "bridge" else "network",
         network=network or "default",
         model=attribute(element, "model", "type"),
+        pci=_pci(element),
         connected=attribute(element, "link", "state") != "down",
     )
+
+
+def _pci(element: Element) -> str | None:
+    """Where the guest found the card. libvirt's own description always says so."""
+    numbers = [attribute(element, "address", key) or "0" for key in PCI_KEYS]
+    if attribute(element, "address", "type") != "pci":
+        return None
+    if not all(PCI_NUMBER.fullmatch(number) for number in numbers):
+        return None
+    domain, bus, slot, function = (int(number, 16) for number in numbers)
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
 
 
 def _mac(element: Element, run: Run) -> str | None:

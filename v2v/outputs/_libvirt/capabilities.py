@@ -11,8 +11,8 @@ from typing import Any
 from v2v import accel
 from v2v.errors import TargetError
 from v2v.libvirt_connection import LibvirtHost, ask
+from v2v.outputs._libvirt.answers import Element, parse_xml
 from v2v.outputs._libvirt.connection import is_local
-from v2v.outputs._libvirt.xml import Element, parse_xml
 from v2v.run import Run
 from v2v.types import Machine
 

@@ -12,8 +12,8 @@ from typing import Any
 from v2v.errors import TargetError
 from v2v.libvirt_connection import LibvirtHost, ask
 from v2v.options import did_you_mean
+from v2v.outputs._libvirt.answers import parse_xml
 from v2v.outputs._libvirt.connection import is_local
-from v2v.outputs._libvirt.xml import parse_xml
 from v2v.run import Run
 from v2v.texts import some
 

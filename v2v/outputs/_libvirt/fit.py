@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from v2v.outputs._libvirt.answers import Element
 from v2v.outputs._libvirt.capabilities import Capabilities
-from v2v.outputs._libvirt.xml import Element
 
 # Devices that a guest can do without: where they are, the attribute, the group of capabilities.
 OPTIONAL = (

@@ -21,6 +21,7 @@ from lxml import etree
 from v2v.disk_files import working_path
 from v2v.errors import TargetError
 from v2v.outputs._files import disk_suffix, safe_name
+from v2v.outputs._libvirt.answers import parse_xml
 from v2v.outputs._libvirt.facts import (
     FOLDERS,
     LOGICAL,
@@ -29,7 +30,6 @@ from v2v.outputs._libvirt.facts import (
     find_pool,
     volume_length,
 )
-from v2v.outputs._libvirt.xml import parse_xml
 from v2v.outputs._xml import add
 from v2v.run import Run
 from v2v.types import Allocation, DiskFormat, MiB, Source, TargetDisk
