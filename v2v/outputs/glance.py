@@ -34,6 +34,7 @@ class GlanceOutput(StagedOutput):
     mode = "glance"
     summary = "images of OpenStack (Glance), uploaded"
     Options = GlanceOptions
+    nic_maps = ()  # images have no network cards
 
     options: GlanceOptions
 

@@ -21,7 +21,7 @@ from v2v.output import Output, copy_options, data_size, is_begun, is_copied
 from v2v.outputs._files import disk_suffix
 from v2v.outputs._limits import check_sectors
 from v2v.outputs._openstack import devices
-from v2v.outputs._openstack.cloud import Cloud
+from v2v.outputs._openstack.cloud import PROJECT, Cloud
 from v2v.outputs._openstack.limits import check_quota, check_type
 from v2v.outputs._openstack.options import OpenStackOptions
 from v2v.outputs._openstack.properties import image_properties, named
@@ -33,7 +33,6 @@ from v2v.texts import MAX_NAME, clean
 from v2v.types import ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
 SERVICES = {**CINDER, "compute": "Nova"}
-BEGUN = "openstack-volumes"  # journal: there may be volumes
 
 
 class OpenStackOutput(Output):
@@ -46,6 +45,7 @@ class OpenStackOutput(Output):
     request_size = RAW_REQUEST  # as raw files: a local device takes any; see v2v.disk_sinks
     bootable = False
     per_disk_storage = True
+    nic_maps = ()  # volumes have no network cards
 
     options: OpenStackOptions
 
@@ -71,7 +71,7 @@ class OpenStackOutput(Output):
         self, source: Source, sizes: Sequence[int], run: Run
     ) -> tuple[TargetDisk, ...]:
         self.discard((), run)  # of a try that came to nothing
-        run.journal.put(BEGUN, True)
+        self._cloud.note_project(run)
         volumes = Volumes(self._cloud, run)
         try:
             made = [
@@ -128,8 +128,9 @@ class OpenStackOutput(Output):
         )
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
-        if BEGUN not in run.journal:
+        if PROJECT not in run.journal:
             return
+        self._cloud.check_project(run)
         volumes = Volumes(self._cloud, run)
         own = [one for one in volumes.own() if one.status != "deleting"]
         if kept := [one for one in own if not one.is_temporary]:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.fakes.openstack.server import PROJECT, Refusal, Request, State, new_id, route
+from tests.fakes.openstack.server import (
+    PROJECT,
+    PROJECTS,
+    Refusal,
+    Request,
+    State,
+    new_id,
+    route,
+)
+
+DOMAIN = {"id": "default", "name": "Default"}
+DOMAINS = ({"id": "default"}, {"name": "Default"})
+DENIED = Refusal(401, "The request you have made requires authentication.")
 
 
 def _version(request: Request) -> dict[str, Any]:
@@ -28,33 +40,47 @@ def version(state: State, request: Request) -> tuple[int, Any]:
 
 @route("POST", r"/identity/v3/auth/tokens")
 def log_in(state: State, request: Request) -> tuple[int, Any]:
-    identity = request.json()["auth"]["identity"]
-    if "password" in identity["methods"]:
-        user = identity["password"]["user"]
-        good = state.users.get(user["name"]) == user["password"]
-    else:
-        credential = identity["application_credential"]
-        good = state.credentials.get(credential["id"]) == credential["secret"]
-    if not good:
-        raise Refusal(401, "The request you have made requires authentication.")
+    asked = request.json()["auth"]
+    project = _authenticated(state, asked["identity"], asked.get("scope"))
     token = new_id()
-    state.tokens.add(token)
+    state.tokens[token] = project
     body = {
-        "methods": identity["methods"],
+        "methods": asked["identity"]["methods"],
         "expires_at": "2099-01-01T00:00:00.000000Z",
         "issued_at": "2026-01-01T00:00:00.000000Z",
-        "project": {"id": PROJECT, "name": "demo", "domain": {"id": "default", "name": "Default"}},
-        "user": {"id": "u1", "name": "user", "domain": {"id": "default", "name": "Default"}},
+        "user": {"id": "u1", "name": "user", "domain": DOMAIN},
         "roles": [{"id": "r1", "name": "member"}],
-        "catalog": _catalog(state, request),
     }
+    if project is not None:  # else the token is good for Keystone alone
+        body["project"] = {"id": project, "name": "demo", "domain": DOMAIN}
+        body["catalog"] = _catalog(state, request, project)
     return 201, ({"token": body}, {"X-Subject-Token": token})
 
 
-def _catalog(state: State, request: Request) -> list[dict[str, Any]]:
+def _authenticated(state: State, identity: dict[str, Any], scope: Any) -> str | None:
+    """The id of the project that the token is for."""
+    if "password" not in identity["methods"]:
+        credential = identity["application_credential"]
+        if state.credentials.get(credential["id"]) != credential["secret"] or scope:
+            raise DENIED
+        return PROJECT  # it is of one project
+    user = identity["password"]["user"]
+    if user["domain"] not in DOMAINS or state.users.get(user["name"]) != user["password"]:
+        raise DENIED
+    if scope is None:
+        return None
+    project = scope["project"]
+    if project.get("id") in PROJECTS.values():
+        return str(project["id"])
+    if project.get("domain") not in DOMAINS or project.get("name") not in PROJECTS:
+        raise DENIED
+    return PROJECTS[project["name"]]
+
+
+def _catalog(state: State, request: Request, project: str) -> list[dict[str, Any]]:
     addresses = {
         "identity": "/identity",
-        "volumev3": f"/volume/v3/{PROJECT}",
+        "volumev3": f"/volume/v3/{project}",
         "compute": "/compute/v2.1",
         "image": "/image",
     }

@@ -10,7 +10,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 from tests.fakes.vsphere.certificates import Certificate
 
 PROJECT = "0123456789abcdef0123456789abcdef"
+OTHER_PROJECT = "fedcba9876543210fedcba9876543210"  # of the same user, who has nothing there
+PROJECTS = {"demo": PROJECT, "other": OTHER_PROJECT}
 
 
 class Refusal(Exception):
@@ -70,7 +72,7 @@ class State:
     folder: Path  # `volumes` and `by-id` are made in it
     users: dict[str, str] = field(default_factory=lambda: {"user": "secret word"})
     credentials: dict[str, str] = field(default_factory=lambda: {"credential-1": "other secret"})
-    tokens: set[str] = field(default_factory=set)
+    tokens: dict[str, str | None] = field(default_factory=dict)  # and whose project
     services: set[str] = field(default_factory=lambda: {"volumev3", "compute", "image"})
     types: tuple[str, ...] = ("fast", "slow")
     most_volumes: int = 10
@@ -87,6 +89,7 @@ class State:
     held: set[str] = field(default_factory=set)  # volumes that Nova does not detach
     remembered: dict[str, int] = field(default_factory=dict)  # detached, but not yet for Nova
     spoil_uploads: bool = False  # what is stored differs from what was sent
+    flood: str | None = None  # what has this in its path is answered without an end
     faults: list[tuple[str, str, int | None]] = field(default_factory=list)  # used up one by one
     seen: list[str] = field(default_factory=list)  # METHOD PATH of the requests
     watch: Callable[[str], None] = lambda line: None  # before METHOD PATH is done
@@ -146,6 +149,9 @@ class Handler(BaseHTTPRequestHandler):
         request = Request(
             self.command, parts.path, query, self.headers, body_sent, self.server.address
         )
+        if state.flood and state.flood in parts.path:
+            self._flood()
+            return
         state.watch(line)
         with state.lock:
             state.seen.append(line)
@@ -160,6 +166,16 @@ class Handler(BaseHTTPRequestHandler):
             body_sent.drain()
             status, body = exc.status, {"error": {"message": exc.text, "code": exc.status}}
         self._send(status, body)
+
+    def _flood(self) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with suppress(OSError):  # whoever has enough goes away
+            while True:
+                self.wfile.write(b" " * 65536)
 
     def _act(self, state: State, request: Request) -> tuple[int, Any]:
         with state.lock:
@@ -178,8 +194,11 @@ class Handler(BaseHTTPRequestHandler):
     def _check_token(self, state: State, request: Request) -> None:
         if request.path.startswith("/identity") or request.path.count("/") <= 2:
             return
-        if request.headers.get("X-Auth-Token") not in state.tokens:
+        token = request.headers.get("X-Auth-Token")
+        if token not in state.tokens:
             raise Refusal(401, "The request you have made requires authentication.")
+        if state.tokens[token] != PROJECT:
+            raise Refusal(404, "The resource could not be found.")
 
     def _send(self, status: int, body: Any) -> None:
         headers = {}

@@ -184,6 +184,16 @@ def test_discard_after_the_end_leaves_the_images_and_tells(
     assert warned.id == "target-left" and all(one in warned.text for one in cloud.state.images)
 
 
+def test_another_project_does_not_hide_what_the_job_made(cloud: Cloud, run: Run) -> None:
+    output, disks = staged(cloud, run)
+    cloud.state.watch = fail_second(cloud, 500)
+    refused("target-refused", output.finalize, SOURCE, GUEST, disks, run)
+    elsewhere = make(cloud, **{"oo os-project-name": "other"})
+    refused("target-project", elsewhere.check_source, SOURCE, run)
+    refused("target-project", elsewhere.discard, disks, run)
+    assert len(cloud.state.images) == 2
+
+
 def test_discard_goes_on_past_what_cannot_be_deleted(cloud: Cloud, run: Run) -> None:
     output, disks = staged(cloud, run)
     cloud.state.watch = fail_second(cloud, 500)

@@ -19,6 +19,7 @@ from v2v.outputs._openstack.cloud import Cloud as Login
 from v2v.outputs._openstack.options import CloudOptions
 from v2v.outputs._openstack.volumes import CINDER, Volumes
 from v2v.run import Run
+from v2v.types import MiB
 
 
 def log_in(words: dict[str, str], run: Run, services: dict[str, str] | None = None) -> Login:
@@ -100,6 +101,35 @@ def test_an_address_without_a_version(cloud: Cloud, run: Run) -> None:
 def test_a_wrong_password(cloud: Cloud, run: Run) -> None:
     cloud.password.write_text("wrong\n")
     refused("target-login", cloud.login, run)
+
+
+@pytest.mark.parametrize(
+    "flag", ["-oo os-user-domain-name", "-oo os-project-domain-name", "-oo os-project-name"]
+)
+def test_a_domain_or_project_that_is_not_there(cloud: Cloud, run: Run, flag: str) -> None:
+    refused("target-login", {**cloud.login, flag: "elsewhere"}, run)
+
+
+def test_a_login_without_a_project_has_no_services(cloud: Cloud, run: Run) -> None:
+    words = without(cloud.login, "-oo os-project-name", "-oo os-project-domain-name")
+    assert "project" in (refused("target-service", words, run).hint or "")
+
+
+def test_a_password_in_the_address_is_not_repeated(cloud: Cloud, run: Run) -> None:
+    host = cloud.address.removeprefix("https://")
+    refused("password-in-uri", {**cloud.login, "-oc": f"https://user:secret word@{host}/v3"}, run)
+
+
+def test_answers_have_an_end(cloud: Cloud, run: Run, monkeypatch) -> None:
+    monkeypatch.setattr("v2v.outputs._openstack.bounds.MAX_ANSWER", MiB)
+    cloud.state.flood = "/auth/tokens"
+    assert "more than" in refused("target-answer", cloud.login, run).message
+    cloud.state.flood = None
+    login = log_in(cloud.login, run)
+    cloud.state.flood = "/volumes/detail"
+    with pytest.raises(V2VError) as caught:
+        Volumes(login, run).all()
+    assert caught.value.id == "target-answer"
 
 
 def test_nobody_tells_a_password(cloud: Cloud, run: Run) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.contract.output_suite import GUEST
 from tests.fakes.http_server import serve_folder
+from tests.fakes.openstack.server import PROJECT
 from tests.openstack_cloud import Cloud
 from tests.outputs.openstack.jobs import KilledJob, make_guest
 from tests.places import loop_device
@@ -363,6 +364,26 @@ def test_a_hostile_name_is_no_option_and_no_command(cloud: Cloud, run: Run) -> N
     ref = output.finalize(source, GUEST, disks, run)
     assert (ref.start_hint or "").partition(" -- ")[2].startswith("'--os-cloud=x; rm -rf / ")
     assert all(len(one["name"]) <= 255 for one in cloud.state.volumes.values())
+
+
+def test_another_project_does_not_hide_what_the_job_made(cloud: Cloud, run: Run) -> None:
+    """There it would all seem to be gone."""
+    _, disks = created(cloud, run)
+    output = make(cloud, **{"oo os-project-name": "other"})
+    refused("target-project", output.discard, disks, run)
+    assert PROJECT in refused("target-project", output.check_source, SOURCE, run).message
+    assert len(cloud.state.volumes) == 2
+
+
+def test_a_server_that_hangs_in_a_change(cloud: Cloud, run: Run, monkeypatch) -> None:
+    output, disks = created(cloud, run)
+    answer = threading.Event()
+    cloud.state.watch = lambda line: answer.wait() if line.startswith("PUT") else None
+    monkeypatch.setattr("v2v.outputs._openstack.cloud.ASK_SECONDS", 1.0)
+    try:
+        refused("target-unreachable", output.finalize, SOURCE, GUEST, disks, run)
+    finally:
+        answer.set()
 
 
 def test_discard_leaves_strangers_volumes(cloud: Cloud, run: Run) -> None:

@@ -8,16 +8,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-from v2v import password
+from v2v import address, password
+from v2v.cancel import Cancel
 from v2v.errors import TargetError, UsageError
 from v2v.optional import require
+from v2v.outputs._openstack.bounds import bound_answers
 from v2v.outputs._openstack.errors import UNREACHABLE, asking, no_service
 from v2v.outputs._openstack.options import LOGIN, REST, CloudOptions, given
 from v2v.outputs._tls import check_cafile
 from v2v.patience import in_thread
 from v2v.run import Run
+from v2v.texts import clean_name
 
 T = TypeVar("T")
 
@@ -26,6 +28,7 @@ API_SECONDS = 60.0
 ASK_SECONDS = 300.0  # for a question of several requests, such as a long list
 
 LIBRARIES = ("keystoneauth", "openstack", "urllib3")  # that log to stderr where nobody listens
+PROJECT = "openstack-project"  # journal: its id; the job has made something there
 SECRETS = ("password", "application_credential_secret", "token")
 
 
@@ -46,11 +49,20 @@ class Cloud:
 
         It is left alone as soon as the job is cancelled.
         """
+        return self._do(what, action, seconds=seconds, cancel=run.cancel)
+
+    def change(self, what: str, action: Callable[[Any], T]) -> T:
+        """The same for what changes something: its outcome is waited for, also when cancelled."""
+        return self._do(what, action, seconds=ASK_SECONDS, cancel=None)
+
+    def _do(
+        self, what: str, action: Callable[[Any], T], *, seconds: float, cancel: Cancel | None
+    ) -> T:
         connection = self._connected()
         with asking(what):
             try:
                 return in_thread(
-                    lambda: action(connection), name="openstack", seconds=seconds, cancel=run.cancel
+                    lambda: action(connection), name="openstack", seconds=seconds, cancel=cancel
                 )
             except TimeoutError as exc:
                 raise TargetError(
@@ -59,14 +71,9 @@ class Cloud:
                     hint=UNREACHABLE,
                 ) from exc
 
-    def change(self, what: str, action: Callable[[Any], T]) -> T:
-        """The same for what changes something: its outcome is waited for, also when cancelled."""
-        connection = self._connected()
-        with asking(what):
-            return action(connection)
-
     def log_in(self, services: dict[str, str], run: Run) -> None:
-        """Refuse a wrong login, and a cloud without one of the services: {type: name}."""
+        """Refuse a wrong login, a cloud without one of the services, which are {type: name}, and
+        another project than that of the job's things."""
         try:
             self.ask("Keystone", lambda c: c.session.get_token(), run)
         except TargetError as exc:
@@ -76,6 +83,26 @@ class Cloud:
         for kind, name in services.items():
             if self.ask(name, partial(_endpoint, kind), run) is None:
                 raise no_service(name)
+        self.check_project(run)
+
+    def note_project(self, run: Run) -> None:
+        """Write down whose the job's things are; to be called before the first of them is made."""
+        run.journal.put(PROJECT, self._project(run))
+
+    def check_project(self, run: Run) -> None:
+        """Refuse a login to another project: what the job made is not to be seen there."""
+        if PROJECT not in run.journal:
+            return
+        known, current = run.journal.get(PROJECT, str), self._project(run)
+        if current != known:
+            raise TargetError(
+                f"this login is to project {current}; what the job made is in project {known}",
+                id="target-project",
+                hint="source the openrc file of that project, or set the OS_... variables for it",
+            )
+
+    def _project(self, run: Run) -> str:
+        return clean_name(str(self.ask("Keystone", lambda c: c.current_project_id, run)))
 
     def _connected(self) -> Any:
         with self._lock:
@@ -106,7 +133,7 @@ class Cloud:
                 words["api_timeout"] = API_SECONDS
             config = loader.OpenStackConfig().get_one(**words)
             self._check_certificates(config)
-            return sdk.Connection(config=config)
+            connection = sdk.Connection(config=config)
         except (ConfigException, ClientException) as exc:
             raise self._incomplete(exc) from exc
         except (AttributeError, TypeError, ValueError) as exc:  # it may quote what is secret
@@ -115,6 +142,8 @@ class Cloud:
                 id="openstack-login",
                 hint="`openstack --os-cloud NAME token issue` may tell what is wrong",
             ) from exc
+        bound_answers(connection)
+        return connection
 
     def _incomplete(self, why: object) -> UsageError:
         return UsageError(
@@ -126,12 +155,20 @@ class Cloud:
 
     def _check_address(self, known: dict[str, Any]) -> None:
         """The library takes any text for one, and then finds no service there."""
-        address = (known.get("auth") or {}).get("auth_url")
-        if address is not None and not _is_address(str(address)):
+        found = (known.get("auth") or {}).get("auth_url")
+        if found is None:
+            return
+        hint = "-oc or $OS_AUTH_URL is to be such as https://cloud.example.com:5000/v3"
+        try:
+            keystone = address.parse(str(found))
+        except UsageError as exc:
+            kind = exc.id if exc.id == "password-in-uri" else "option-value"
+            raise UsageError(f"{self._purpose}: {exc.message}", id=kind, hint=hint) from exc
+        if keystone.scheme not in ("http", "https") or not keystone.host:
             raise UsageError(
-                f"{self._purpose}: {address} is not the address of a Keystone",
+                f"{self._purpose}: {clean_name(str(found))} is not the address of a Keystone",
                 id="option-value",
-                hint="-oc or $OS_AUTH_URL is to be such as https://cloud.example.com:5000/v3",
+                hint=hint,
             )
 
     def _check_certificates(self, config: Any) -> None:
@@ -178,14 +215,6 @@ class Cloud:
                 hint="name the file that holds it with -op, or set $V2V_OUTPUT_PASSWORD",
             )
         return {"application_credential_secret" if credential else "password": found}
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 def _endpoint(kind: str, connection: Any) -> Any:

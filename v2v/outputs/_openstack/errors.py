@@ -62,6 +62,12 @@ def wrapped(error: Exception, what: str) -> V2VError:
     discovering = isinstance(error, keystone.DiscoveryFailure)  # its causes are 404s and the like
     if not discovering and (status := _status(chain)) is not None:
         return _refused(status, what, _words(error))
+    if any(isinstance(one, http.ContentDecodingError) for one in chain):
+        return TargetError(
+            f"{what}: the answer makes no sense: {_words(chain[-1])}",
+            id="target-answer",
+            hint="see that -oc is the address of an OpenStack",
+        )
     lost = (
         keystone.ConnectFailure,
         keystone.ConnectTimeout,
@@ -94,7 +100,7 @@ def no_service(what: str) -> TargetError:
         f"{what}: the cloud's catalog has no such service here",
         id="target-service",
         hint="`openstack catalog list` shows which there are; -oo os-region-name and "
-        "-oo os-interface choose among them",
+        "-oo os-interface choose among them; a login without a project has none",
     )
 
 

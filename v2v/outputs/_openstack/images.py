@@ -108,6 +108,7 @@ class Images:
     def _create(
         self, index: int, attributes: Mapping[str, Any], properties: Mapping[str, str]
     ) -> str:
+        self._cloud.note_project(self._run)
         identifier = str(uuid.uuid4())
         self._run.journal.put(_key(index), identifier)
         body = {**properties, **attributes, "id": identifier}
@@ -173,6 +174,7 @@ class Images:
         )
 
     def remove(self, images: Iterable[str]) -> None:
+        self._cloud.check_project(self._run)
         all_of(partial(self.delete, image) for image in images)
 
     def _status(self, image: str) -> str | None:
