@@ -38,7 +38,8 @@ def _unknown_nic(source: Source, maps: Sequence[NicMap]) -> Nic:
 def unused_maps(source: Source, maps: Sequence[NicMap]) -> list[NicMap]:
     """Maps that name a network, bridge or MAC address which no NIC of the source has."""
     nics = source.nics or ()
-    known = {(nic.kind, nic.network) for nic in nics} | {("mac", nic.mac) for nic in nics}
+    known: set[tuple[str, str | None]] = {(nic.kind, nic.network) for nic in nics}
+    known |= {("mac", valid_mac(nic.mac)) for nic in nics}
     return [m for m in maps if m.source is not None and (m.kind, m.source) not in known]
 
 

@@ -31,6 +31,7 @@ class Output(ABC):
     bootable: ClassVar[bool] = True  # its disks are local, so that --boot-check can boot them
     can_verify: ClassVar[bool] = True  # what was written can be read back
     per_disk_storage: ClassVar[bool] = False  # takes --storage: SourceDisk.target_storage
+    nic_maps: ClassVar[tuple[str, ...]] = ("network", "bridge", "mac")  # which of these it takes
     # Its disks are there before and after. What is begun is compared, for another disk may be there
     # one day; what a cancelled job has copied stays, for nothing can be taken back.
     existing: ClassVar[bool] = False

@@ -170,6 +170,7 @@ def check_before(job: Job, source: Source, output: Output, run: Run) -> None:
             id="option-unknown",
             hint=f"leave out --storage; `v2v modes {output.mode}` tells how places are named",
         )
+    _check_nic_maps(job, output)
     if "finalize" not in run.journal:
         output.check_source(source, run)
     free = shutil.disk_usage(run.folder).free
@@ -179,6 +180,17 @@ def check_before(job: Job, source: Source, output: Output, run: Run) -> None:
             id="no-space-jobs",
             hint="make room, or choose another place with --jobs-dir or $V2V_JOBS",
         )
+
+
+def _check_nic_maps(job: Job, output: Output) -> None:
+    for one in job.nic_maps:
+        if one.kind not in output.nic_maps:
+            raise UsageError(
+                f"-o {output.mode} does not take --{one.kind}",
+                id="option-unknown",
+                hint=f"leave out --{one.kind}; docs/output-{output.mode}.md tells what becomes of "
+                "network cards",
+            )
 
 
 @contextmanager

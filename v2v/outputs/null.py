@@ -19,6 +19,7 @@ class NullOutput(Output):
     request_size = None  # 0.38 s for 1 GiB with 256 KiB as with 1 MiB: no preference
     bootable = False
     can_verify = False
+    per_disk_storage = True  # the options of the migration that it rehearses
 
     def create_disks(
         self, source: Source, sizes: Sequence[int], run: Run

@@ -79,6 +79,7 @@ class QemuOutput(FolderOutput):
     mode = "qemu"
     summary = "disk files and a script (NAME.sh) that boots them with QEMU"
     Options = FolderOptions
+    nic_maps = ("mac",)  # of which the address counts: cards are on QEMU's own network
     suffix = ".sh"
     file_mode = 0o755
 

@@ -54,5 +54,6 @@ def _profile(name: str, known: Sequence[Profile], place: Place) -> Profile:
         f"the cluster {clean_name(place.cluster_name)} has no network and no vNIC profile "
         f"{clean_name(name)}; it has: {shown(one.name for one in known)}",
         id="target-network",
-        hint="say with -n or --mac where to plug the network cards: --network IN:OUT",
+        hint="say with -n, -b or --mac where to plug the network cards: --network IN:OUT, or "
+        "--bridge IN:OUT for those on a bridge",
     )
