@@ -10,7 +10,7 @@ from tests.fakes.proxmox import ProxmoxServer
 from tests.fakes.vsphere.certificates import Certificate, certificate
 from v2v import options, registry
 from v2v.output import Output
-from v2v.outputs._proxmox import tasks, uploads
+from v2v.outputs._proxmox import api, tasks, uploads
 
 
 class Host:
@@ -42,6 +42,7 @@ def proxmox_host(folder: Path, monkeypatch) -> Iterator[Host]:
     monkeypatch.setattr(tasks, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(tasks, "LONGEST_WAIT", 0.05)
     monkeypatch.setattr(uploads, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(api, "LEAVE_SECONDS", 2.0)
     folder.mkdir()
     server = ProxmoxServer(folder)
     cert = certificate(folder)

@@ -21,7 +21,7 @@ from v2v.outputs._proxmox.config import (
     volumes,
 )
 from v2v.outputs._proxmox.machine import Machine
-from v2v.outputs._proxmox.names import vm_name
+from v2v.outputs._proxmox.names import file_prefix, vm_name
 from v2v.outputs._proxmox.options import MODE, ProxmoxOptions, check_words, place_of
 from v2v.outputs._proxmox.precheck import Room
 from v2v.outputs._staged import StagedFormat, StagedOutput
@@ -200,7 +200,7 @@ class ProxmoxOutput(StagedOutput):
                 f"images that were sent are left at the target: {exc.message}",
                 id="uploads-left",
                 hint="remove them: node > storage > Import, names that begin with "
-                f"v2v-{run.job_id}",
+                f"{file_prefix(run.job_id)}",
             )
         self.unstage(run)
 

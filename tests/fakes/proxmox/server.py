@@ -15,9 +15,10 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.fakes.proxmox import uploads, vms
-from tests.fakes.proxmox.state import TICKET_SECONDS, ApiError, State
+from tests.fakes.proxmox.state import TICKET_SECONDS, ApiError, State, sdn_path
 
 BASE = "/api2/json/"
+SEEN_STORAGE = ("Datastore.Audit", "Datastore.AllocateSpace")
 
 
 class Server(ThreadingHTTPServer):
@@ -52,8 +53,7 @@ class ProxmoxServer(State):
         try:
             yield self
         finally:
-            for hold in (self.faults.upload, self.faults.imports, self.faults.copy):
-                hold.open()
+            self.faults.open()
             server.shutdown()
             server.server_close()
             thread.join()
@@ -171,11 +171,16 @@ def _storages(state: State, user: str, given: dict[str, str], node: str) -> Any:
             "shared": 0,
         }
         for name, one in state.storages.items()
+        if state.check_any(user, f"/storage/{name}", *SEEN_STORAGE)
     ]
 
 
 def _network(state: State, user: str, given: dict[str, str], node: str) -> Any:
-    return [{"iface": name, "type": "bridge", "active": 1} for name in state.bridges]
+    return [
+        {"iface": name, "type": "vnet" if name.startswith("vnet") else "bridge", "active": 1}
+        for name in state.bridges
+        if state.check_any(user, sdn_path(name), "SDN.Audit", "SDN.Use")
+    ]
 
 
 def _resources(state: State, user: str, given: dict[str, str]) -> Any:
@@ -236,6 +241,10 @@ def _task_stop(state: State, user: str, given: dict[str, str], node: str, upid: 
 
 
 def _content(state: State, user: str, given: dict[str, str], node: str, storage: str) -> Any:
+    if not state.check_any(user, f"/storage/{storage}", *SEEN_STORAGE):
+        raise ApiError(
+            403, f"Permission check failed (/storage/{storage}, {'|'.join(SEEN_STORAGE)})"
+        )
     folder = state.storages[storage].folder / "import"
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [
@@ -253,7 +262,11 @@ def _content_delete(
 
 
 def _create(state: State, user: str, given: dict[str, str], node: str) -> Any:
-    return vms.create(state, user, node, given)
+    upid = vms.create(state, user, node, given)
+    if state.faults.lost_creates > 0:
+        state.faults.lost_creates -= 1
+        raise uploads.Cut
+    return upid
 
 
 def _config(state: State, user: str, given: dict[str, str], node: str, vmid: str) -> Any:

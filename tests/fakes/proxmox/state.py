@@ -30,6 +30,17 @@ STORAGE_PRIVILEGES = {
     "Datastore.AllocateTemplate",
     "Datastore.Audit",
 }
+PRIVILEGES = {
+    "/vms": VM_PRIVILEGES,
+    "/storage": STORAGE_PRIVILEGES,
+    "/sdn": {"SDN.Audit", "SDN.Use"},
+}
+
+
+def sdn_path(bridge: str, tag: str = "") -> str:
+    """A name that begins with vnet is a VNet's."""
+    zone = "office" if bridge.startswith("vnet") else "localnetwork"
+    return f"/sdn/zones/{zone}/{bridge}" + (f"/{tag}" if tag else "")
 
 
 class ApiError(Exception):
@@ -106,6 +117,7 @@ class Faults:
     missing: set[tuple[str, str]] = field(default_factory=set)  # path and privilege
     cut_uploads: list[int] = field(default_factory=list)  # after so many bytes, one of each upload
     lost_answers: int = 0  # uploads that are done, without the client being told
+    lost_creates: int = 0  # VMs whose making begins, without the client being told
     corrupt: bool = False  # a byte of an upload is another one
     import_error: str = ""
     start_error: str = ""
@@ -117,8 +129,13 @@ class Faults:
     cookie: str = ""  # that somebody on the way sets with each answer
     upload_seconds: float = 0.0  # that an upload takes, by the server's clock
     upload: Hold = field(default_factory=Hold)  # when the first bytes are there
+    received: Hold = field(default_factory=Hold)  # when all of an upload is there
     imports: Hold = field(default_factory=Hold)  # before the disks are imported
     copy: Hold = field(default_factory=Hold)  # before an upload is copied to its storage
+
+    def open(self) -> None:
+        for hold in (self.upload, self.received, self.imports, self.copy):
+            hold.open()
 
 
 class State:
@@ -165,8 +182,11 @@ class State:
             reason = f"Permission check failed ({path}, {'|'.join(lacking)})"
             raise ApiError(403, reason)
 
+    def check_any(self, user: str, path: str, *privileges: str) -> bool:
+        return bool(self.privileges(user, path) & {*privileges})
+
     def privileges(self, user: str, path: str) -> set[str]:
-        have = {*VM_PRIVILEGES} if path.startswith("/vms") else {*STORAGE_PRIVILEGES}
+        have = next(have for start, have in PRIVILEGES.items() if path.startswith(start))
         if user == "root@pam":
             return have
         kind = "/vms" if path.startswith("/vms") else path

@@ -33,6 +33,7 @@ def receive(
     with state.upload():
         fields, temporary = _read(state, headers, body)
         state.clock += state.faults.upload_seconds
+        state.faults.received.pass_by()
     try:
         return _take(state, log_in(), node, name, fields, temporary)
     except ApiError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tests.fakes.proxmox.state import ApiError, State, Storage, Task
+from tests.fakes.proxmox.state import ApiError, State, Storage, Task, sdn_path
 
 DRIVE = re.compile(r"(virtio|scsi|sata|ide)(\d+)|efidisk0|tpmstate0")
 MOST = {"virtio": 16, "scsi": 31, "sata": 6, "ide": 4}
@@ -36,7 +36,7 @@ PATTERNS = {
     "vmid": r"\d+",
 }
 NET = re.compile(
-    r"(virtio|e1000e?|rtl8139)=(?:[0-9A-F]{2}:){5}[0-9A-F]{2},bridge=([^,]+)(,tag=\d+)?"
+    r"(virtio|e1000e?|rtl8139)(?:=(?:[0-9A-F]{2}:){5}[0-9A-F]{2})?,bridge=([^,]+)(?:,tag=(\d+))?"
     r"(,link_down=1)?"
 )
 DISK = re.compile(
@@ -79,6 +79,7 @@ def check(state: State, user: str, given: dict[str, str]) -> None:
             match = NET.fullmatch(word)
             if not match or match[2] not in state.bridges:
                 raise _wrong(key, f"bridge or format: {word}")
+            state.check(user, sdn_path(match[2], match[3]), "SDN.Use")
         elif key not in PATTERNS or not re.fullmatch(PATTERNS[key], word):
             raise _wrong(key, f"not defined in schema, or invalid format: {word}")
         elif key == "vmgenid" and user != "root@pam":
@@ -123,6 +124,8 @@ def _image(state: State, volume: str) -> Path:
 
 
 def _import(state: State, vmid: int, config: dict[str, Any], task: Task) -> dict[str, Any]:
+    for key in sorted(key for key in config if DISK.fullmatch(str(config[key])))[:1]:
+        task.log.append(f"create full clone of drive ({DISK.fullmatch(config[key])[2]})")
     state.faults.imports.pass_by(task.stop)
     task.checkpoint()
     number = 0

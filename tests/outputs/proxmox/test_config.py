@@ -156,6 +156,12 @@ def test_cards_keep_their_addresses_models_and_cables() -> None:
     assert config["net1"] == "e1000e=52:54:00:AA:BB:CC,bridge=vmbr0,link_down=1"
 
 
+def test_a_card_without_an_address_gets_one_there() -> None:
+    assert (
+        config_of(replace(SOURCE, nics=(replace(NIC, mac=None),)))["net0"] == "virtio,bridge=vmbr0"
+    )
+
+
 def test_the_layout_of_processors_is_kept() -> None:
     config = config_of(replace(SOURCE, vcpus=16, cpu=Cpu(sockets=2, cores=4, threads=2)))
     assert (config["sockets"], config["cores"]) == (2, 8)
@@ -244,7 +250,7 @@ def test_names_of_uploads_are_what_the_server_takes() -> None:
 
 
 def test_vlans_and_bridges() -> None:
-    bridges = ["vmbr0", "vmbr1.5", "vnet.1"]
+    bridges = dict.fromkeys(["vmbr0", "vmbr1.5", "vnet.1"])
     assert bridge_of(replace(NIC, network="vmbr0"), bridges) == ("vmbr0", None)
     assert bridge_of(replace(NIC, network="vmbr0.42"), bridges) == ("vmbr0", 42)
     assert bridge_of(replace(NIC, network="vmbr1.5"), bridges) == ("vmbr1.5", None)

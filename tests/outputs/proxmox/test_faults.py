@@ -279,6 +279,30 @@ def test_cancel_during_an_upload(staged) -> None:
     assert staged.kept()
 
 
+def test_cancel_when_all_is_sent(staged) -> None:
+    """The server has not answered yet, and will keep what it got."""
+    server, output, returned = staged.host.server, staged.copied(), threading.Event()
+    hold = server.faults.received
+    hold.close()
+
+    def stop() -> None:
+        hold.reached.wait(30)
+        staged.run.cancel.cancel()
+        if not returned.wait(0.3):
+            hold.open()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(Cancelled):
+        staged.finalize(output)
+    returned.set()
+    stopper.join()
+    output.discard(staged.disks, staged.run)
+    hold.open()
+    server.wait_idle(30)
+    staged.check_clear()
+
+
 def test_secrets_are_nowhere(staged, events_seen, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     for name in ("proxmoxer", "requests", "urllib3"):
@@ -361,6 +385,36 @@ def test_a_vm_that_another_job_makes_is_let_alone(staged) -> None:
     output.discard(staged.disks, staged.run)
     assert not server.tasks[task].stop.is_set()
     assert list(server.vms) == [100]
+
+
+def test_a_vm_whose_task_never_answered_is_ended(staged) -> None:
+    """Killed between the request and its answer: the task's log names the job's images."""
+    server, output = staged.host.server, staged.copied()
+    server.faults.imports.close()
+    server.faults.lost_creates = 1
+    assert error_of(staged, output).id == "target-unreachable"
+    assert not staged.run.journal.get(machine.VM, machine.Machine).upid
+    assert server.faults.imports.reached.wait(30)
+    output.discard(staged.disks, staged.run)  # does not wait for what is held
+    assert server.vms == {}
+    staged.check_clear()
+
+
+@pytest.mark.parametrize("what", ["finalize", "discard"])
+def test_a_vm_that_a_node_left_behind_is_told(staged, events_seen, what: str) -> None:
+    """It went down while it made the VM: that stays locked, and nothing in it is ours for sure."""
+    server, output = staged.host.server, staged.copied()
+    upid = server.start("qmcreate", "100", "root@pam", lambda task: None)
+    staged.run.journal.put(machine.VM, machine.Machine("pve1", 100, upid))
+    server.vms[100] = {"lock": "create"}
+    if what == "finalize":
+        staged.check_arrived(staged.finalize(output))
+    else:
+        output.discard(staged.disks, staged.run)
+    assert server.vms[100] == {"lock": "create"}
+    warned = [event for event in events_seen if isinstance(event, Warned)]
+    assert [event.id for event in warned] == ["vm-left"]
+    assert "qm destroy 100" in warned[0].hint
 
 
 def test_words_of_the_source_that_are_no_text(staged) -> None:

@@ -193,6 +193,22 @@ def test_a_privilege_that_is_missing_is_named(host, refused, path: str, privileg
     assert path in error.message
 
 
+@pytest.mark.parametrize(("network", "path"), [("vmbr0", "vmbr0"), ("vmbr0.42", "vmbr0/42")])
+def test_a_bridge_that_may_not_be_used(host, source, run, network: str, path: str) -> None:
+    host.server.faults.missing.add((f"/sdn/zones/localnetwork/{path}", "SDN.Use"))
+    cards = replace(source, nics=(Nic(network=network),))
+    with pytest.raises(TargetError) as error:
+        host.output(**with_token(host)).check_source(cards, run)
+    assert error.value.id == "target-forbidden"
+    assert f"SDN.Use on /sdn/zones/localnetwork/{path}" in error.value.message
+
+
+def test_a_vnet_does_not_tell_its_zone(host, source, run) -> None:
+    host.server.bridges.append("vnet1")
+    host.server.faults.missing.add(("/sdn/zones/localnetwork/vnet1", "SDN.Use"))
+    host.output(**with_token(host)).check_source(replace(source, nics=(Nic(network="vnet1"),)), run)
+
+
 def test_a_server_that_is_no_proxmox(host, refused) -> None:
     host.server.faults.answers["nodes"] = b"<html>hello</html>"
     assert refused().id == "target-answer"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -21,9 +22,11 @@ from v2v.run import Run
 from v2v.texts import clean
 
 T = TypeVar("T")
+GiveUp = Callable[[threading.Thread], None]
 
 CALL_SECONDS = 90.0
 UPLOAD_SECONDS = 30 * 86400.0  # a link that stops for a minute ends it anyway
+LEAVE_SECONDS = 15.0  # until an upload is left alone that was cancelled
 LOOK_SECONDS = 10.0
 TOKEN_SECRET = re.compile("[!-~]+")
 REASON_CHARACTERS = 500
@@ -53,13 +56,28 @@ class Api:
         return self._call(doing, kind, lambda: self._root(path).delete(**params))
 
     def upload(self, path: str, kind: type[T], doing: str, /, **data: Any) -> T:
-        """A value of `data` that is a file is sent as one, block by block."""
-        return self._call(doing, kind, lambda: self._root(path).post(**data), UPLOAD_SECONDS)
+        """A value of `data` that is a file is sent as one, block by block.
+
+        One that is cancelled ends at its next block; or all is sent already, and the server's task
+        is to be known by the time that this returns.
+        """
+        return self._call(
+            doing,
+            kind,
+            lambda: self._root(path).post(**data),
+            UPLOAD_SECONDS,
+            lambda thread: thread.join(LEAVE_SECONDS),
+        )
 
     def _call(
-        self, doing: str, kind: type[T], action: Callable[[], Any], seconds: float = CALL_SECONDS
+        self,
+        doing: str,
+        kind: type[T],
+        action: Callable[[], Any],
+        seconds: float = CALL_SECONDS,
+        give_up: GiveUp | None = None,
     ) -> T:
-        answer = _guarded(doing, action, self.place, self.run, seconds)
+        answer = _guarded(doing, action, self.place, self.run, seconds, give_up)
         try:
             return msgspec.convert(answer, kind, strict=False)
         except msgspec.ValidationError as exc:
@@ -75,7 +93,7 @@ def open_api(options: ProxmoxOptions, run: Run) -> Api:
     from v2v.outputs._proxmox.session import open_resource
 
     try:
-        root = _guarded("log in", lambda: open_resource(place, secret), place, run, CALL_SECONDS)
+        root = _guarded("log in", lambda: open_resource(place, secret), place, run)
         api = Api(root, place, run)
         api.get("version", object, "log in")
     except TargetError:
@@ -100,9 +118,18 @@ def _credentials(options: ProxmoxOptions, place: Place) -> tuple[Place, str]:
     return place, secret
 
 
-def _guarded(doing: str, action: Callable[[], T], place: Place, run: Run, seconds: float) -> T:
+def _guarded(
+    doing: str,
+    action: Callable[[], T],
+    place: Place,
+    run: Run,
+    seconds: float = CALL_SECONDS,
+    give_up: GiveUp | None = None,
+) -> T:
     try:
-        return patience.in_thread(action, name="proxmox", seconds=seconds, cancel=run.cancel)
+        return patience.in_thread(
+            action, name="proxmox", seconds=seconds, cancel=run.cancel, give_up=give_up
+        )
     except V2VError:
         raise
     except Exception as exc:

@@ -15,6 +15,7 @@ IMPORT, IMAGES = "import", "images"  # content types
 THICK = ("lvm",)  # storages that take a disk's whole size at once
 FIXED = ("iscsi", "iscsidirect")  # storages that have `images`, and take none that are new
 FIRST_RELEASE = (8, 4)
+VNET = "vnet"  # the type of a bridge that software-defined networking makes
 ESXI = "esxi"  # a storage that has `import`, and takes none
 OTHER_STORAGE = "choose another with -os or --storage"
 
@@ -54,6 +55,7 @@ class Release:
 @dataclass(frozen=True, slots=True)
 class Bridge:
     iface: str
+    type: str = "bridge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +183,19 @@ def check_space(known: Mapping[str, Storage], needs: Sequence[tuple[str, int, in
             )
 
 
-def bridges_of(api: Api, node: str) -> list[str]:
+def bridges_of(api: Api, node: str) -> dict[str, Bridge]:
     found = api.get(f"nodes/{node}/network", list[Bridge], "list the bridges", type="any_bridge")
-    return [one.iface for one in found]
+    return {one.iface: one for one in found}
 
 
-def bridge_of(nic: Nic, bridges: Sequence[str]) -> tuple[str, int | None]:
+def sdn_path(bridge: Bridge, tag: int | None) -> str | None:
+    """Where the privilege to use it is asked for. None: of a VNet, whose zone is not told."""
+    if bridge.type == VNET:
+        return None
+    return f"/sdn/zones/localnetwork/{bridge.iface}" + (f"/{tag}" if tag is not None else "")
+
+
+def bridge_of(nic: Nic, bridges: Mapping[str, object]) -> tuple[str, int | None]:
     """Bridge and VLAN of a card. BRIDGE.N is VLAN N of the bridge, unless it is one itself."""
     bridge, _, tag = nic.network.rpartition(".")
     if nic.network not in bridges and bridge in bridges and tag.isdecimal():
@@ -196,9 +205,9 @@ def bridge_of(nic: Nic, bridges: Sequence[str]) -> tuple[str, int | None]:
         return nic.network, None
     name = clean(nic.network)
     raise TargetError(
-        f"a network card is on {name}, and the node has no such bridge",
+        f"a network card is on {name}, and the node has no such bridge, or the user may not see it",
         id="target-network",
-        hint=f"say where it goes: --network '{name}:BRIDGE'; there is: {_listed(bridges)}; "
+        hint=f"say where it goes: --{nic.kind} '{name}:BRIDGE'; there is: {_listed(bridges)}; "
         "BRIDGE.N is its VLAN N",
     )
 
@@ -252,7 +261,7 @@ def check_privileges(api: Api, needed: Mapping[str, Sequence[str]]) -> None:
                 f"{api.place.who} lacks {', '.join(missing)} on {path}",
                 id="target-forbidden",
                 hint="Datacenter > Permissions: give the user, and the token, a role that has them "
-                "(PVEVMAdmin on /vms, PVEDatastoreAdmin on storages)",
+                "(PVEVMAdmin on /vms, PVEDatastoreAdmin on storages, PVESDNUser on /sdn/zones)",
             )
 
 

@@ -10,10 +10,11 @@ from v2v.outputs._proxmox import tasks
 from v2v.outputs._proxmox.api import Api
 from v2v.outputs._proxmox.cluster import next_vmid, vmid_taken
 from v2v.outputs._proxmox.config import Config
-from v2v.outputs._proxmox.names import is_marked
+from v2v.outputs._proxmox.names import file_prefix, is_marked
 from v2v.run import Run
 
 VM = "proxmox-vm"  # journal: a Machine, before it is made
+IMPORTED = "create full clone of drive ("  # in the log of a task, before an image
 TRIES = 10  # others may take the free number that we were told
 
 
@@ -66,12 +67,31 @@ def own_machine(api: Api, run: Run, *, end: bool = False) -> Machine | None:
     if VM not in run.journal:
         return None
     machine = run.journal.get(VM, Machine)
-    found = tasks.active(api, machine.node, "qmcreate", vmid=machine.vmid)
-    tasks.settle(api, [upid for upid in found if upid != machine.upid])
-    tasks.settle(api, [upid for upid in found if upid == machine.upid], end=end)
+    for upid in tasks.active(api, machine.node, "qmcreate", vmid=machine.vmid):
+        ours = end and (upid == machine.upid or _imports(api, upid, run.job_id))
+        tasks.settle(api, [upid], end=ours)
     config = config_of(api, machine)
-    ours = config is not None and is_marked(str(config.get("description", "")), run.job_id)
-    return machine if ours else None
+    if config is None:
+        return None
+    if is_marked(str(config.get("description", "")), run.job_id):
+        return machine
+    if machine.upid and config.get("lock") == "create" and "description" not in config:
+        _tell_of_ruins(machine, run)
+    return None
+
+
+def _imports(api: Api, upid: str, job_id: str) -> bool:
+    """Whether the task makes a VM of the job's images: of one whose UPID never reached us."""
+    return f"/{file_prefix(job_id)}" in tasks.told(api, upid, IMPORTED)
+
+
+def _tell_of_ruins(machine: Machine, run: Run) -> None:
+    """A node that goes down while it makes the VM leaves it locked, without our mark."""
+    run.warn(
+        f"VM {machine.vmid} on {machine.node} is left locked, for its making was broken off",
+        id="vm-left",
+        hint=f"remove it there, as root: qm unlock {machine.vmid} && qm destroy {machine.vmid}",
+    )
 
 
 def config_of(api: Api, machine: Machine) -> dict[str, Any] | None:

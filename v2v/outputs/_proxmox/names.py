@@ -19,7 +19,12 @@ def vm_name(name: str) -> str:
 
 def file_name(job_id: str, index: int, format: DiskFormat) -> str:
     """Of the image of disk `index`. The server takes letters, digits and - . + = _ alone."""
-    return f"v2v-{re.sub('[^A-Za-z0-9._-]', '_', job_id)}-{index}.{format}"
+    return f"{file_prefix(job_id)}{index}.{format}"
+
+
+def file_prefix(job_id: str) -> str:
+    """How the names of all images of a job begin."""
+    return f"v2v-{re.sub('[^A-Za-z0-9._-]', '_', job_id)}-"
 
 
 def description(theirs: str | None, job_id: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from v2v import address
 from v2v.errors import UsageError
 from v2v.options import option
 from v2v.outputs._staged import StagedOptions
+from v2v.outputs._tls import check_cafile
 
 MODE = "-o proxmox"
 PORT = 8006
@@ -157,21 +157,9 @@ def _verify(options: ProxmoxOptions) -> bool | str:
             hint="a fingerprint, or an authority's certificate, is enough to know the server by",
         )
     if options.cafile is not None:
-        _check_cafile(options.cafile)
+        check_cafile("-oo cafile", options.cafile)
         return str(options.cafile)
     return options.verify and options.fingerprint is None
-
-
-def _check_cafile(cafile: Path) -> None:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile)
-    except (OSError, ssl.SSLError) as exc:
-        raise UsageError(
-            f"-oo cafile={cafile}: cannot be used: {exc.strerror or exc}",
-            id="tls-files",
-            hint="name a file with the CA's certificate as PEM; a Proxmox VE host has it in "
-            "/etc/pve/pve-root-ca.pem",
-        ) from exc
 
 
 def _digits(text: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from v2v.errors import TargetError
 from v2v.outputs._proxmox import cluster
 from v2v.outputs._proxmox.api import Api
+from v2v.outputs._proxmox.cluster import Bridge
 from v2v.outputs._proxmox.config import MOST_NICS
 from v2v.outputs._proxmox.names import vm_name
 from v2v.outputs._proxmox.options import MODE, ProxmoxOptions
@@ -17,6 +18,7 @@ from v2v.types import DiskFormat, Source
 
 STORAGE_PRIVILEGES = ("Datastore.AllocateSpace",)
 IMPORT_PRIVILEGES = ("Datastore.AllocateTemplate", "Datastore.Allocate")  # to send, to remove
+NETWORK_PRIVILEGES = ("SDN.Use",)
 VM_PRIVILEGES = (
     "VM.Allocate",
     "VM.Audit",
@@ -61,10 +63,8 @@ def check(
     cluster.check_name(api, vm_name(source.name), own)
     if options.vmid is not None and options.vmid != own:
         cluster.check_vmid(api, options.vmid)
-    cluster.check_privileges(api, _privileges(api, options, storages, room))
-    bridges = cluster.bridges_of(api, room.node)
-    for nic in source.nics or ():
-        cluster.bridge_of(nic, bridges)
+    networks = _networks(cluster.bridges_of(api, room.node), source)
+    cluster.check_privileges(api, {**_privileges(api, options, storages, room), **networks})
 
 
 def check_nics(source: Source) -> None:
@@ -75,6 +75,13 @@ def check_nics(source: Source) -> None:
             id="target-nic-count",
             hint="take some away from the source, whose networks the guest can do without",
         )
+
+
+def _networks(bridges: Mapping[str, Bridge], source: Source) -> dict[str, tuple[str, ...]]:
+    """Each card has a bridge; and the privileges that the bridges take."""
+    found = [cluster.bridge_of(nic, bridges) for nic in source.nics or ()]
+    paths = [cluster.sdn_path(bridges[name], tag) for name, tag in found]
+    return {path: NETWORK_PRIVILEGES for path in paths if path}
 
 
 def _privileges(
