@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ from v2v.cancel import Cancel
 from v2v.errors import Cancelled, TargetError, UsageError, V2VError
 from v2v.events import CopyProgress, Warned
 from v2v.output import Output
+from v2v.outputs._files import working_path
 from v2v.outputs._kubevirt import login, upload, volumes
+from v2v.outputs._kubevirt.guessed import MAGIC, guessed_format
 from v2v.run import Run
 from v2v.types import DiskFormat, GuestCaps, MiB, Nic, Source, SourceDisk, TargetDisk
 
@@ -330,6 +333,54 @@ def test_a_raw_image_gets_there_and_is_told_of(fake, output, staging, run, event
     assert sent[-1].done == sent[-1].total == SIZES[0]
     assert ref.start_hint == "virtctl start -n default web"
     assert list(staging.iterdir()) == [] and fake.uploads == ["web-sda"]
+
+
+def disguised(tmp_path: Path) -> bytes:
+    """What a guest may write to its disk: a qcow2 image that has a file of ours behind it."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret" * 1000)
+    image = tmp_path / "image"
+    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, image, "1M"]
+    subprocess.run(create, check=True)
+    return image.read_bytes().ljust(SIZES[0], b"\0")
+
+
+def test_a_raw_disk_that_begins_as_an_image_arrives_as_it_is(
+    fake, output, staging, run, tmp_path
+) -> None:
+    disks, _ = filled(output, source(), run)
+    content = disguised(tmp_path)
+    Path(disks[0].working).write_bytes(content)
+    fake.cut = [MiB]
+    output.finalize(source(), GUEST, disks, run)
+    check_image(fake, content)
+    assert list(staging.iterdir()) == []
+
+
+@pytest.mark.parametrize(("offset", "magic", "name"), MAGIC)
+def test_what_cdi_takes_raw_disks_for(tmp_path, offset, magic, name) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(offset) + magic + bytes(1024))
+    assert guessed_format(disk) == name
+    disk.write_bytes(bytes(offset + 1) + magic + bytes(1024))
+    assert guessed_format(disk) is None
+    disk.write_bytes(b"")
+    assert guessed_format(disk) is None
+
+
+def test_a_disk_that_cannot_be_sent_for_lack_of_room_is_kept(
+    fake, output, staging, run, tmp_path
+) -> None:
+    disks, _ = filled(output, source(), run)
+    Path(disks[0].working).write_bytes(disguised(tmp_path))
+    in_the_way = working_path(staging / "qcow2-0", run.job_id)
+    in_the_way.mkdir()
+    with pytest.raises(TargetError) as error:
+        output.finalize(source(), GUEST, disks, run)
+    assert error.value.id == "target-write" and run.job_id in (error.value.hint or "")
+    in_the_way.rmdir()
+    output.finalize(source(), GUEST, disks, run)
+    assert fake.names("virtualmachines") == ["web"]
 
 
 def test_a_started_guest_needs_no_hint(fake, staging, run) -> None:

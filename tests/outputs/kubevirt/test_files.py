@@ -63,6 +63,19 @@ def test_preallocation_is_asked_of_the_cluster_too(tmp_path, run) -> None:
     assert first["spec"]["preallocation"] is True
 
 
+def test_a_raw_disk_that_cdi_would_take_for_something_else_is_told(
+    tmp_path, run, events_seen
+) -> None:
+    made = output(tmp_path)
+    disks = made.create_disks(source("web"), SIZES, run)
+    with Path(disks[1].working).open("r+b") as file:
+        file.write(b"QFI\xfb")
+    for _ in range(2):
+        made.finalize(source("web"), GUEST, disks, run)
+    told = [e for e in events_seen if isinstance(e, Warned)]
+    assert {e.id for e in told} == {"kubevirt-guessed"} and "disk 2" in told[0].text
+
+
 def test_cards_that_cannot_be_are_refused_before_anything(tmp_path, run) -> None:
     nics = (Nic(network="LAN 1"), Nic(network="LAN 2"))
     with pytest.raises(TargetError, match="pod network") as error:

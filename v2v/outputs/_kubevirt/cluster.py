@@ -18,6 +18,7 @@ from v2v.outputs import _images
 from v2v.outputs._folder import ImageFormat
 from v2v.outputs._kubevirt import Object, checks, devices, manifest, volumes
 from v2v.outputs._kubevirt.api import MACHINES, Cluster, open_cluster
+from v2v.outputs._kubevirt.guessed import as_qcow2, guessed_format
 from v2v.outputs._kubevirt.manifest import Wishes
 from v2v.outputs._kubevirt.names import JOB_LABEL, SUBDOMAIN, disk_name, job_label, kube_name
 from v2v.outputs._kubevirt.networks import attach
@@ -27,7 +28,7 @@ from v2v.outputs._limits import check_disk_count, check_sectors
 from v2v.outputs._staged import StagedFormat, StagedOptions, StagedOutput
 from v2v.run import Run
 from v2v.texts import clean_name
-from v2v.types import Allocation, ConvertedGuest, GuestRef, Source, TargetDisk
+from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
 MAX_DISKS = 256  # of KubeVirt's API
 
@@ -159,7 +160,10 @@ class ClusterWay(StagedOutput):
             volume = disk.location.rpartition("/")[2]
             _images.complete(disk, self.shape)
             with run.step(f"send-{index}", f"Sending disk {index + 1}"):
-                upload(cluster, proxy, Path(disk.working), volume, index, run)
+                image = Path(disk.working)
+                if disk.format is DiskFormat.RAW and guessed_format(image):
+                    image = as_qcow2(image, index, run)
+                upload(cluster, proxy, image, volume, index, run)
 
     def _make_machine(
         self, cluster: Cluster, name: str, source: Source, guest: ConvertedGuest, run: Run

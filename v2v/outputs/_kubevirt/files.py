@@ -11,11 +11,12 @@ from v2v.hardware import Hardware, target_hardware
 from v2v.options import option
 from v2v.outputs._folder import FolderOptions, FolderOutput
 from v2v.outputs._kubevirt import devices, manifest
+from v2v.outputs._kubevirt.guessed import guessed_format
 from v2v.outputs._kubevirt.manifest import Wishes
 from v2v.outputs._kubevirt.names import disk_name, kube_name
 from v2v.outputs._kubevirt.networks import attach
 from v2v.run import Run
-from v2v.types import Allocation, ConvertedGuest, GuestRef, Source, TargetDisk
+from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +56,24 @@ class FilesWay(FolderOutput):
         for one in manifest.differences(target_hardware(source, guest), self.wishes):
             run.warn(one.text, id=one.id, hint=one.hint)
         ref = super().finalize(source, guest, disks, run)
+        self._tell_guessed(ref.disks, run)
         folder = shlex.quote(str(self.options.storage))
         commands = [f"cd {folder}", *self._commands(ref.name, ref.disks)]
         if not self.options.start:
             commands.append(self._virtctl("start", kube_name(ref.name)))
         return replace(ref, start_hint=" && ".join(commands))
+
+    def _tell_guessed(self, disks: Sequence[TargetDisk], run: Run) -> None:
+        for index, disk in enumerate(disks):
+            guess = disk.format is DiskFormat.RAW and guessed_format(Path(disk.location))
+            if guess:
+                run.warn(
+                    f"disk {index + 1} begins as a file of the format {guess} does, for which CDI "
+                    "would take it: it would convert it to something else, and could be made to "
+                    "read files of its own",
+                    id="kubevirt-guessed",
+                    hint="write qcow2 images, whose content is not guessed: -of qcow2",
+                )
 
     def description(self, hardware: Hardware, disks: Sequence[TargetDisk]) -> bytes:
         name = kube_name(hardware.name)
