@@ -1,22 +1,62 @@
-"""A small web server for tests: one folder, with or without support for Range, or a password."""
+"""Web servers for tests: what all of them are made from, and one of a folder, with or without
+support for Range, or a password."""
 
 from __future__ import annotations
 
 import base64
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
 
 CHUNK = 256 * 1024  # bytes; files may be larger than memory
 
 
 class QuietServer(ThreadingHTTPServer):
+    """On a free port of this machine, or the one that is given; HTTPS with a `context`."""
+
+    def __init__(
+        self,
+        handler: type[BaseHTTPRequestHandler],
+        context: ssl.SSLContext | None = None,
+        port: int = 0,
+    ) -> None:
+        super().__init__(("127.0.0.1", port), handler)
+        if context is not None:  # shaking hands is for the connection's own thread
+            self.socket = context.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
+
     def handle_error(self, *args: object) -> None:
-        """A client that goes away is nothing to print."""
+        """A client that goes away, or does not trust us, is nothing to print."""
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *args: object) -> None:
+        """The test's output is not the place."""
+
+
+AnyServer = TypeVar("AnyServer", bound=QuietServer)
+
+
+@contextmanager
+def running(server: AnyServer) -> Iterator[AnyServer]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @contextmanager
@@ -36,10 +76,7 @@ def serve_folder(
     to FILE of the address `moved`, or of this one.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
+    class Handler(QuietHandler):
         def do_HEAD(self) -> None:
             self._answer(send_body=False)
 
@@ -88,18 +125,8 @@ def serve_folder(
             self.send_header("Content-Length", str(length))
             self.end_headers()
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = QuietServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with running(QuietServer(Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _basic(user: str, password: str) -> str:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.fakes.http_server import QuietHandler, QuietServer, running
 from tests.fakes.vsphere.certificates import Certificate
 
 
-class QuietServer(ThreadingHTTPServer):
-    def handle_error(self, *args: object) -> None:
-        """A client that goes away, or does not trust us, is nothing to print."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
+class Handler(QuietHandler):
     def answer(self, status: int, content: Any = None) -> None:
         body = content.encode() if isinstance(content, str) else json.dumps(content or {}).encode()
         self.send_response(status)
@@ -33,22 +24,9 @@ class Handler(BaseHTTPRequestHandler):
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    def log_message(self, *args: object) -> None:
-        pass
-
 
 @contextmanager
 def serve(handler: type[Handler], certificate: Certificate) -> Iterator[str]:
     """Gives the address: https://127.0.0.1:PORT."""
-    server = QuietServer(("127.0.0.1", 0), handler)
-    server.socket = certificate.context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with running(QuietServer(handler, certificate.context)) as server:
         yield f"https://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

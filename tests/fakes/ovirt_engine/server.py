@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,31 +14,22 @@ from urllib.parse import parse_qs, urlsplit
 from lxml import etree
 from lxml.builder import E
 
+from tests.fakes.http_server import QuietHandler, QuietServer, running
 from tests.fakes.ovirt_engine.model import Disk, Domain, Model, Refusal, Transfer, Vm
 
 API = "/ovirt-engine/api"
 TOKEN = "a-token-of-the-tests"
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, model: Model, port: int) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+class Server(QuietServer):
+    def __init__(self, model: Model, context: ssl.SSLContext, port: int) -> None:
+        super().__init__(Handler, context, port)
         self.model = model
         self.requests: list[str] = []
 
-    def handle_error(self, *args: object) -> None:
-        """A client that goes away is nothing to print."""
 
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class Handler(QuietHandler):
     server: Server
-
-    def log_message(self, *args: object) -> None:
-        """Quiet."""
 
     def do_GET(self) -> None:
         self._answer()
@@ -292,17 +281,7 @@ def _vm(one: Vm) -> Any:
 
 @contextmanager
 def serve(model: Model, certificate: Path, port: int = 0) -> Iterator[Server]:
-    server = Server(model, port)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with running(Server(model, context, port)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -6,14 +6,13 @@ import json
 import re
 import secrets
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.cookies import SimpleCookie
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tests.fakes.http_server import QuietHandler, QuietServer, running
 from tests.fakes.proxmox import uploads, vms
 from tests.fakes.proxmox.state import TICKET_SECONDS, ApiError, State, sdn_path
 
@@ -21,18 +20,10 @@ BASE = "/api2/json/"
 SEEN_STORAGE = ("Datastore.Audit", "Datastore.AllocateSpace")
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
+class Server(QuietServer):
     def __init__(self, state: State, context: ssl.SSLContext) -> None:
+        super().__init__(Handler, context)
         self.state = state
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.socket = context.wrap_socket(
-            self.socket, server_side=True, do_handshake_on_connect=False
-        )
-
-    def handle_error(self, *args: object) -> None:
-        """A client that goes away is nothing to print."""
 
 
 class ProxmoxServer(State):
@@ -46,26 +37,16 @@ class ProxmoxServer(State):
 
     @contextmanager
     def serve(self, context: ssl.SSLContext) -> Iterator[ProxmoxServer]:
-        server = Server(self, context)
-        self.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.faults.open()
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with running(Server(self, context)) as server:
+            self.port = server.server_port
+            try:
+                yield self
+            finally:
+                self.faults.open()
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class Handler(QuietHandler):
     server: Server
-
-    def log_message(self, *args: Any) -> None:
-        """The test's output is not the place."""
 
     def _answer(self) -> None:
         state, path = self.server.state, unquote(urlsplit(self.path).path)

@@ -23,11 +23,10 @@ NOT_PASSED_ON = ("connection", "content-length", "transfer-encoding", "host", "a
 class Front(QuietServer):
     """An HTTPS server: what asks for /folder is answered here, all else by the simulator."""
 
-    daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, folder: Folder, certificate: ssl.SSLContext, upstream: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.folder = folder
         self.upstream = upstream  # the port of the simulator
         self.certificate = certificate  # a test may put another in its place
