@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from v2v.errors import UsageError
+from v2v.errors import TargetError, UsageError
 from v2v.options import REPEATED, option
 from v2v.outputs._images import Shape
 from v2v.outputs._ovirt.domain_output import DomainOptions, DomainOutput
@@ -86,6 +86,12 @@ class VdsmOutput(DomainOutput):
         options = self.options
         disks = list(zip(options.images, options.volumes, strict=True))
         root = options.storage
+        if not (root / "images").is_dir():
+            raise TargetError(
+                f"-os {root}: there is no storage domain",
+                id="target-folder",
+                hint="is it mounted?",
+            )
         yield of_files(root, root.name, options.vm, disks, self._ovf_folder(run), run.job_id)
 
     def _ovf_folder(self, run: Run) -> Path:

@@ -164,7 +164,7 @@ import os, signal, sys
 from pathlib import Path
 import v2v
 from v2v.outputs import _images
-from v2v.outputs._ovirt import domain_output
+from v2v.outputs._ovirt import description
 
 real, made = {module}.{name}, []
 def kill(*args, **more):
@@ -178,7 +178,7 @@ v2v.convert(sys.argv[1], output="rhv", output_options={{"-os": sys.argv[2]}},
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("_images", "make"), ("domain_output", "volume_meta"), ("domain_output", "ovf_xml")],
+    [("_images", "make"), ("description", "volume_meta"), ("description", "ovf_xml")],
 )
 def test_a_killed_job_leaves_nothing_once_discarded(
     share, domain, disk, tmp_path, module: str, name: str
@@ -194,7 +194,7 @@ def test_a_killed_job_leaves_nothing_once_discarded(
 
 
 def test_a_killed_job_is_resumed(share, domain, disk, tmp_path) -> None:
-    script = KILLED.format(module="domain_output", name="ovf_xml")
+    script = KILLED.format(module="description", name="ovf_xml")
     argv = [sys.executable, "-c", script, disk, share, tmp_path / "jobs"]
     assert subprocess.run(argv, check=False).returncode == -signal.SIGKILL
     ref = Jobs(tmp_path / "jobs", "rhv").resume().guest
@@ -309,6 +309,24 @@ def test_a_domain_that_cannot_be_written(share, domain, run) -> None:
         refused("target-unwritable", lambda: rhv(share).check_source(source(), run))
     finally:
         subprocess.run(["umount", share], check=True)
+
+
+@needs_root
+def test_a_domain_that_becomes_read_only_is_told_and_nothing_is_lost(share, run) -> None:
+    output = rhv(share)
+    disks = output.create_disks(source(), [MiB], run)
+    subprocess.run(["mount", "--bind", "-o", "ro", share, share], check=True)
+    try:
+        for action in (
+            lambda: output.discard(disks, run),
+            lambda: output.finalize(source(), GUEST, disks, run),
+            lambda: output.create_disks(source(), [MiB], run),
+        ):
+            assert str(share) in refused("target-write", action).message
+    finally:
+        subprocess.run(["umount", share], check=True)
+    ref = output.finalize(source(), GUEST, disks, run)
+    assert Path(ref.metadata or "").is_file()
 
 
 # A share that is mounted --------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from v2v.errors import UsageError
 from v2v.options import SEPARATOR
 from v2v.outputs._ovirt.ovf import Flavour
 from v2v.run import Run
+from v2v.types import MiB
 
 ONE = {
     "-oo vdsm-image-uuid": IMAGES[0],
@@ -95,6 +96,19 @@ def test_what_is_no_uuid(domain: Path, run: Run, bad: str, which: str) -> None:
 
 def test_the_domain_is_named_by_a_uuid(domain: Path, run: Run) -> None:
     refused("vdsm-uuid", lambda: vdsm(domain / "images").check_source(source(2), run))
+
+
+def test_what_was_begun_in_a_domain_that_is_not_mounted_now_is_not_forgotten(
+    domain: Path, run: Run
+) -> None:
+    output = vdsm(domain)
+    output.create_disks(source(2), [MiB, MiB], run)
+    away = domain.rename(domain.with_name("away"))
+    refused("target-folder", lambda: output.check_sizes([MiB, MiB], [0, 0], run))
+    refused("target-folder", lambda: output.discard((), run))
+    away.rename(domain)
+    output.discard((), run)
+    assert not list(domain.rglob(".*.part"))
 
 
 def test_folders_that_vdsm_did_not_make(domain: Path, run: Run) -> None:
