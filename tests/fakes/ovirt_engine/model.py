@@ -6,6 +6,7 @@ in between, and nothing depends on the clock.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import uuid
@@ -18,9 +19,16 @@ from typing import Any
 from lxml import etree
 
 from tests.imageio import Daemon
-from v2v.types import GiB
+from v2v.types import GiB, MiB
 
 BLOCK = 4096  # bytes; what a host makes are whole ones
+# VDSM's volumes of qcow2 on block storage, lib/vdsm/storage/blockVolume.py: what is asked for and a
+# tenth more, at most the disk's size and a tenth in whole extents. Nothing extends them while no VM
+# runs on them.
+QCOW2_OVERHEAD = 1.1
+LVM_EXTENT = 128 * MiB
+CHUNK = GiB  # where nothing is asked for
+BLOCK_STORAGE = ("iscsi", "fcp")
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
 
@@ -159,7 +167,7 @@ class Model:
             domain=domain.id,
             path=self.folder / name,
         )
-        block = domain.storage in ("iscsi", "fcp")
+        block = domain.storage in BLOCK_STORAGE
         if (disk.format == "cow") != disk.sparse and (disk.format == "cow" or block):
             raise Refusal(409, "[Cannot add Virtual Disk. Disk configuration is incompatible]")
         kind = "qcow2" if disk.format == "cow" else "raw"
@@ -167,8 +175,18 @@ class Model:
         subprocess.run(argv, check=True)
         if block and kind == "raw":  # a volume holds what was there before
             disk.path.write_bytes(bytes(range(256)) * (disk.size // 256))
+        elif block:
+            os.truncate(disk.path, self._volume(disk))
         self.disks[name] = disk
         return disk
+
+    @staticmethod
+    def _volume(disk: Disk) -> int:
+        most = -(-int(disk.size * QCOW2_OVERHEAD) // LVM_EXTENT) * LVM_EXTENT
+        if (disk.initial_size or 0) > most:
+            raise Refusal(400, "[Invalid parameter: initial size]")
+        size = int(disk.initial_size * QCOW2_OVERHEAD) if disk.initial_size else CHUNK
+        return -(-size // MiB) * MiB
 
     def look_at_disk(self, name: str) -> Disk:
         disk = self._disk(name)
@@ -261,28 +279,40 @@ class Model:
             transfer.phase = "paused_system"
             return
         disk = self.disks[transfer.disk]
-        url = f"file://{disk.path}"
-        if disk.format == "cow":
-            url = f"nbd:unix:{self._serve(transfer, disk)}"
         transfer.ticket = self.daemon.add_ticket(
-            url,
+            f"nbd:unix:{self._serve(transfer, disk)}",
             disk.size,
-            sparse=disk.sparse,
+            sparse=disk.sparse and not self._is_block(disk),
             inactivity_timeout=transfer.timeout,
             ops=["write"],
         )
         self.tickets.append(transfer.ticket)
         transfer.phase = "transferring"
 
+    def _is_block(self, disk: Disk) -> bool:
+        return self._domain(disk.domain).storage in BLOCK_STORAGE
+
     def _serve(self, transfer: Transfer, disk: Disk) -> Path:
+        """An NBD server, as for all transfers whose format is raw, whatever the disk's is."""
         socket = self.daemon.folder / f"nbd-{transfer.id[:8]}"
-        argv = ["qemu-nbd", "--persistent", "--shared=8", "-f", "qcow2", "--cache=writeback"]
-        argv += ["--discard=unmap", "--detect-zeroes=unmap", "-k", str(socket), str(disk.path)]
+        argv = ["qemu-nbd", "--persistent", "--shared=8", "--cache=writeback", "-k", str(socket)]
+        unmap = disk.sparse and not self._is_block(disk)
+        argv += ["--discard=unmap", "--detect-zeroes=unmap"] if unmap else ["--detect-zeroes=on"]
+        argv += ["--image-opts", self._image(disk)]
         pid = self.daemon.folder / f"{socket.name}.pid"
         transfer.server = subprocess.Popen([*argv, "--pid-file", pid])
         while not pid.exists() and transfer.server.poll() is None:
             threading.Event().wait(0.01)
         return socket
+
+    def _image(self, disk: Disk) -> str:
+        """For qemu-nbd; a volume on block storage does not grow."""
+        if disk.format != "cow":
+            return f"driver=raw,file.filename={disk.path}"
+        if not self._is_block(disk):
+            return f"driver=qcow2,file.filename={disk.path}"
+        volume = f"file.driver=raw,file.size={self._volume(disk)},file.file.filename={disk.path}"
+        return f"driver=qcow2,{volume}"
 
     def _finish(self, transfer: Transfer) -> None:
         self._close(transfer)
