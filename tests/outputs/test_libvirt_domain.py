@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.libvirtd import Libvirtd, domain_xml, libvirtd
 from tests.machines import disks as some_disks
 from tests.machines import machine
 from tests.outputs.libvirt_output import (
+    UNDEFINE_NVRAM,
     Place,
     copy,
     create,
@@ -23,11 +26,12 @@ from tests.outputs.libvirt_output import (
     missing_nic,
     place,
 )
+from tests.outputs.test_libvirt_defines import for_tests
 from tests.outputs.test_libvirt_xml import schema, validate
 from v2v.errors import TargetError
 from v2v.events import Warned
 from v2v.outputs import libvirt as outputs_libvirt
-from v2v.outputs._domain import domain_element, domain_uuid
+from v2v.outputs._domain import domain_element, domain_uuid, written
 from v2v.outputs._libvirt import domain
 from v2v.outputs._libvirt.capabilities import Capabilities, parse_capabilities
 from v2v.outputs._libvirt.fit import fit
@@ -90,8 +94,34 @@ def test_libvirt_takes_what_is_written(
         assert found.UUIDString() == str(domain.domain_uuid(run))
     root = etree.fromstring(xml)
     assert (root.find("os/nvram") is not None) == (firmware is Firmware.UEFI)
-    assert (root.find("os/loader[@secure='yes']") is not None) == secure
+    keys = root.find("os/nvram[@template='/usr/share/OVMF/OVMF_VARS_4M.ms.fd']") is not None
+    assert keys == secure
     assert root.find("genid") is not None
+
+
+def test_a_host_whose_firmware_can_all_do_secure_boot(libvirtd: Libvirtd) -> None:
+    """Without keys it lets every guest boot."""
+    import libvirt
+
+    hardware = machine(firmware=Firmware.UEFI, nics=(), vsock=False, memory=64 * MiB, disk_count=0)
+    ours = libvirtd.folder / "config_home/qemu/firmware"  # an empty file hides the host's
+    ours.mkdir(parents=True)
+    try:
+        for path in Path("/usr/share/qemu/firmware").glob("*.json"):
+            if "secure-boot" not in json.loads(path.read_text())["features"]:
+                (ours / path.name).touch()
+        assert list(ours.iterdir())
+        xml = for_tests(written(domain_element(hardware, [], domain_uuid(hardware))))
+        with libvirtd.connected() as connection:
+            domain = connection.defineXML(xml)
+            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+            root = etree.fromstring(domain.XMLDesc())
+            domain.destroy()
+            domain.undefineFlags(UNDEFINE_NVRAM)
+        assert root.find("os/loader").text.endswith("secboot.fd")
+        assert not root.find("os/nvram").get("template").endswith("ms.fd")
+    finally:
+        shutil.rmtree(ours)
 
 
 def test_a_domain_that_is_refused_keeps_the_disks(there: Place, tmp_path, run) -> None:

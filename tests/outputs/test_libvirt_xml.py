@@ -245,8 +245,9 @@ def test_disks_have_their_files_formats_and_boot_order() -> None:
 def test_firmware(secure_boot: bool) -> None:
     root = domain(machine(firmware=UEFI, secure_boot=secure_boot))
     assert root.find("os").get("firmware") == "efi"
-    feature = root.find("os/firmware/feature[@name='secure-boot']")
-    assert feature.get("enabled") == ("yes" if secure_boot else "no")
+    features = {one.get("name"): one.get("enabled") for one in root.iterfind("os/firmware/feature")}
+    both = {"secure-boot": "yes", "enrolled-keys": "yes"}
+    assert features == (both if secure_boot else {"enrolled-keys": "no"})
     assert (root.find("features/smm") is not None) == secure_boot
 
 
