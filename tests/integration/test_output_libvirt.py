@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 import v2v
 from fixtures.domain_xml import FileDisk, write_domain
@@ -41,6 +42,7 @@ DISCARDED = [
 ]
 BOOT_SECONDS = 600  # far more than it takes without KVM
 LOGIN = "getty@tty1.service"
+CARD = "<interface type='user'><model type='virtio'/></interface>"
 
 
 @pytest.fixture
@@ -124,8 +126,29 @@ def test_the_demo_guest_starts_to_its_login(
         xml = tmp_path / "moved.xml"
         xml.write_text(domain.XMLDesc())
         assert state_of(domain, LOGIN) == "active"
+        disk = ask(domain, "/usr/bin/readlink", "-f", "/sys/block/vda")
+        assert "/0000:01:00.0/" in disk, "it has no network card, so that the disk comes first"
+        domain.attachDevice(CARD)
+        assert card_name(domain) == name_of_card(domain.XMLDesc())
     subprocess.run(["virt-xml-validate", xml, "domain"], check=True)
     assert [path.name for path in there.folder.iterdir()] == ["moved-sda"]
+
+
+def card_name(domain) -> str:
+    """What the guest calls the card that was just plugged in."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while True:
+        assert time.monotonic() < deadline, "the guest does not see the card"
+        names = ask(domain, "/usr/bin/ls", "/sys/class/net").split()
+        found = [name for name in names if name.startswith("en")]
+        if found:
+            return found[0]
+        time.sleep(0.2)
+
+
+def name_of_card(xml: str) -> str:
+    bus = etree.fromstring(xml).find("devices/interface/address").get("bus")
+    return f"enp{int(bus, 16)}s0"
 
 
 def state_of(domain, unit: str) -> str:
