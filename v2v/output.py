@@ -35,6 +35,7 @@ class Output(ABC):
     # Its disks are there before and after. What is begun is compared, for another disk may be there
     # one day; what a cancelled job has copied stays, for nothing can be taken back.
     existing: ClassVar[bool] = False
+    data_grain: ClassVar[int] = 1  # bytes that take space together: data is counted in whole ones
     can_rewrite: bool = True  # what was written may be written over: needed to copy ahead
 
     def __init__(self, options: Any) -> None:

@@ -119,7 +119,7 @@ class Copying:
         def action() -> tuple[TargetDisk, ...]:
             for parts in self._parts:
                 self._look(parts)
-            data = [parts.data for parts in self._parts]
+            data = [parts.data(self._output.data_grain) for parts in self._parts]
             self._output.check_sizes(sizes, data, self.run)
             record_data(data, self.run)
             forget_progress(self.run)

@@ -58,10 +58,11 @@ class Parts:
         stall = copy_options(self._run).stall_timeout
         return measure(self._disk.source, self._run.cancel, stall=stall)
 
-    @property
-    def data(self) -> int:
-        """Bytes of data that the disk has."""
-        return data_bytes(subtract(self._source, self._own)) + data_bytes(self._own)
+    def data(self, grain: int) -> int:
+        """Bytes of data that the disk has, in whole `grain`s of it."""
+        parts = merge_sorted(subtract(self._source, self._own), self._own, key=_offset)
+        data = (extent for extent in parts if not extent.zero)
+        return data_bytes(widen(data, grain, self._disk.source.size))
 
     def of_source(self, grain: int) -> Iterable[Extent]:
         """What is to be read from the source: all but the `grain`s that the overlay has a part of.
@@ -74,7 +75,11 @@ class Parts:
         """What is to be read from the overlay: what it has, and what else is in these grains."""
         between = subtract(self._wide(grain), self._own)
         others = intersect(self._source, between)
-        return merge_sorted(self._own, others, key=lambda extent: extent.offset)
+        return merge_sorted(self._own, others, key=_offset)
 
     def _wide(self, grain: int) -> Iterator[Extent]:
         return widen(self._own, grain, self._disk.source.size)
+
+
+def _offset(extent: Extent) -> int:
+    return extent.offset

@@ -22,7 +22,7 @@ from v2v.outputs._limits import check_sectors
 from v2v.outputs._ovirt import disks as engine_disks
 from v2v.outputs._ovirt import domains, names, networks, precheck, transfers, vms
 from v2v.outputs._ovirt.engine import Engine, open_engine
-from v2v.outputs._ovirt.imageio import REQUEST, imageio_sink
+from v2v.outputs._ovirt.imageio import GRAIN, REQUEST, imageio_sink
 from v2v.outputs._ovirt.limits import check_disks, check_ports
 from v2v.outputs._ovirt.losses import tell_losses
 from v2v.outputs._ovirt.options import UploadOptions, check_options, login
@@ -44,6 +44,7 @@ class RhvUploadOutput(Output):
     summary = "a VM of oVirt, through its engine's API; the disks are streamed to its hosts"
     Options = UploadOptions
     request_size = REQUEST  # measured there
+    data_grain = GRAIN
     bootable = False
     per_disk_storage = True
 

@@ -300,6 +300,14 @@ def test_more_disks_than_ports(engine: Engine, run: Run) -> None:
         ({"os": "blocks"}, (8 * GiB, 8 * GiB), (0, 0), "target-space"),
         ({"os": "blocks", "of": "qcow2"}, (8 * GiB, 8 * GiB), (0, 0), None),
         ({"os": "blocks", "of": "qcow2"}, (9 * GiB, 9 * GiB), (5 * GiB, 4 * GiB), "target-space"),
+        ({"os": "blocks", "of": "qcow2"}, (9 * GiB, 9 * GiB), (4 * GiB, 3 * GiB), None),
+        # 9.5 GiB, and the tenth that hosts add
+        (
+            {"os": "blocks", "of": "qcow2"},
+            (9 * GiB, 9 * GiB),
+            (4 * GiB, 7 * GiB // 2),
+            "target-space",
+        ),
         ({}, (GiB, GiB + 100), (0, 0), "target-disk-size"),
     ],
 )

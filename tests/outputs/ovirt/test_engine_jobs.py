@@ -4,8 +4,9 @@ wrong in the middle of them."""
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from v2v.copy import target as copy_target
 from v2v.errors import Cancelled, V2VError
 from v2v.events import Event, Warned
 from v2v.job import CopyOptions, NicMap
-from v2v.outputs._ovirt import disks, precheck, transfers
+from v2v.outputs._ovirt import disks, domains, precheck, transfers
 from v2v.outputs._ovirt.imageio import ImageioSink
-from v2v.types import MiB
+from v2v.types import KiB, MiB
 
 SIZE = 24 * MiB
 CHECKPOINT = 4 * MiB
@@ -52,11 +53,21 @@ class Jobs:
         self.folder = folder
         self.image = folder / "web.img"
         write_random_disk(self.image, SIZE, 7)
+        self.write([])
+        self.events: list[Event] = []
+
+    def write(self, data: Sequence[tuple[int, int]]) -> None:
+        """Have random data in these places, (offset, length), and nowhere else; [] is as it is."""
+        if data:
+            self.image.write_bytes(b"")
+            os.truncate(self.image, SIZE)
         with self.image.open("r+b") as file:
+            for offset, length in data:
+                file.seek(offset)
+                file.write(os.urandom(length))
             file.seek(510)
             file.write(b"\x55\xaa")  # or it would not pass for a disk
         self.content = self.image.read_bytes()
-        self.events: list[Event] = []
 
     def convert(self, cancel: Cancel | None = None, **more: Any) -> v2v.Result:
         words = {**self.engine.words, "-os": "data", **more.pop("words", {})}
@@ -149,6 +160,17 @@ def test_what_was_on_a_block_device_does_not_shine_through(jobs: Jobs) -> None:
     jobs.assert_complete(jobs.convert(words={"-os": "blocks"}))
     (disk,) = jobs.engine.model.disks.values()
     assert not disk.sparse
+
+
+def test_a_volume_that_does_not_grow_holds_data_between_small_holes(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Holes that are not worth a request of their own are sent as zeroes, and take space."""
+    monkeypatch.setattr(domains, "ROOM", 0)
+    jobs.write([(offset, KiB * 4) for offset in range(0, SIZE // 2, 64 * KiB)])
+    jobs.assert_complete(jobs.convert(words={"-os": "blocks", "-of": "qcow2"}))
+    (disk,) = jobs.engine.model.disks.values()
+    assert SIZE // 2 < (disk.initial_size or 0) < SIZE * 3 // 4
 
 
 def test_through_the_proxy(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:

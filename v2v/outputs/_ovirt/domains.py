@@ -15,6 +15,7 @@ from v2v.types import Allocation, GiB, KiB, MiB
 BLOCK_STORAGE = ("iscsi", "fcp")
 FILE_STORAGE = ("nfs", "glusterfs", "posixfs", "localfs")
 ROOM = 1 * GiB  # what a conversion may still write to a disk whose data were counted
+SPARE = 1.1  # what VDSM makes of a qcow2 volume's initial size: lib/vdsm/storage/blockVolume.py
 TABLES = 4 * KiB  # of a disk to a byte of qcow2's tables, with as much again to spare
 
 
@@ -75,8 +76,8 @@ def is_zero(options: UploadOptions, domain: Domain) -> bool:
 
 
 def initial_size(options: UploadOptions, domain: Domain, size: int, data: int) -> int | None:
-    """The volume that a qcow2 disk on block storage begins with: nothing makes it grow while it is
-    written by a transfer, so it must hold all data. None: the engine knows by itself."""
+    """The volume that a qcow2 disk on block storage begins with: only the host of a running VM has
+    it grow, so it must hold all that is written to it. None: the engine knows by itself."""
     if not domain.block or options.format is not UploadFormat.QCOW2:
         return None
     return min(data + ROOM, size) + size // TABLES + MiB
@@ -101,7 +102,8 @@ def check_space(
 def _needed(options: UploadOptions, domain: Domain, size: int, data: int) -> int:
     if not is_sparse(options, domain):
         return size
-    return initial_size(options, domain, size, data) or data
+    initial = initial_size(options, domain, size, data)
+    return data if initial is None else int(initial * SPARE)
 
 
 def _usable(found: Any) -> Domain:
