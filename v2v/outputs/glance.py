@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -12,6 +11,7 @@ from typing import Any
 from v2v import __version__
 from v2v.hardware import Hardware, target_hardware
 from v2v.outputs._limits import check_sectors
+from v2v.outputs._openstack.booting import boot_command
 from v2v.outputs._openstack.cloud import Cloud
 from v2v.outputs._openstack.images import GLANCE, Images
 from v2v.outputs._openstack.options import CloudOptions
@@ -34,7 +34,6 @@ class GlanceOutput(StagedOutput):
     mode = "glance"
     summary = "images of OpenStack (Glance), uploaded"
     Options = GlanceOptions
-    nic_maps = ()  # images have no network cards
 
     options: GlanceOptions
 
@@ -135,16 +134,8 @@ def _name(guest: str, index: int) -> str:
 def _start_hint(hardware: Hardware, disks: Sequence[TargetDisk], images: Sequence[str]) -> str:
     """Nova copies the disk to boot from to its host, and makes volumes of the others."""
     others = [
-        f"--block-device uuid={image},source_type=image,destination_type=volume,"
-        f"volume_size={gibibytes(disk.size)}"
+        f"uuid={image},source_type=image,destination_type=volume,volume_size={gibibytes(disk.size)}"
         for index, (disk, image) in enumerate(zip(disks, images, strict=True))
         if index != hardware.boot_disk
     ]
-    words = [
-        "openstack server create --flavor FLAVOR --network NETWORK",
-        f"--image {images[hardware.boot_disk]}",
-        *others,
-        "--",
-        shlex.quote(named(hardware.name, "")),
-    ]
-    return " ".join(words)
+    return boot_command(hardware, f"--image {images[hardware.boot_disk]}", others)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from v2v.output import Output, copy_options, data_size, is_begun, is_copied
 from v2v.outputs._files import disk_suffix
 from v2v.outputs._limits import check_sectors
 from v2v.outputs._openstack import devices
+from v2v.outputs._openstack.booting import boot_command
 from v2v.outputs._openstack.cloud import PROJECT, Cloud
 from v2v.outputs._openstack.limits import check_quota, check_type
 from v2v.outputs._openstack.options import OpenStackOptions
@@ -45,7 +45,6 @@ class OpenStackOutput(Output):
     request_size = RAW_REQUEST  # as raw files: a local device takes any; see v2v.disk_sinks
     bootable = False
     per_disk_storage = True
-    nic_maps = ()  # volumes have no network cards
 
     options: OpenStackOptions
 
@@ -233,15 +232,9 @@ def _name(hardware: Hardware, index: int) -> str:
 
 
 def _start_hint(hardware: Hardware, volumes: Sequence[str]) -> str:
-    others = (volume for index, volume in enumerate(volumes) if index != hardware.boot_disk)
-    mappings = [
-        f"--block-device uuid={one},source_type=volume,destination_type=volume" for one in others
+    others = [
+        f"uuid={volume},source_type=volume,destination_type=volume"
+        for index, volume in enumerate(volumes)
+        if index != hardware.boot_disk
     ]
-    words = [
-        "openstack server create --flavor FLAVOR --network NETWORK",
-        f"--volume {volumes[hardware.boot_disk]}",
-        *mappings,
-        "--",
-        shlex.quote(named(hardware.name, "")),
-    ]
-    return " ".join(words)
+    return boot_command(hardware, f"--volume {volumes[hardware.boot_disk]}", others)

@@ -11,6 +11,7 @@ VOLUME = r"([-0-9a-f]{36})"
 ROOT = f"/volume/v3/{PROJECT}"
 GIB = 1024**3
 DELETABLE = ("available", "error", "error_restoring", "error_extending", "error_managing")
+HEADER = 2 * 1024**2  # of LUKS
 GARBAGE = 8 * 1024**2  # bytes at the beginning of a new volume, and the same at its end
 
 
@@ -68,15 +69,12 @@ def create(state: State, request: Request) -> tuple[int, Any]:
         "availability_zone": asked.get("availability_zone", "nova"),
         "metadata": _words(asked.get("metadata") or {}),
         "bootable": "false",
+        "encrypted": asked.get("volume_type") in state.encrypted,
         "attachments": [],
         "volume_image_metadata": {},
     }
     state.volumes[volume["id"]] = volume
-    path = state.folder / "volumes" / volume["id"]
-    path.write_bytes(b"\xa5" * GARBAGE)
-    os.truncate(path, volume["size"] * GIB - GARBAGE)
-    with path.open("ab") as file:
-        file.write(b"\xa5" * GARBAGE)
+    fill(state, volume)
     return 202, {"volume": _shown(volume)}
 
 
@@ -132,7 +130,23 @@ def act(state: State, request: Request, volume: str) -> tuple[int, Any]:
     if action == "os-set_image_metadata":
         found["volume_image_metadata"].update(_words(asked["metadata"]))
         return 200, {"metadata": found["volume_image_metadata"]}
+    if action == "os-extend":
+        if found["status"] != "available" or asked["new_size"] <= found["size"]:
+            raise Refusal(400, "Invalid volume: it cannot be extended")
+        found.update(size=asked["new_size"], status="extending", next=["available"])
+        fill(state, found)
+        return 202, None
     raise Refusal(400, f"There is no such action: {action}")
+
+
+def fill(state: State, volume: dict[str, Any]) -> None:
+    """The server sees what encryption leaves of it."""
+    size = volume["size"] * GIB - (HEADER if volume["encrypted"] else 0)
+    path = state.folder / "volumes" / volume["id"]
+    path.write_bytes(b"\xa5" * GARBAGE)
+    os.truncate(path, size - GARBAGE)
+    with path.open("ab") as file:
+        file.write(b"\xa5" * GARBAGE)
 
 
 def find(state: State, volume: str) -> dict[str, Any]:

@@ -74,7 +74,8 @@ class State:
     credentials: dict[str, str] = field(default_factory=lambda: {"credential-1": "other secret"})
     tokens: dict[str, str | None] = field(default_factory=dict)  # and whose project
     services: set[str] = field(default_factory=lambda: {"volumev3", "compute", "image"})
-    types: tuple[str, ...] = ("fast", "slow")
+    types: tuple[str, ...] = ("fast", "slow", "secret")
+    encrypted: tuple[str, ...] = ("secret",)  # types
     most_volumes: int = 10
     most_gigabytes: int = 100
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -86,6 +86,13 @@ def test_only_the_old_machine_has_ide() -> None:
     assert properties(guest=replace(GUEST, caps=caps))["hw_disk_bus"] == "sata"
 
 
+def test_old_drivers_of_virtio_find_no_devices_on_q35() -> None:
+    """Nova has no transitional ones."""
+    caps = replace(GUEST.caps, block_bus=BlockBus.SATA, virtio_1_0=False)
+    found = properties(guest=replace(GUEST, caps=caps))
+    assert (found["hw_machine_type"], found["hw_disk_bus"]) == ("pc", "sata")
+
+
 def test_arm() -> None:
     caps = replace(GUEST.caps, machine=Machine.VIRT, arch="aarch64")
     guest = replace(GUEST, caps=caps, firmware=Firmware.UEFI)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +24,7 @@ from v2v.events import Warned
 from v2v.job import ConversionOptions, StorageMap
 from v2v.outputs.openstack import OpenStackOptions, OpenStackOutput
 from v2v.run import Run
-from v2v.types import DiskFormat, GiB, MiB, Source, SourceDisk, TargetDisk
+from v2v.types import DiskFormat, GiB, MiB, Nic, Source, SourceDisk, TargetDisk
 
 SOURCE = Source(
     name="web1",
@@ -128,6 +129,16 @@ def test_a_volume_that_cannot_be_made_leaves_nothing(cloud: Cloud, run: Run) -> 
     error = refused("target-state", make(cloud).create_disks, SOURCE, SIZES, run)
     assert "'error'" in error.message
     assert cloud.state.volumes == {}
+
+
+def test_a_disk_of_whole_gibibytes_in_an_encrypted_volume(cloud: Cloud, run: Run) -> None:
+    """Its header takes a part of the volume; other disks have room beside it."""
+    output = make(cloud, os="secret")
+    source = replace(SOURCE, disks=(SOURCE.disks[0], replace(SOURCE.disks[0], location="/b")))
+    disks = output.create_disks(source, [GiB, 3 * MiB], run)
+    assert [cloud.state.volumes[disk.working]["size"] for disk in disks] == [2, 1]
+    with output.connect(disks, run) as sinks:
+        sinks[0].write(GiB - 512, memoryview(b"v2v!" * 128))
 
 
 def test_a_volume_that_cannot_be_attached(cloud: Cloud, run: Run) -> None:
@@ -318,6 +329,28 @@ def in_the_middle_of_the_end(
     cloud.state.fail("PUT", f"/volumes/{disks[1].working}", 500)
     refused("target-refused", output.finalize, SOURCE, GUEST, disks, run)
     return output, disks
+
+
+def test_the_line_that_boots_keeps_networks_and_addresses(cloud: Cloud, run: Run) -> None:
+    output, disks = created(cloud, run)
+    nics = (
+        Nic(mac="52:54:00:01:02:03", network="it's; rm -rf /"),
+        Nic(mac="52:54:00:01:02:04"),
+    )
+    hint = output.finalize(SOURCE, replace(GUEST, nics=nics), disks, run).start_hint or ""
+    ports = [line.partition(")")[0] for line in hint.split("--port ")[1:]]
+    first, second = (shlex.split(port.removeprefix("$(")) for port in ports)
+    assert first[:6] == ["openstack", "port", "create", "-f", "value", "-c"]
+    assert first[7:] == [
+        "--network=it's; rm -rf /",
+        "--mac-address",
+        "52:54:00:01:02:03",
+        "--",
+        "web1-nic1",
+    ]
+    assert second[7] == "--network=NETWORK"
+    without = replace(GUEST, nics=())
+    assert " --no-network " in (output.finalize(SOURCE, without, disks, run).start_hint or "")
 
 
 def test_the_end_goes_on_in_a_full_project(cloud: Cloud, run: Run) -> None:

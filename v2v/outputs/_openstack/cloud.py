@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ API_SECONDS = 60.0
 ASK_SECONDS = 300.0  # for a question of several requests, such as a long list
 
 LIBRARIES = ("keystoneauth", "openstack", "urllib3")  # that log to stderr where nobody listens
+NOWHERE = logging.NullHandler()  # one, for a logger keeps each that it is given
 PROJECT = "openstack-project"  # journal: its id; the job has made something there
 SECRETS = ("password", "application_credential_secret", "token")
 
@@ -123,7 +125,7 @@ class Cloud:
         from openstack.exceptions import ConfigException
 
         for name in LIBRARIES:
-            logging.getLogger(name).addHandler(logging.NullHandler())
+            logging.getLogger(name).addHandler(NOWHERE)
         words = self._words()
         try:
             known = loader.OpenStackConfig().get_one(validate=False, **words).config
@@ -143,6 +145,7 @@ class Cloud:
                 hint="`openstack --os-cloud NAME token issue` may tell what is wrong",
             ) from exc
         bound_answers(connection)
+        weakref.finalize(self, connection.close)  # the library's caches keep it, and its sockets
         return connection
 
     def _incomplete(self, why: object) -> UsageError:

@@ -5,6 +5,8 @@ The properties are those of Glance's "useful image properties" and Nova's ImageM
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from v2v.hardware import Hardware
 from v2v.texts import MAX_NAME, clean_name
 from v2v.types import BlockBus, Firmware, GiB, GuestOS, Machine, MiB, NetModel
@@ -34,6 +36,7 @@ DISTROS = {
 
 def image_properties(hardware: Hardware, os: GuestOS) -> dict[str, str]:
     """All values are text, as both services keep them."""
+    hardware = replace(hardware, machine=_machine(hardware))
     properties = {
         "architecture": hardware.arch,
         "hypervisor_type": "kvm",
@@ -63,6 +66,12 @@ def gibibytes(size: int) -> int:
 def named(name: str, suffix: str) -> str:
     """The name of something of the guest's, which is not longer than names may be."""
     return (clean_name(name) or "vm")[: MAX_NAME - len(suffix)] + suffix
+
+
+def _machine(hardware: Hardware) -> Machine:
+    """On Q35 Nova has devices of virtio 1.0 alone; older drivers find theirs on plain PCI."""
+    old = not hardware.virtio_1_0 and hardware.machine is Machine.Q35
+    return Machine.I440FX if old else hardware.machine
 
 
 def _disk_bus(hardware: Hardware) -> str:

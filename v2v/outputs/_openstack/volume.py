@@ -7,7 +7,7 @@ from typing import Any
 
 from v2v.errors import TargetError
 from v2v.hardware import valid_uuid
-from v2v.texts import clean
+from v2v.texts import clean_name
 
 # Metadata of a volume.
 JOB, DISK, STATE = "v2v_job", "v2v_disk_index", "v2v_state"
@@ -20,6 +20,7 @@ class Volume:
     name: str
     status: str
     gib: int
+    encrypted: bool
     servers: tuple[str, ...]  # that it is attached to
     metadata: dict[str, str] = field(default_factory=dict)
 
@@ -38,14 +39,15 @@ def read_volume(found: Any) -> Volume:
         return Volume(
             id=identifier,
             name=str(found.name or ""),
-            status=str(found.status),
+            status=clean_name(str(found.status)),
             gib=int(found.size or 0),
+            encrypted=bool(found.is_encrypted),
             servers=tuple(one for one in servers if one is not None),
             metadata={str(key): str(word) for key, word in (found.metadata or {}).items()},
         )
     except (AttributeError, TypeError, ValueError) as exc:
         raise TargetError(
-            f"Cinder tells of a volume what makes no sense: {clean(str(exc))}",
+            f"Cinder tells of a volume what makes no sense: {clean_name(str(exc))}",
             id="target-answer",
             hint="see that -oc is the address of an OpenStack",
         ) from exc

@@ -18,14 +18,16 @@ from v2v.outputs._openstack.errors import all_of, is_missing
 from v2v.outputs._openstack.properties import gibibytes
 from v2v.outputs._openstack.volume import DISK, JOB, STATE, TEMPORARY, Volume, read_volume
 from v2v.run import Run
+from v2v.types import GiB, MiB
 
 CINDER = {"block-storage": "Cinder"}
 
 READY_SECONDS = 600.0  # until a volume is made, attached, detached or deleted
+LUKS_HEADER = 16 * MiB  # as cryptsetup makes it; QEMU's own are smaller
 MOST_VOLUMES = 100_000  # of a project that are looked at
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks; the last one repeats
 ATTACHING = ("attaching", "reserved")
-UNSETTLED = ("creating", "detaching", *ATTACHING)
+UNSETTLED = ("creating", "extending", "detaching", *ATTACHING)
 
 
 class Volumes:
@@ -89,7 +91,16 @@ class Volumes:
         made = self._cloud.change(
             what, lambda c: read_volume(c.block_storage.create_volume(**attributes))
         )
-        return self.wait(made.id, "available", passing=("creating",), doing=what)
+        found = self.wait(made.id, "available", passing=("creating",), doing=what)
+        return self._roomy(found, size, what)
+
+    def _roomy(self, volume: Volume, size: int, what: str) -> Volume:
+        """An encrypted volume keeps its header to itself: a disk of whole GiB would not fit."""
+        if not volume.encrypted or size + LUKS_HEADER <= volume.gib * GiB:
+            return volume
+        larger = volume.gib + 1
+        self._cloud.change(what, lambda c: c.block_storage.extend_volume(volume.id, larger))
+        return self.wait(volume.id, "available", passing=("extending",), doing=what)
 
     def wait(self, volume: str, status: str, *, passing: Collection[str], doing: str) -> Volume:
         """Until it has that status; any that is not `passing` is an error."""
