@@ -202,6 +202,29 @@ def test_a_killed_job_is_resumed(share, domain, disk, tmp_path) -> None:
     assert not [name for name in entries(domain) if name.endswith(".part")]
 
 
+def test_discard_tells_of_images_that_have_their_final_names(
+    share, domain, run, events_seen, monkeypatch
+) -> None:
+    """Without the OVF nobody would find them."""
+    output = rhv(share)
+    disks = output.create_disks(source(2), [MiB, MiB], run)
+    real = Path.rename
+
+    def crash(path: Path, target: Path) -> Path:
+        if target.parent.name == "vms":
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", crash)
+        with pytest.raises(KeyboardInterrupt):
+            output.finalize(source(2), GUEST, disks, run)
+    rhv(share).discard(disks, run)
+    (warned,) = [event for event in events_seen if event.id == "target-left"]
+    assert all(str(image) in warned.text for image in (domain / "images").iterdir())
+    assert not list((domain / "master" / "vms").iterdir())
+
+
 # What is refused ----------------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ class DomainOutput(Output):
     def check_source(self, source: Source, run: Run) -> None:
         check_disks(source, run, mode=self.mode)
         self.check_options(source)
-        inodes = run.journal.get(INODES, dict[str, int]) if INODES in run.journal else {}
+        inodes = _inodes(run)
         with self._reach(len(source.disks), run) as layout:
             for room in layout.rooms:
                 ownership.check_folder(room, shown=self.shown)
@@ -162,6 +162,19 @@ class DomainOutput(Output):
         run = run.part(cancel=Cancel())  # it is what a cancelled job does last
         with self._reach(len(disks), run) as layout:
             _remove(layout, run)
+            self._tell_left(layout, run)
+
+    def _tell_left(self, layout: Layout, run: Run) -> None:
+        """What was renamed before the job failed is the domain's now."""
+        inodes = _inodes(run)
+        finals = [final for _, final in layout.moves]
+        left = [final for final in finals if _files.is_inode(final, inodes.get(str(final)))]
+        if left:
+            run.warn(
+                f"what is complete stays: {', '.join(self.show(final) for final in left)}",
+                id="target-left",
+                hint="of a VM without its OVF oVirt knows nothing: remove what nobody needs",
+            )
 
     @contextmanager
     def _reach(self, count: int, run: Run) -> Iterator[Layout]:
@@ -197,6 +210,11 @@ class DomainOutput(Output):
                 hint="as root: chown -R 36:36 on them; v2v does that when it runs as root",
             )
         return {str(final): _files.sync_file(working) for working, final in layout.moves}
+
+
+def _inodes(run: Run) -> dict[str, int]:
+    """What belongs under each final name, once all is complete."""
+    return run.journal.get(INODES, dict[str, int]) if INODES in run.journal else {}
 
 
 def _leftovers(layout: Layout, run: Run) -> list[Path]:
