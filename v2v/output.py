@@ -19,6 +19,7 @@ from v2v.run import Run
 from v2v.types import ConvertedGuest, GuestRef, Source, TargetDisk
 
 DATA = "data"  # journal: bytes of data per disk
+FORGOTTEN = "forgotten"  # journal: the target may hold what no ledger tells of any longer
 
 
 class Output(ABC):
@@ -35,6 +36,7 @@ class Output(ABC):
     # Its disks are there before and after. What is begun is compared, for another disk may be there
     # one day; what a cancelled job has copied stays, for nothing can be taken back.
     existing: ClassVar[bool] = False
+    overwrites: bool = False  # --force: they may have held anything
     data_grain: ClassVar[int] = 1  # bytes that take space together: data is counted in whole ones
     can_rewrite: bool = True  # what was written may be written over: needed to copy ahead
 
@@ -116,6 +118,8 @@ def forget_progress(run: Run, indexes: Iterable[int] | None = None) -> None:
 
     To be called before what was copied is removed, or made anew.
     """
+    if FORGOTTEN not in run.journal and "finalize" not in run.journal and _begun(run):
+        run.journal.put(FORGOTTEN, True)
     for index in indexes if indexes is not None else _begun(run):
         ledger_path(run, index).unlink(missing_ok=True)
         digests_path(run, index).unlink(missing_ok=True)

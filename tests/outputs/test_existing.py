@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import nbd_server
-from tests.fakes.nbd_server import Act, NbdServer
+from tests.fakes.nbd_server import Act, Command, NbdServer
 from tests.outputs.migrating import Jobs, refused
 from tests.places import loop_devices, nbd_servers
 from v2v.types import MiB
 
 FULL = bytes(510) + b"\x55\xaa" + os.urandom(16 * MiB - 512)  # a disk, by its first sector
+V2V = [sys.executable, "-c", "from v2v.cli.start import main; raise SystemExit(main())"]
 
 
 @pytest.fixture
@@ -84,3 +87,53 @@ def test_a_finished_job_left_no_doubt(half: Half, tmp_path: Path) -> None:
     half.write(b"a guest ran", tmp_path / "loop-0")
     assert half.jobs.resume().guest == first.guest
     assert half.content(tmp_path / "loop-0").startswith(b"a guest ran")
+
+
+# Killed before anything was recorded --------------------------------------------------------------
+
+
+@pytest.fixture
+def killed(tmp_path: Path, need_tool) -> Iterator[Killed]:
+    """A job that was killed when it had written some of a disk, and recorded nothing."""
+    need_tool("nbdkit")
+    disk = tmp_path / "web.img"
+    disk.write_bytes(FULL)
+    with nbd_server.serve(tmp_path, bytes(len(FULL)), "target") as target:
+        target.extents = target.true_extents
+        target.fault(Act.STALL, Command.WRITE, start=8 * MiB)
+        uri = f"nbd+unix:///?socket={target.path}"
+        argv = [*V2V, "convert", "--no-convert", "-q", disk, "-o", "nbd", "-os", uri]
+        jobs = Jobs(tmp_path / "jobs", "nbd")
+        with subprocess.Popen([*argv, "--jobs-dir", jobs.folder]) as job:
+            target.wait_until_stalled(120)
+            job.kill()
+        target.release()
+        yield Killed(jobs, target)
+
+
+class Killed:
+    def __init__(self, jobs: Jobs, target: NbdServer) -> None:
+        self.jobs = jobs
+        self.target = target
+
+
+def test_what_a_killed_job_wrote_is_written_again(killed: Killed) -> None:
+    assert any(killed.target.content)
+    killed.jobs.resume()
+    assert killed.target.content == FULL
+
+
+def test_another_disk_in_the_place_of_a_killed_job_is_kept(killed: Killed) -> None:
+    """Nothing tells one NBD export from another but what it holds."""
+    other = os.urandom(4096) + bytes(len(FULL) - 4096)
+    killed.target.reset(other)
+    refused("target-changed", killed.jobs.resume)
+    assert killed.target.content == other
+
+
+def test_a_source_that_changed_meanwhile_is_copied_over_it(killed: Killed, tmp_path: Path) -> None:
+    """What the target holds is the job's own, of the source as it was."""
+    other = FULL[:512] + bytes(reversed(FULL[512:]))
+    (tmp_path / "web.img").write_bytes(other)
+    killed.jobs.resume()
+    assert killed.target.content == other

@@ -19,7 +19,8 @@ from typing import TypeVar
 from v2v import events
 from v2v.cancel import Cancel, raise_cause
 from v2v.coordinator.parts import OpenDisk, Parts
-from v2v.coordinator.work import DiskWork, check_target, open_work
+from v2v.coordinator.targets import check_target
+from v2v.coordinator.work import DiskWork, open_work
 from v2v.copy.bandwidth import Bandwidth
 from v2v.copy.engine import Shared
 from v2v.copy.progress import Progress, Standing
@@ -157,11 +158,12 @@ class Copying:
         self, index: int, sinks: Sequence[Sink], shared: Shared, stack: ExitStack
     ) -> DiskWork | None:
         """What copies disk `index`; None when an earlier run has done it."""
+        disk, parts = self._disks[index], self._parts[index]
+        if self._output.existing and sinks:
+            was_blank = not self._output.overwrites
+            check_target(index, disk, parts, sinks[index], self.run, was_blank=was_blank)
         if is_copied(self.run, index):
             return None
-        disk, parts = self._disks[index], self._parts[index]
-        if self._output.existing:
-            check_target(index, disk, parts, sinks[index], self.run)
         work = open_work(index, disk, parts, sinks[index], shared, self.run)
         return stack.enter_context(work)
 

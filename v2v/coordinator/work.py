@@ -12,11 +12,8 @@ from pathlib import Path
 from v2v.coordinator.parts import OpenDisk, Parts
 from v2v.copy.digests import CHUNK, Digests
 from v2v.copy.engine import DiskCopy, Shared
-from v2v.copy.kept import check_kept
 from v2v.copy.ledger import Ledger
 from v2v.copy.sinks import Sink
-from v2v.errors import TargetError
-from v2v.nbd_client import ExportReader
 from v2v.output import digests_path, ledger_path
 from v2v.run import Run
 from v2v.types import CopyResult
@@ -69,29 +66,6 @@ def open_work(
             grain = math.lcm(grain, CHUNK)  # chunks are hashed whole
         copy = DiskCopy(index, size, sink, shared, ledger=ledger, digests=digests)
         yield DiskWork(disk, parts, copy, grain)
-
-
-def check_target(index: int, disk: OpenDisk, parts: Parts, sink: Sink, run: Run) -> None:
-    """Refuse a target that does not hold what an earlier run of the job wrote to it."""
-    ledger = Ledger(ledger_path(run, index))
-    if not ledger:
-        return
-    try:
-        with ExportReader(disk.source, f"disk {index + 1}") as reader:
-            at = check_kept(ledger, parts.of_source(1), reader.read, sink)
-    except OSError as exc:
-        raise TargetError(
-            f"disk {index + 1}: what is at the target already cannot be read: {exc.strerror}",
-            id="target-unreachable",
-            hint=f"when that is repaired, continue with `v2v resume {run.job_id}`",
-        ) from exc
-    if at is not None:
-        raise TargetError(
-            f"disk {index + 1}: the target does not hold what was copied to it: byte {at} and "
-            "those after it differ from the source",
-            id="target-changed",
-            hint="is it the same disk as before? If that is gone, convert the VM anew",
-        )
 
 
 def _open_digests(path: Path, size: int, ledger: Ledger) -> Digests:

@@ -145,6 +145,10 @@ class ExistingOutput(Output):
             )
 
     @property
+    def overwrites(self) -> bool:  # type: ignore[override]
+        return self.options.force
+
+    @property
     def _sparse(self) -> bool:
         return self.options.allocation is Allocation.SPARSE
 

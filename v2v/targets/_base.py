@@ -82,7 +82,7 @@ class Place(ABC):
         self, read: Callable[[int, int], bytes], size: int, extents: Iterable[Extent]
     ) -> None:
         """Refuse a target that seems to hold something, unless --force said so."""
-        for offset, length in _probes(size, extents):
+        for offset, length in probes(size, extents):
             data = read(offset, length)
             if data.count(0) != len(data):
                 raise TargetError(
@@ -92,7 +92,7 @@ class Place(ABC):
                 )
 
 
-def _probes(size: int, extents: Iterable[Extent]) -> list[tuple[int, int]]:
+def probes(size: int, extents: Iterable[Extent]) -> list[tuple[int, int]]:
     """Where to look: both ends, where data begins, and places in between."""
     found = (extent for extent in extents if not extent.zero and extent.offset < size)
     data = list(islice(found, ENOUGH))
