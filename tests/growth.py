@@ -5,17 +5,22 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 WARM = 2  # jobs until caches are filled and modules loaded
 JOBS = 4
+LINGER_SECONDS = 10.0  # a fake server's thread ends a little after its client
 
 
-def kept_by(job: Callable[[], object]) -> dict[str, int]:
-    """How many of what has come with each of several jobs: open files, threads, tracked objects."""
+def kept_by(job: Callable[[], object], *, of: Collection[str] = ()) -> dict[str, int]:
+    """How many of what has come with each of several jobs: open files, threads, tracked objects.
+
+    of: what is looked at, where not all is.
+    """
     with _unseen_by_pytest():
         for _ in range(WARM):
             job()
@@ -23,9 +28,16 @@ def kept_by(job: Callable[[], object]) -> dict[str, int]:
         before = _census()
         for _ in range(JOBS):
             job()
-        after = _census()
-    grown = {what: (after[what] - before[what]) // JOBS for what in after}
-    return {what: number for what, number in grown.items() if number > 0}
+        deadline = time.monotonic() + LINGER_SECONDS
+        while (grown := _grown(before, of)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return grown
+
+
+def _grown(before: Counter[str], of: Collection[str]) -> dict[str, int]:
+    after = _census()
+    by_job = {what: (after[what] - before[what]) // JOBS for what in of or after}
+    return {what: number for what, number in by_job.items() if number > 0}
 
 
 @contextmanager

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 import v2v
 from tests.growth import kept_by
+from tests.kubernetes import kubernetes, words
+from tests.openstack_cloud import running
+from tests.ovirt_engine import ovirt_engine
 from tests.places import nbd_servers
+from tests.proxmox_host import proxmox_host
 from v2v.errors import Cancelled, TargetError
 from v2v.events import CopyProgress
 from v2v.outputs.local import LocalOutput
@@ -19,6 +24,19 @@ from v2v.types import MiB
 
 AS_IT_IS = v2v.ConversionOptions(convert=False)
 QCOW2 = {"-of": "qcow2"}  # goes through qemu-nbd
+
+
+# What a client of servers must not leave. The fakes write things down, and libraries keep some:
+# openstacksdk remembers 256 questions, oVirt's SDK never frees the bodies of its requests.
+COSTLY = (
+    "open files",
+    "threads",
+    "<class 'memoryview'>",
+    "<class 'logging.NullHandler'>",
+    "<class 'socket.socket'>",
+    "<class 'ssl.SSLSocket'>",
+    "<class 'ssl.SSLContext'>",
+)
 
 
 class Jobs:
@@ -31,6 +49,22 @@ class Jobs:
 
     def kept(self, words: dict[str, str], *, source: str = "", **more: object) -> dict[str, int]:
         return kept_by(lambda: self.run(words, source, **more))
+
+    def kept_at(self, output: str, words: dict[str, str]) -> dict[str, int]:
+        """The same of an output that is no folder; each job has a guest of its own."""
+        names = (f"web{number}" for number in count())
+
+        def job() -> None:
+            v2v.convert(
+                self.disk,
+                output=output,
+                output_options=words,
+                name=next(names),
+                conversion=AS_IT_IS,
+                jobs=self.folder / "jobs",
+            )
+
+        return kept_by(job, of=COSTLY)
 
     def run(self, words: dict[str, str], source: str = "", **more: object) -> None:
         target, jobs = self.folder / "target", self.folder / "jobs"
@@ -62,9 +96,9 @@ def over_nbd(jobs: Jobs, tmp_path: Path) -> Iterator[str]:
         yield servers.qemu_nbd(jobs.disk, "--read-only")
 
 
-@pytest.mark.parametrize("words", [{}, QCOW2, {**QCOW2, "-oo compressed": ""}], ids=str)
-def test_jobs_leave_nothing(jobs: Jobs, words: dict[str, str]) -> None:
-    assert jobs.kept(words) == {}
+@pytest.mark.parametrize("options", [{}, QCOW2, {**QCOW2, "-oo compressed": ""}], ids=str)
+def test_jobs_leave_nothing(jobs: Jobs, options: dict[str, str]) -> None:
+    assert jobs.kept(options) == {}
 
 
 def test_jobs_that_read_and_verify_over_nbd_leave_nothing(jobs: Jobs, over_nbd: str) -> None:
@@ -97,3 +131,24 @@ def test_cancelled_jobs_leave_nothing(jobs: Jobs, over_nbd: str) -> None:
             jobs.run(QCOW2, over_nbd, input="nbd", emit=stop, cancel=cancel)
 
     assert kept_by(cancelled) == {}
+
+
+def test_jobs_to_openstack_leave_no_connections(jobs: Jobs, tmp_path: Path) -> None:
+    with running(tmp_path / "cloud") as cloud:
+        assert jobs.kept_at("openstack", cloud.attaching) == {}
+
+
+def test_jobs_to_ovirt_leave_no_connections(jobs: Jobs) -> None:
+    with ovirt_engine() as engine:
+        assert jobs.kept_at("rhv-upload", {**engine.words, "-os": "data"}) == {}
+
+
+def test_jobs_to_kubevirt_leave_no_connections(jobs: Jobs, tmp_path: Path) -> None:
+    with kubernetes(tmp_path / "cluster") as fake:
+        assert jobs.kept_at("kubevirt", words(fake, tmp_path)) == {}
+
+
+def test_jobs_to_proxmox_leave_no_connections(jobs: Jobs, tmp_path: Path, monkeypatch) -> None:
+    with proxmox_host(tmp_path / "host", monkeypatch) as host:
+        host.server.bridges.append("default")
+        assert jobs.kept_at("proxmox", host.words(**{"-oo staging": str(tmp_path)})) == {}
