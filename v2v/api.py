@@ -137,13 +137,13 @@ def resume(
         return _execute(job, _parts(job), run, resumed=True, source_unchanged=source_unchanged)
 
 
-def discard(job_id: str, *, jobs: Path | None = None) -> None:
+def discard(job_id: str, *, jobs: Path | None = None, emit: Emit = events.ignore) -> None:
     """Remove what an unfinished job left at its target, then its folder. Finished guests stay.
 
     What it changed at its source is undone first, and nothing is removed if that fails; a VM that
     was shut down for a finished job stays off.
     """
-    with Run.open((jobs or default_jobs_folder()) / job_id) as run:
+    with Run.open((jobs or default_jobs_folder()) / job_id, emit=emit) as run:
         if "job" in run.journal:
             job = run.journal.get("job", Job)
             _undo_before_discard(job, run)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+from v2v import ui
 from v2v.cli import copy_options, job_options
 from v2v.cli.parser import Parser
 from v2v.cli.summary import json_text
@@ -105,7 +107,8 @@ def _discard(args: argparse.Namespace, job_ids: list[str]) -> int:
     from v2v import api
 
     for job_id in job_ids:
-        api.discard(job_id, jobs=job_options.jobs_folder(args))
+        # What cannot be removed is told by a warning, and the job that knew of it is gone.
+        api.discard(job_id, jobs=job_options.jobs_folder(args), emit=ui.Quiet(sys.stderr))
         print(f"{job_id}: discarded")
     return 0
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +112,37 @@ def test_what_was_begun_in_a_domain_that_is_not_mounted_now_is_not_forgotten(
     away.rename(domain)
     output.discard((), run)
     assert not list(domain.rglob(".*.part"))
+
+
+KILLED = """
+import os, signal, sys
+from v2v import disk_files
+from v2v.cli.main import main
+
+real = disk_files._publish_one
+def kill(working, final, *args, **more):
+    real(working, final, *args, **more)
+    os.kill(os.getpid(), signal.SIGKILL)
+disk_files._publish_one = kill
+main(sys.argv[1:])
+"""
+
+
+def test_discarding_a_killed_job_says_which_volumes_stay(domain: Path, tmp_path: Path) -> None:
+    write_disk(tmp_path / "web.img")
+    jobs = ["--jobs-dir", tmp_path / "jobs"]
+    words = ["-o", "vdsm", "-os", domain, "-oo", f"vdsm-ovf-output={tmp_path}", "--no-convert"]
+    for key, word in ONE.items():
+        words += ["-oo", f"{key.removeprefix('-oo ')}={word}"]
+    argv = [sys.executable, "-c", KILLED, "convert", "-i", "disk", tmp_path / "web.img"]
+    done = subprocess.run([*argv, *words, *jobs], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (job,) = (tmp_path / "jobs").iterdir()
+    main = "from v2v.cli.main import main; main()"
+    argv = [sys.executable, "-c", main, "jobs", "discard", job.name]
+    done = subprocess.run([*argv, *jobs], check=True, capture_output=True, text=True)
+    volume = domain / "images" / IMAGES[0] / VOLUMES[0]
+    assert volume.is_file() and str(volume) in done.stderr
 
 
 def test_folders_that_vdsm_did_not_make(domain: Path, run: Run) -> None:
