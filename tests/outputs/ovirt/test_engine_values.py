@@ -58,4 +58,6 @@ def test_what_the_client_raises() -> None:
     found = [failure(error, "do it", WHERE, sdk) for error, _ in cases]
     assert [error.id for error in found] == [id for _, id in cases]
     assert not [error for error in found if "\x1b" in str(error)]
+    assert not [error for error in found if not error.hint]
+    assert not [error for error in found if "(" in str(error)]  # only curl's words
     assert "[Low" in str(found[7])

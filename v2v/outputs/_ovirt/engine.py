@@ -29,7 +29,7 @@ CALL_SECONDS = 90.0  # a busy engine takes its time for a VM with many disks
 LOGOUT_SECONDS = 10.0
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0  # seconds between two looks at what the engine does
 REASON_CHARACTERS = 500
-CURL = re.compile(r"\(.*?(\d+), ['\"]")  # how curl's errors are quoted
+CURL = re.compile(r"\(.*?(\d+), ['\"](.*)['\"]\)", re.DOTALL)  # how curl's errors are quoted
 UNTRUSTED = (60, 51, 83, 90, 91)  # curl: certificate, host name, issuer, pinned key, status
 BAD_CAFILE = (77,)
 SYSTEM_CAFILES = (
@@ -159,8 +159,8 @@ def _authorities(options: UploadOptions) -> str | None:
 def failure(error: Exception, doing: str, where: Login, sdk: Any) -> TargetError:
     """Our error for one of the client's."""
     text = clean(str(error))[:REASON_CHARACTERS]
-    found = CURL.search(str(error))
-    number = int(found[1]) if found and "esponse code" not in text else 0
+    found = CURL.search(str(error)) if "esponse code" not in text else None
+    number, text = (int(found[1]), clean(found[2])[:REASON_CHARACTERS]) if found else (0, text)
     if isinstance(error, sdk.AuthError):
         return _not_allowed(error, text, doing, where)
     if number in UNTRUSTED:
@@ -172,7 +172,9 @@ def failure(error: Exception, doing: str, where: Login, sdk: Any) -> TargetError
         )
     if number in BAD_CAFILE:
         return TargetError(
-            f"-oo rhv-cafile: no certificates can be read from it: {text}", id="target-untrusted"
+            f"-oo rhv-cafile: no certificates can be read from it: {text}",
+            id="target-untrusted",
+            hint=f"it must be PEM, as from curl -k -o ca.pem '{where.certificate_url}'",
         )
     if number or isinstance(error, sdk.ConnectionError | sdk.TimeoutError | TimeoutError):
         why = text or "it does not answer"
@@ -183,7 +185,9 @@ def failure(error: Exception, doing: str, where: Login, sdk: Any) -> TargetError
         )
     if isinstance(error, sdk.Error) and getattr(error, "code", None):
         return TargetError(
-            f"cannot {doing}: {where.host} refuses: {_reason(error) or text}", id="target-refused"
+            f"cannot {doing}: {where.host} refuses: {_reason(error) or text}",
+            id="target-refused",
+            hint="mend what it names; the events in the engine's portal may tell more",
         )
     return TargetError(
         f"cannot {doing}: {where.url} does not answer as an engine does: {text}",

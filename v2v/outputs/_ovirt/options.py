@@ -131,9 +131,12 @@ def _check_uuids(words: Sequence[str], disks: int) -> None:
     flag = "-oo rhv-disk-uuid"
     for word in words:
         if valid_uuid(word) is None:
-            raise UsageError(f"{flag}={word}: not a UUID", id="option-value")
+            hint = "as uuidgen makes them: 8-4-4-4-12 hexadecimal digits"
+            raise UsageError(f"{flag}={word}: not a UUID", id="option-value", hint=hint)
     if len({valid_uuid(word) for word in words}) != len(words):
-        raise UsageError(f"{flag}: the same UUID twice", id="option-value")
+        raise UsageError(
+            f"{flag}: the same UUID twice", id="option-value", hint="give each disk its own"
+        )
     if words and len(words) != disks:
         raise UsageError(
             f"{flag} is given {len(words)} times, the VM has {disks} disks",

@@ -150,7 +150,7 @@ def _cluster(engine: Engine, name: str | None) -> Any:
     for one in clusters:
         if one.name == (name or DEFAULT_CLUSTER):
             return one
-    what = f"-oo rhv-cluster={name}: no such cluster" if name else "which cluster?"
+    what = f"-oo rhv-cluster={name}: no such cluster;" if name else "which cluster?"
     raise TargetError(
         f"{what} {engine.where.host} has: {shown(one.name for one in clusters)}",
         id="target-cluster",

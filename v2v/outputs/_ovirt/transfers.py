@@ -97,7 +97,9 @@ def ready(engine: Engine, transfer: str, disk: TargetDisk, options: UploadOption
             raise TargetError(
                 f"{engine.where.host}: the image transfer has no address of HTTPS",
                 id="transfer-failed",
-                hint="leave out -oo rhv-proxy" if not direct else None,
+                hint="turn on TLS for ovirt-imageio on the host"
+                if direct
+                else "leave out -oo rhv-proxy",
             )
     return Transfer(
         url=url,
