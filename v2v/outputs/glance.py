@@ -13,6 +13,7 @@ from v2v.hardware import Hardware, target_hardware
 from v2v.outputs._limits import check_sectors
 from v2v.outputs._openstack.booting import boot_command
 from v2v.outputs._openstack.cloud import Cloud
+from v2v.outputs._openstack.image_limits import check_count, check_format, check_room
 from v2v.outputs._openstack.images import GLANCE, Images
 from v2v.outputs._openstack.options import CloudOptions
 from v2v.outputs._openstack.properties import gibibytes, image_properties, minimum_ram, named
@@ -47,9 +48,12 @@ class GlanceOutput(StagedOutput):
         images, numbers = Images(self._cloud, run), range(len(source.disks))
         own = {known for index in numbers if (known := images.known(index)) is not None}
         images.check_free([_name(source.name, index) for index in numbers], own)
+        check_format(self.options.format, self._cloud, run)
+        check_count(len(numbers) - len(own), self._cloud, run)
 
     def check_sizes(self, sizes: Sequence[int], used: Sequence[int], run: Run) -> None:
         check_sectors(sizes, mode=self.mode)
+        check_room(used, self._cloud, run)
         super().check_sizes(sizes, used, run)
 
     def finalize(

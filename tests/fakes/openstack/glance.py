@@ -11,7 +11,7 @@ IMAGE = r"([-0-9a-f]{36})"
 CHUNK = 256 * 1024
 NUMBERS = ("min_disk", "min_ram")
 KNOWN = ("id", "name", "disk_format", "container_format", "visibility", "tags", "protected")
-FORMATS = ("raw", "qcow2")
+MIB = 1024**2
 
 
 @route("GET", r"/image/?(?:versions|v2/?)?")
@@ -24,6 +24,23 @@ def versions(state: State, request: Request) -> tuple[int, Any]:
     return 300, {"versions": [one]}
 
 
+@route("GET", "/image/v2/schemas/image")
+def schema(state: State, request: Request) -> tuple[int, Any]:
+    formats = {"type": ["null", "string"], "enum": [None, *state.formats]}
+    return 200, {"name": "image", "properties": {"disk_format": formats}}
+
+
+@route("GET", "/image/v2/info/usage")
+def usage(state: State, request: Request) -> tuple[int, Any]:
+    count = {"usage": len(state.images), "limit": state.most_images}
+    size = {"usage": _stored(state) // MIB, "limit": state.most_mib}
+    return 200, {"usage": {"image_count_total": count, "image_size_total": size}}
+
+
+def _stored(state: State) -> int:
+    return sum(int(one.get("size") or 0) for one in state.images.values())
+
+
 @route("POST", "/image/v2/images")
 def create(state: State, request: Request) -> tuple[int, Any]:
     asked = request.json()
@@ -33,8 +50,10 @@ def create(state: State, request: Request) -> tuple[int, Any]:
     for key, value in asked.items():
         if not isinstance(value, int if key in NUMBERS else str) and key not in KNOWN:
             raise Refusal(400, f"{value!r} is not of type 'string' for {key}")
-    if asked.get("disk_format") not in FORMATS or asked.get("container_format") != "bare":
+    if asked.get("disk_format") not in state.formats or asked.get("container_format") != "bare":
         raise Refusal(400, "Invalid disk or container format")
+    if 0 <= state.most_images <= len(state.images):
+        raise Refusal(413, "Resource image_count_total is over limit")
     state.images[identifier] = {"visibility": "private", **asked, "status": "queued"}
     return 201, state.images[identifier]
 
@@ -56,6 +75,8 @@ def upload(state: State, request: Request, image: str) -> tuple[int, Any]:
     found = _find(state, image)
     if found["status"] != "queued":
         raise Refusal(409, f"Image status transition from {found['status']} to saving")
+    if 0 <= state.most_mib < _stored(state) // MIB:
+        raise Refusal(413, "Resource image_size_total is over limit")
     found["status"] = "saving"
     content = bytearray()
     while chunk := request.stream.read(CHUNK):

@@ -78,6 +78,9 @@ class State:
     encrypted: tuple[str, ...] = ("secret",)  # types
     most_volumes: int = 10
     most_gigabytes: int = 100
+    formats: tuple[str, ...] = ("raw", "qcow2")  # of images
+    most_images: int = 10  # -1: any
+    most_mib: int = -1  # of all images
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
     servers: dict[str, dict[str, Any]] = field(default_factory=dict)
     images: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -81,6 +81,33 @@ def test_a_name_that_is_taken(cloud: Cloud, run: Run) -> None:
     assert "web1-disk2" in refused("target-exists", make(cloud).check_source, SOURCE, run).message
 
 
+def test_a_format_that_glance_does_not_take(cloud: Cloud, run: Run) -> None:
+    cloud.state.formats, qcow2 = ("raw", "iso"), make(cloud, of="qcow2")
+    assert "raw, iso" in refused("target-format", qcow2.check_source, SOURCE, run).message
+    make(cloud).check_source(SOURCE, run)
+
+
+def test_quotas(cloud: Cloud, run: Run) -> None:
+    output = make(cloud)
+    cloud.state.most_images = 1
+    assert "leaves 1" in refused("target-quota", output.check_source, SOURCE, run).message
+    cloud.state.most_images, cloud.state.most_mib = 2, 2
+    output.check_source(SOURCE, run)
+    error = refused("target-quota", output.check_sizes, SIZES, SIZES, run)
+    assert "need 4 MiB" in error.message and "leaves 2" in error.message
+    cloud.state.most_mib = 3  # Glance looks at it before an image, not after it
+    output.check_sizes(SIZES, SIZES, run)
+    disks = staged(cloud, run)[1]
+    output.finalize(SOURCE, GUEST, disks, run)
+    output.check_source(SOURCE, run)  # its own images do not count twice
+
+
+@pytest.mark.parametrize("path", ["/info/usage", "/schemas/image"])
+def test_an_old_glance_tells_no_limits(cloud: Cloud, run: Run, path: str) -> None:
+    cloud.state.fail("GET", path, 404)
+    make(cloud).check_source(SOURCE, run)
+
+
 def test_an_upload_that_is_damaged_is_not_kept(cloud: Cloud, run: Run) -> None:
     output, disks = staged(cloud, run)
     files = [Path(disk.working).read_bytes() for disk in disks]

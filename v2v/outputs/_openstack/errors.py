@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from v2v.errors import TargetError, V2VError
 from v2v.texts import clean
@@ -44,6 +45,13 @@ def all_of(actions: Iterable[Callable[[], None]]) -> None:
     if errors:
         first, told = errors[0], "; ".join(one.message for one in errors)
         raise TargetError(told, id=first.id, hint=first.hint) from first
+
+
+def raise_refusal(answer: Any) -> None:
+    """For requests that the library is only told to send."""
+    from openstack.exceptions import raise_from_response
+
+    raise_from_response(answer)
 
 
 def wrapped(error: Exception, what: str) -> V2VError:

@@ -16,7 +16,7 @@ from typing import Any
 
 from v2v.errors import CopyError, TargetError
 from v2v.outputs._openstack.cloud import Cloud
-from v2v.outputs._openstack.errors import all_of, is_missing
+from v2v.outputs._openstack.errors import all_of, is_missing, raise_refusal
 from v2v.outputs._staged import OutgoingFile
 from v2v.run import Run
 
@@ -114,7 +114,7 @@ class Images:
         body = {**properties, **attributes, "id": identifier}
 
         def act(connection: Any) -> None:
-            _raise(connection.image.post("/images", json=body))
+            raise_refusal(connection.image.post("/images", json=body))
 
         self._cloud.change(f"Glance: image for disk {index + 1}", act)
         return identifier
@@ -138,7 +138,7 @@ class Images:
                 connect_retries=0,
                 status_code_retries=0,
             )
-            _raise(answer)
+            raise_refusal(answer)
 
         file.seek(0)
         self._cloud.ask(f"Glance: uploading image {image}", act, self._run, seconds=DAY)
@@ -208,9 +208,3 @@ def _is_same(found: Any, file: HashedFile) -> bool:
     if found.hash_algo in HASHES and found.hash_value:
         return bool(file.digest(str(found.hash_algo)) == found.hash_value)
     return not found.checksum or bool(file.digest("md5") == found.checksum)
-
-
-def _raise(response: Any) -> None:
-    from openstack.exceptions import raise_from_response
-
-    raise_from_response(response)
