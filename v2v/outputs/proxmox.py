@@ -24,6 +24,7 @@ from v2v.outputs._proxmox.machine import Machine
 from v2v.outputs._proxmox.names import file_prefix, vm_name
 from v2v.outputs._proxmox.options import MODE, ProxmoxOptions, check_words, place_of
 from v2v.outputs._proxmox.precheck import Room
+from v2v.outputs._proxmox.storages import check_space, storages_of
 from v2v.outputs._staged import StagedFormat, StagedOutput
 from v2v.run import Run
 from v2v.types import ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
@@ -67,7 +68,7 @@ class ProxmoxOutput(StagedOutput):
         _limits.check_sectors(sizes, mode=self.mode)
         api = open_api(self.options, run)
         room = self._room(api, run)
-        known = cluster.storages_of(api, room.node)
+        known = storages_of(api, room.node)
         raw = self.options.format is StagedFormat.RAW  # holes are sent, too
         storages = self._storages(self._source)
         disks = list(zip(storages, sizes, used, strict=True))
@@ -75,7 +76,7 @@ class ProxmoxOutput(StagedOutput):
             (room.import_storage, size, size if raw else data)
             for size, data in zip(sizes, used, strict=True)
         ]
-        cluster.check_space(known, [*disks, *sent])
+        check_space(known, [*disks, *sent])
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
         _limits.check_arch(guest, ARCHES, mode=self.mode)

@@ -290,7 +290,17 @@ def test_no_storage_takes_imports(host, refused) -> None:
     host.server.storages["local"].content = "images,iso,vztmpl"
     error = refused()
     assert error.id == "target-storage"
+    assert "no storage takes images" in error.message
     assert "pvesm set local --content images,iso,vztmpl,import" in (error.hint or "")
+
+
+def test_the_command_for_imports_takes_no_content_away(host, refused, tmp_path) -> None:
+    """What `pvesm set --content` does not name is gone; and a storage of blocks takes no files."""
+    host.server.storages["local"].content = "images"
+    host.server.storages["thin"] = Storage(tmp_path / "thin", type="lvmthin", content="images")
+    assert "pvesm set local --content images,import" in (refused(**{"-os": "thin"}).hint or "")
+    host.server.storages["local"].type = "zfspool"
+    assert "add one" in (refused(**{"-os": "thin"}).hint or "")
 
 
 def test_a_storage_of_esxi_takes_no_images_that_are_sent(host, refused, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""What there is at the target: nodes, storages, bridges, VMs; and refusing what cannot go well."""
+"""What there is at the target: nodes, bridges, VMs, privileges; and what cannot go well."""
 
 from __future__ import annotations
 
@@ -8,43 +8,18 @@ from dataclasses import dataclass
 
 from v2v.errors import TargetError, UsageError
 from v2v.outputs._proxmox.api import Api
-from v2v.texts import clean, size_text
+from v2v.outputs._proxmox.names import listed
+from v2v.texts import clean
 from v2v.types import Nic
 
-IMPORT, IMAGES = "import", "images"  # content types
-THICK = ("lvm",)  # storages that take a disk's whole size at once
-FIXED = ("iscsi", "iscsidirect")  # storages that have `images`, and take none that are new
 FIRST_RELEASE = (8, 4)
 VNET = "vnet"  # the type of a bridge that software-defined networking makes
-ESXI = "esxi"  # a storage that has `import`, and takes none
-OTHER_STORAGE = "choose another with -os or --storage"
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     node: str
     status: str = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    storage: str
-    type: str = ""
-    content: str = ""  # separated by commas
-    enabled: bool = True
-    active: bool = False
-    avail: int | None = None  # bytes
-
-    def holds(self, content: str) -> bool:
-        return content in self.content.split(",")
-
-    @property
-    def takes_disks(self) -> bool:
-        return self.holds(IMAGES) and self.type not in (*FIXED, ESXI)
-
-    @property
-    def takes_imports(self) -> bool:
-        return self.holds(IMPORT) and self.type != ESXI
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +48,20 @@ def choose_node(api: Api, wanted: str | None) -> str:
         raise UsageError(
             f"{api.place.host} is one of {len(nodes)} nodes",
             id="option-required",
-            hint=f"say which gets the VM: -oo node=NAME; online: {_listed(online)}",
+            hint=f"say which gets the VM: -oo node=NAME; online: {listed(online)}",
         )
     name = wanted or next(iter(nodes))
     if name not in nodes:
         raise TargetError(
             f"-oo node={name}: there is no such node, or {api.place.user} may not see it",
             id="target-node",
-            hint=f"there is: {_listed(nodes)}",
+            hint=f"there is: {listed(nodes)}",
         )
     if name not in online:
         raise TargetError(
             f"node {name} is {clean(nodes[name].status)}",
             id="target-node",
-            hint=f"start it, or choose another with -oo node=NAME; online: {_listed(online)}",
+            hint=f"start it, or choose another with -oo node=NAME; online: {listed(online)}",
         )
     return name
 
@@ -101,86 +76,6 @@ def check_release(api: Api) -> None:
             id="target-old",
             hint="upgrade it to 8.4 or later; or use -o local on a node, and `qm disk import`",
         )
-
-
-def storages_of(api: Api, node: str) -> dict[str, Storage]:
-    """All that the user may see, also those that cannot be used on this node."""
-    found = api.get(f"nodes/{node}/storage", list[Storage], "list the storages")
-    return {one.storage: one for one in found}
-
-
-def check_target(known: Mapping[str, Storage], name: str, node: str) -> None:
-    """Whether a VM's disks can be there."""
-    storage = _usable(known, name, node, OTHER_STORAGE)
-    if not storage.takes_disks:
-        able = [one.storage for one in known.values() if one.takes_disks]
-        raise TargetError(
-            f"storage {name} ({clean(storage.type)}) takes no new disks of VMs; its content is: "
-            f"{clean(storage.content)}",
-            id="target-storage",
-            hint=f"{OTHER_STORAGE}: {_listed(able)}",
-        )
-
-
-def import_storage(known: Mapping[str, Storage], wanted: str | None, target: str, node: str) -> str:
-    """Where images are sent to: what is asked for, the target itself, or that with most space."""
-    if wanted is not None:
-        storage = _usable(known, wanted, node, "choose another with -oo import-storage")
-        if not storage.takes_imports:
-            raise _no_import(f"storage {wanted} takes", known)
-        return wanted
-    able = [one for one in known.values() if one.enabled and one.active and one.takes_imports]
-    if not able:
-        raise _no_import("no storage takes", known)
-    return max(able, key=lambda one: (one.storage == target, one.avail or 0)).storage
-
-
-def _no_import(which: str, known: Mapping[str, Storage]) -> TargetError:
-    files = [one for one in known.values() if one.holds("iso") or one.holds("vztmpl")]
-    able = files[0] if files else Storage("local", content="iso,vztmpl,backup")
-    name, content = clean(able.storage), clean(f"{able.content},{IMPORT}")
-    return TargetError(
-        f"{which} no images that are sent: that needs a storage of files whose content includes "
-        f"`{IMPORT}`",
-        id="target-storage",
-        hint=f"on a node: pvesm set {name} --content {content} (or Datacenter > Storage > {name} > "
-        "Edit > Content: Import); it takes Proxmox VE 8.4 or later",
-    )
-
-
-def _usable(known: Mapping[str, Storage], name: str, node: str, instead: str) -> Storage:
-    storage = known.get(name)
-    if storage is None:
-        raise TargetError(
-            f"there is no storage {name} on {node}, or the user may not see it",
-            id="target-storage",
-            hint=f"{instead}: {_listed(known)}",
-        )
-    if not storage.enabled or not storage.active:
-        why = "does not answer" if storage.enabled else "is disabled, or not for this node"
-        raise TargetError(
-            f"storage {name} on {node} {why}",
-            id="target-storage",
-            hint=f"see Datacenter > Storage, and pvesm status on the node; or {instead}",
-        )
-    return storage
-
-
-def check_space(known: Mapping[str, Storage], needs: Sequence[tuple[str, int, int]]) -> None:
-    """`needs`: storage, size and bytes of data of each thing that goes there."""
-    for name in dict.fromkeys(name for name, _, _ in needs):
-        storage = known.get(name)
-        if storage is None or storage.avail is None:
-            continue
-        thick = storage.type in THICK
-        needed = sum(size if thick else used for one, size, used in needs if one == name)
-        if needed > storage.avail:
-            raise TargetError(
-                f"storage {name}: {size_text(needed)} are needed, "
-                f"{size_text(storage.avail)} are free",
-                id="target-space",
-                hint=f"make room, or {OTHER_STORAGE} and -oo import-storage",
-            )
 
 
 def bridges_of(api: Api, node: str) -> dict[str, Bridge]:
@@ -207,7 +102,7 @@ def bridge_of(nic: Nic, bridges: Mapping[str, object]) -> tuple[str, int | None]
     raise TargetError(
         f"a network card is on {name}, and the node has no such bridge, or the user may not see it",
         id="target-network",
-        hint=f"say where it goes: --{nic.kind} '{name}:BRIDGE'; there is: {_listed(bridges)}; "
+        hint=f"say where it goes: --{nic.kind} '{name}:BRIDGE'; there is: {listed(bridges)}; "
         "BRIDGE.N is its VLAN N",
     )
 
@@ -263,7 +158,3 @@ def check_privileges(api: Api, needed: Mapping[str, Sequence[str]]) -> None:
                 hint="Datacenter > Permissions: give the user, and the token, a role that has them "
                 "(PVEVMAdmin on /vms, PVEDatastoreAdmin on storages, PVESDNUser on /sdn/zones)",
             )
-
-
-def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
-    return clean(", ".join(sorted(names))[:500]) or "none"

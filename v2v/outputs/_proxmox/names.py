@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from v2v import __version__
-from v2v.texts import clean_description
+from v2v.texts import clean, clean_description
 from v2v.types import DiskFormat
 
 MAX_NAME = 63  # characters: the longest label that DNS has
@@ -25,6 +26,11 @@ def file_name(job_id: str, index: int, format: DiskFormat) -> str:
 def file_prefix(job_id: str) -> str:
     """How the names of all images of a job begin."""
     return f"v2v-{re.sub('[^A-Za-z0-9._-]', '_', job_id)}-"
+
+
+def listed(names: Collection[str]) -> str:
+    """For hints: what there is to choose from."""
+    return clean(", ".join(sorted(names))[:500]) or "none"
 
 
 def description(theirs: str | None, job_id: str) -> str:

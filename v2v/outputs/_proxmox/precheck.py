@@ -13,6 +13,7 @@ from v2v.outputs._proxmox.cluster import Bridge
 from v2v.outputs._proxmox.config import MOST_NICS
 from v2v.outputs._proxmox.names import vm_name
 from v2v.outputs._proxmox.options import MODE, ProxmoxOptions
+from v2v.outputs._proxmox.storages import check_target, import_storage, storages_of
 from v2v.outputs._proxmox.uploads import is_readable_there
 from v2v.types import DiskFormat, Source
 
@@ -43,8 +44,8 @@ def find_room(api: Api, options: ProxmoxOptions, folder: Path) -> Room:
     if is_readable_there(api, node, folder, DiskFormat(options.format)):
         return Room(node, "")
     cluster.check_release(api)
-    known = cluster.storages_of(api, node)
-    storage = cluster.import_storage(known, options.import_storage, options.storage, node)
+    known = storages_of(api, node)
+    storage = import_storage(known, options.import_storage, options.storage, node)
     return Room(node, storage)
 
 
@@ -57,9 +58,9 @@ def check(
     own: int | None,
 ) -> None:
     """`storages`: of each disk. `own`: the number of a VM that an earlier run has begun."""
-    known = cluster.storages_of(api, room.node)
+    known = storages_of(api, room.node)
     for name in storages:
-        cluster.check_target(known, name, room.node)
+        check_target(known, name, room.node)
     cluster.check_name(api, vm_name(source.name), own)
     if options.vmid is not None and options.vmid != own:
         cluster.check_vmid(api, options.vmid)

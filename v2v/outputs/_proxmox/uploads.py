@@ -17,9 +17,9 @@ from v2v.cancel import Cancel
 from v2v.errors import TargetError
 from v2v.outputs._proxmox import tasks
 from v2v.outputs._proxmox.api import Api
-from v2v.outputs._proxmox.cluster import IMPORT
 from v2v.outputs._proxmox.names import file_name
 from v2v.outputs._proxmox.options import TICKET_SECONDS
+from v2v.outputs._proxmox.storages import IMPORT
 from v2v.outputs._staged import OutgoingFile
 from v2v.run import Run
 from v2v.texts import size_text
