@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import http.client
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.copy.copying import SIZE, copied, nothing_left_over, patchy
+from tests.fakes.http_server import QuietHandler, QuietServer, running
 from tests.fakes.nbd_server import Act, NbdServer, serve
 from v2v.copy.digests import Digests
 from v2v.copy.ledger import Ledger
@@ -57,7 +56,7 @@ class PutSink(NullSink):
 
 @contextmanager
 def web(content: bytearray, puts: list[tuple[int, int]]) -> Iterator[int]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_PUT(self) -> None:
             length = int(self.headers["Content-Length"])
             offset = int(self.headers["Content-Range"].split()[1].split("-")[0])
@@ -67,18 +66,8 @@ def web(content: bytearray, puts: list[tuple[int, int]]) -> Iterator[int]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with running(QuietServer(Handler)) as server:
+        yield server.server_port
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from tests.contract.output_suite import GUEST
 from tests.contract.test_outputs import make
-from tests.ovirt_engine import Engine, ovirt_engine
+from tests.ovirt_engine import Engine
 from v2v import password
 from v2v.errors import TargetError, UsageError, V2VError
 from v2v.outputs._ovirt import names
@@ -31,12 +30,6 @@ from v2v.types import (
 )
 
 UUID = "3d1c7f6e-0f0a-4c7e-9c39-0123456789ab"
-
-
-@pytest.fixture(scope="module")
-def installed() -> Iterator[Engine]:
-    with ovirt_engine() as engine:
-        yield engine
 
 
 @pytest.fixture

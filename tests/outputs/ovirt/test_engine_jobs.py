@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 import v2v
 from tests.contract.output_suite import write_random_disk
-from tests.ovirt_engine import Engine, ovirt_engine
+from tests.ovirt_engine import Engine
 from v2v.api import list_jobs
 from v2v.cancel import Cancel
 from v2v.copy import engine as copy_engine
@@ -28,12 +28,6 @@ from v2v.types import KiB, MiB
 
 SIZE = 24 * MiB
 CHECKPOINT = 4 * MiB
-
-
-@pytest.fixture(scope="module")
-def installed() -> Iterator[Engine]:
-    with ovirt_engine() as engine:
-        yield engine
 
 
 @pytest.fixture

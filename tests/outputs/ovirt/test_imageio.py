@@ -27,12 +27,6 @@ from v2v.outputs._ovirt.places import Transfer
 from v2v.types import KiB, MiB
 
 
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Daemon]:
-    with imageio_daemon() as found:
-        yield found
-
-
 @pytest.fixture
 def transfer(daemon: Daemon, tmp_path: Path) -> Iterator[Transfer]:
     with raw_target(daemon, tmp_path, 4 * MiB) as (_, url):

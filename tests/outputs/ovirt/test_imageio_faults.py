@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.copy.copying import copied, noise, nothing_left_over, pause
+from tests.fakes.http_server import QuietHandler, QuietServer, running
 from tests.fakes.tcp_proxy import tcp_proxy
 from tests.imageio import Daemon, imageio_daemon
 from tests.outputs.ovirt.uploads import (
@@ -29,12 +29,6 @@ from v2v.copy.ledger import Ledger
 from v2v.errors import Cancelled, CopyError, TargetError
 from v2v.outputs._ovirt.places import Transfer
 from v2v.types import MiB
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Daemon]:
-    with imageio_daemon() as found:
-        yield found
 
 
 @pytest.fixture(autouse=True)
@@ -195,22 +189,12 @@ def test_strange_answers_are_an_error_of_the_target(answer: bytes) -> None:
 
 @contextmanager
 def server_that_says(answer: bytes) -> Iterator[int]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_OPTIONS(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with running(QuietServer(Handler)) as server:
+        yield server.server_port
