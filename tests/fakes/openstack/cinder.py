@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from tests.fakes.openstack.server import PROJECT, Refusal, Request, State, new_id, route
+from tests.fakes.openstack.server import PROJECT, Refusal, Request, State, new_id, paged, route
 
 VOLUME = r"([-0-9a-f]{36})"
 ROOT = f"/volume/v3/{PROJECT}"
@@ -80,7 +80,12 @@ def create(state: State, request: Request) -> tuple[int, Any]:
 
 @route("GET", f"{ROOT}/volumes/detail")
 def listing(state: State, request: Request) -> tuple[int, Any]:
-    return 200, {"volumes": [_shown(one) for one in list(state.volumes.values())]}
+    page, following = paged(list(state.volumes.values()), request)
+    answer: dict[str, Any] = {"volumes": [_shown(one) for one in page]}
+    if following:
+        href = f"{request.base}{ROOT}/volumes/detail?{following}"
+        answer["volumes_links"] = [{"rel": "next", "href": href}]
+    return 200, answer
 
 
 @route("GET", f"{ROOT}/volumes/{VOLUME}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from tests.fakes.openstack.server import Refusal, Request, State, new_id, route
+from tests.fakes.openstack.server import Refusal, Request, State, new_id, paged, route
 
 IMAGE = r"([-0-9a-f]{36})"
 CHUNK = 256 * 1024
@@ -62,7 +62,9 @@ def create(state: State, request: Request) -> tuple[int, Any]:
 def listing(state: State, request: Request) -> tuple[int, Any]:
     name = request.query.get("name")
     found = [one for one in state.images.values() if name in (None, one.get("name"))]
-    return 200, {"images": found}
+    page, following = paged(found, request)
+    more = {"next": f"/v2/images?{following}"} if following else {}
+    return 200, {"images": page, **more}
 
 
 @route("GET", f"/image/v2/images/{IMAGE}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.fakes.vsphere.certificates import Certificate
 
@@ -112,6 +112,17 @@ class State:
     def fail(self, method: str, path: str, status: int | None, *, times: int = 1) -> None:
         """Requests whose path matches are answered so; `status` None: not at all."""
         self.faults += [(method, path, status)] * times
+
+
+PAGE = 2  # what one answer lists
+
+
+def paged(found: list[dict[str, Any]], request: Request) -> tuple[list[dict[str, Any]], str]:
+    """Those behind the marker, and the query that asks for what follows them, if anything does."""
+    marker = request.query.get("marker")
+    first = [one["id"] for one in found].index(marker) + 1 if marker else 0
+    page, left = found[first : first + PAGE], found[first + PAGE :]
+    return page, urlencode({**request.query, "marker": page[-1]["id"]}) if left else ""
 
 
 Action = Callable[..., tuple[int, Any]]
