@@ -301,6 +301,13 @@ def test_the_zone_of_a_clock_in_local_time_is_the_administrators() -> None:
     assert "TimeZone" not in told.fields
 
 
+@pytest.mark.parametrize("hypervisor", ["vmware", "xen"])
+def test_a_guest_that_needs_the_old_chipset_is_not_moved_to_another(hypervisor, flavour) -> None:
+    """The engine moves what comes from these two, where its cluster is of Q35."""
+    told = read(written(flavour, hypervisor=hypervisor, machine=Machine.I440FX), flavour)
+    assert told.fields["BiosType"] == "0" and told.fields["Origin"] == "7"
+
+
 def test_windows_whose_clock_is_in_utc_has_no_summer_time() -> None:
     """The zone that Windows calls GMT is London's."""
     told = read(written(Flavour.OVIRT, osinfo="http://microsoft.com/win/2k19"), Flavour.OVIRT)
