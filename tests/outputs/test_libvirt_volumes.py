@@ -28,11 +28,11 @@ from tests.places import loop_devices
 from tests.sshd import sshd
 from v2v.errors import CopyError, TargetError
 from v2v.events import CopyProgress
+from v2v.outputs._libvirt import made
 from v2v.outputs._libvirt import sink as sinks
-from v2v.outputs._libvirt import volumes
-from v2v.outputs._libvirt.disks import device_sink
+from v2v.outputs._libvirt.disks import Disks, device_sink
 from v2v.outputs._libvirt.sink import VolumeSink
-from v2v.outputs._libvirt.volumes import Volume, Way
+from v2v.outputs._libvirt.volumes import Volume, Way, known_volumes
 from v2v.types import DiskFormat, KiB, MiB
 
 __all__ = ["libvirtd"]
@@ -91,9 +91,9 @@ def test_a_volume_that_was_being_made_is_found(
             make_it(*arguments, **more)
         raise Crash
 
-    make_it = volumes.create
+    make_it = made.create
     with monkeypatch.context() as patch:
-        patch.setattr("v2v.outputs._libvirt.disks.create", crash)
+        patch.setattr(made, "create", crash)
         patch.setattr(type(output), "discard", lambda self, disks, run: None)
         with pytest.raises(Crash):
             output.create_disks(source, sizes_of(source), run)
@@ -122,6 +122,91 @@ def test_a_volume_that_took_the_place_of_ours_is_somebody_else_s(
     assert error.value.id == "target-lost"
     output.discard(targets, run)
     assert volume.read_text() == "mine"
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_volume_that_is_a_domain_s_by_now_is_neither_removed_nor_written(
+    there: Place, tmp_path, run, copied: bool
+) -> None:
+    """Ours was removed, and another migration of the VM has made one of the same length."""
+    source = make_source(tmp_path)
+    output = there.output(**{"-oo upload": ""})
+    targets = create(output, source, run)
+    if copied:
+        copy(output, source, targets, run)
+    volume = there.folder / "demo-sda"
+    volume.unlink()
+    volume.write_bytes(bytes(MiB))
+    with there.server.defined(domain_xml("renamed", file_disk(volume, "raw"))):
+        with pytest.raises(TargetError) as error, output.connect(targets, run):
+            pass
+        assert error.value.id == ("target-lost" if copied else "target-exists")
+        output.discard(targets, run)
+    assert volume.read_bytes() == bytes(MiB)
+
+
+@pytest.mark.parametrize("words", [{}, {"-of": "qcow2"}], ids=["upload", "staged"])
+def test_a_guest_whose_disk_went_away_is_not_defined(
+    there: Place, tmp_path, run, monkeypatch, words: dict[str, str]
+) -> None:
+    """While the domain was refused, for one."""
+    source = make_source(tmp_path)
+    output = there.output(**{"-oo upload": "", **words})
+    targets = create(output, source, run)
+    copy(output, source, targets, run)
+    with there.server.defined(domain_xml("demo")), pytest.raises(TargetError) as error:
+        output.finalize(source, GUEST, targets, run)
+    assert error.value.id == "target-define"
+    (there.folder / "demo-sda").unlink()
+    with there.server.connected() as connection:
+        connection.storagePoolLookupByName(there.pool).refresh()
+    with pytest.raises(TargetError) as error:
+        output.finalize(source, GUEST, targets, run)
+    assert error.value.id == "target-lost"
+    assert there.domains() == []
+
+
+def test_a_pool_that_got_another_folder(there: Place, tmp_path, run) -> None:
+    """What is in it is not the job's, and what the job made is still told of."""
+    source = make_source(tmp_path)
+    output = there.output(**{"-oo upload": ""})
+    targets = create(output, source, run)
+    copy(output, source, targets, run)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/demo-sda").write_bytes(bytes(MiB))
+    with there.server.connected() as connection:
+        pool = connection.storagePoolLookupByName(there.pool)
+        xml = pool.XMLDesc()
+        pool.destroy()
+        pool.undefine()
+        with there.server.pool(there.pool, tmp_path / "new"):
+            for call in (output.connect(targets, run).__enter__, lambda: output.discard((), run)):
+                with pytest.raises(TargetError) as error:
+                    call()
+                assert error.value.id == "target-storage"
+                assert str(there.folder) in error.value.message
+        assert (tmp_path / "new/demo-sda").read_bytes() == bytes(MiB)
+        connection.storagePoolDefineXML(xml).create()
+    output.discard((), run)
+    assert list(there.folder.iterdir()) == []
+
+
+def test_what_lies_behind_the_disk_in_its_logical_volume_is_blanked(
+    there: Place, tmp_path, run
+) -> None:
+    """LVM makes whole extents, of what others have used. Here a file stands for one."""
+    source = make_source(tmp_path, MiB + 512)
+    output = there.output(**{"-oo upload": ""})
+    targets = create(output, source, run)
+    copy(output, source, targets, run)
+    path = there.folder / "demo-sda"
+    with path.open("ab") as file:
+        file.write(b"old" * MiB)
+    (volume,) = known_volumes(run)
+    logical = replace(volume, block=True)
+    Disks(output._host, output._shape, run).complete([logical])
+    assert path.stat().st_size == 4 * MiB + 512
+    assert path.read_bytes() == content(source) + bytes(3 * MiB)
 
 
 @pytest.mark.parametrize("link", [False, True])

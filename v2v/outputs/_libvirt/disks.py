@@ -19,21 +19,11 @@ from v2v.libvirt_connection import LibvirtHost, ask
 from v2v.output import copy_options, forget_progress
 from v2v.outputs import _files, _images
 from v2v.outputs._images import Shape
+from v2v.outputs._libvirt import made
 from v2v.outputs._libvirt.domain import domain_uuid, lookup
-from v2v.outputs._libvirt.facts import find_pool, refresh
+from v2v.outputs._libvirt.facts import find_pool, refresh, volume_length
 from v2v.outputs._libvirt.sink import VolumeSink
-from v2v.outputs._libvirt.volumes import (
-    INODES,
-    MAKING,
-    VOLUMES,
-    Volume,
-    Way,
-    create,
-    delete,
-    find_own,
-    known_volumes,
-    used_paths,
-)
+from v2v.outputs._libvirt.volumes import INODES, MAKING, VOLUMES, Volume, Way, known_volumes
 from v2v.run import BANDWIDTH, Run
 
 SENT = "libvirt-sent"  # journal, with the disk's number: this image is sent
@@ -71,12 +61,18 @@ class Disks:
         if INODES not in self.run.journal:
             for volume in images:
                 _images.complete(volume.disk, self.shape)
+            for volume in volumes:
+                if volume.block:
+                    self._blank_tail(volume)
             inodes = {one.location: self._sync(one) for one in images}
             self.run.journal.put(INODES, inodes)
         self._publish([one for one in images if one.way is Way.FILE])
         for volume in images:
             if volume.way is Way.STAGED and f"{SENT}:{volume.index}" not in self.run.journal:
                 self._send(volume)
+        for volume in volumes:
+            if volume.named_at_once:
+                self._length(volume)  # it may have gone since it was written
 
     def discard(self) -> None:
         """Remove what the job made, unless it is a domain's."""
@@ -96,19 +92,8 @@ class Disks:
     # Making --------------------------------------------------------------------------------------
 
     def _make_volume(self, volume: Volume, length: int) -> None:
-        """Anew, if the job has made it before. What will be made is written down first."""
-        making = f"{MAKING}:{volume.index}"
-
         def answer(libvirt: Any, connection: Any) -> None:
-            delete(libvirt, connection, volume, self.run)
-            self.run.journal.put(making, length)
-            try:
-                create(libvirt, connection, volume, self.shape.allocation, length=length)
-            except libvirt.libvirtError as exc:
-                taken = exc.get_error_code() == libvirt.VIR_ERR_STORAGE_VOL_EXIST
-                if taken:  # it is somebody else's
-                    self.run.journal.drop([making])
-                raise _cannot_make(volume, exc, taken=taken) from exc
+            made.make(libvirt, connection, volume, self.shape.allocation, self.run, length=length)
 
         ask(self.host, answer, self.run, seconds=MAKE_SECONDS)
 
@@ -152,12 +137,12 @@ class Disks:
 
     def _is_there(self, volume: Volume) -> bool:
         def answer(libvirt: Any, connection: Any) -> bool:
-            return find_own(libvirt, connection, volume, self.run) is not None
+            return made.find_unused(libvirt, connection, volume, self.run) is not None
 
         return ask(self.host, answer, self.run)
 
     @contextmanager
-    def _upload(self, volume: Volume, *, is_zero: bool) -> Iterator[VolumeSink]:
+    def _upload(self, volume: Volume, *, is_zero: bool = False) -> Iterator[VolumeSink]:
         stall = copy_options(self.run).stall_timeout
         sink = VolumeSink(self.host, volume, is_zero=is_zero, stall=stall, cancel=self.run.cancel)
         try:
@@ -166,6 +151,27 @@ class Disks:
             sink.close()
 
     # Completing ----------------------------------------------------------------------------------
+
+    def _length(self, volume: Volume) -> int:
+        """Bytes of the job's volume. TargetError where it is gone."""
+
+        def answer(libvirt: Any, connection: Any) -> int:
+            found = made.find_own(libvirt, connection, volume, self.run)
+            if found is None:
+                raise made.lost(volume)
+            return volume_length(libvirt, found)
+
+        return ask(self.host, answer, self.run)
+
+    def _blank_tail(self, volume: Volume) -> None:
+        """A logical volume is whole extents: behind the disk is what others have left there, such
+        as the end of a RAID, which the guest would find at the end of its disk."""
+        tail = self._length(volume) - volume.size
+        opened = device_sink if volume.way is Way.DEVICE else self._upload
+        if tail > 0:
+            with opened(volume) as sink:
+                sink.zero(volume.size, tail)
+                sink.flush()
 
     def _sync(self, volume: Volume) -> int:
         try:
@@ -213,10 +219,12 @@ class Disks:
         def answer(libvirt: Any, connection: Any) -> set[str] | None:
             if lookup(libvirt, connection, identity) is not None:
                 return None
-            used = used_paths(libvirt, connection)
+            used = made.used_paths(libvirt, connection)
             for volume in volumes:
-                if volume.named_at_once and volume.location not in used:
-                    delete(libvirt, connection, volume, self.run)
+                if not volume.named_at_once or volume.location in used:
+                    continue
+                if found := made.find_own(libvirt, connection, volume, self.run):
+                    made.delete(libvirt, found)
             return used
 
         return ask(self.host, answer, self.run)
@@ -248,13 +256,3 @@ def device_sink(volume: Volume) -> Iterator[FileSink]:
         device, volume.size, blank=False, sparse=True, drop_cache=True
     ) as sink:
         yield sink
-
-
-def _cannot_make(volume: Volume, exc: Exception, *, taken: bool) -> TargetError:
-    return TargetError(
-        f"cannot make the volume {volume.name} in the storage pool {volume.pool}: {exc}",
-        id="target-exists" if taken else "target-create",
-        hint="give the guest another name with -on"
-        if taken
-        else "see to the pool, or choose another one with -os",
-    )
