@@ -42,6 +42,7 @@ class Fake:
     objects: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
     tokens: dict[str, tuple[str, str]] = field(default_factory=dict)  # token: namespace, claim
     denied: set[str] = field(default_factory=set)  # plurals that may not be created
+    refusal: str = ""  # of VMs
     quota: dict[str, str] | None = None
     requests: list[str] = field(default_factory=list)
     uploads: list[str] = field(default_factory=list)  # claims, of each POST that came in
@@ -70,7 +71,9 @@ class Fake:
 
     # What the controllers do ----------------------------------------------------------------------
 
-    def create(self, plural: str, namespace: str, body: dict[str, Any]) -> tuple[int, Any]:
+    def create(
+        self, plural: str, namespace: str, body: dict[str, Any], *, dry_run: bool = False
+    ) -> tuple[int, Any]:
         if plural in self.denied:
             return 403, failure(403, f"{plural} is forbidden: no right")
         if plural == "selfsubjectaccessreviews":
@@ -85,6 +88,10 @@ class Fake:
             return 409, failure(409, f'{plural} "{name}" already exists')
         if plural in CHECKED and (wrong := problems(body)):
             return 422, failure(422, f"{plural} is invalid: {wrong}")
+        if plural == "virtualmachines" and self.refusal:
+            return 422, failure(422, f"admission webhook denied the request: {self.refusal}")
+        if dry_run:
+            return 201, body
         self.objects[plural, namespace, name] = body
         if plural == "datavolumes":
             self._bind(namespace, name, body)
@@ -199,10 +206,12 @@ def api_handler(fake: Fake) -> type[Handler]:
             if rest[0] == "namespaces" and len(rest) > 2:
                 namespace, rest = rest[1], rest[2:]
             plural, name = rest[0], rest[1] if len(rest) > 1 else ""
+            query = parse_qs(parts.query)
             if self.command == "POST":
-                return fake.create(plural, namespace, json.loads(body))
+                dry_run = query.get("dryRun") == ["All"]
+                return fake.create(plural, namespace, json.loads(body), dry_run=dry_run)
             if not name:
-                labels = parse_qs(parts.query).get("labelSelector", [""])[0]
+                labels = query.get("labelSelector", [""])[0]
                 return 200, {"kind": "List", "items": fake.list(plural, namespace, labels)}
             found = fake.get(plural, namespace, name)
             if found is None:

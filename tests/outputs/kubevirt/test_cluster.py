@@ -240,6 +240,20 @@ def test_a_guest_of_another_architecture(output, run) -> None:
     assert error.value.id == "target-arch"
 
 
+def test_a_vm_that_the_cluster_refuses_is_told_before_it_is_copied(fake, output, run) -> None:
+    run.journal.put("source", source())
+    output.check_guest(GUEST, run)
+    assert fake.names("virtualmachines") == []
+    fake.refusal = "VMPersistentState feature gate is not enabled"
+    with pytest.raises(TargetError, match="feature gate") as error:
+        output.check_guest(GUEST, run)
+    assert error.value.id == "target-refused" and error.value.hint
+    fake.refusal = "webhook does not support dry run"
+    output.check_guest(GUEST, run)
+    fake.put("virtualmachines", "default", "web", metadata={"labels": {"v2v-job": run.job_id}})
+    output.check_guest(GUEST, run)
+
+
 # Volumes ------------------------------------------------------------------------------------------
 
 
@@ -395,8 +409,8 @@ def test_a_token_that_is_none_is_told(fake, output, run, token) -> None:
     disks, _ = filled(output, source(), run)
     original = fake.create
 
-    def create(plural: str, *args: Any) -> tuple[int, Any]:
-        made = original(plural, *args)
+    def create(plural: str, *args: Any, **more: Any) -> tuple[int, Any]:
+        made = original(plural, *args, **more)
         return (201, {"status": {"token": token}}) if plural == "uploadtokenrequests" else made
 
     fake.create = create  # type: ignore[method-assign]

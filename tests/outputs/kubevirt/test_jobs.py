@@ -93,6 +93,18 @@ def test_a_job_from_the_command_line(fake, disk, tmp_path) -> None:
     assert fake.token not in done.stdout + done.stderr
 
 
+def test_a_job_whose_vm_is_refused_sends_nothing_and_can_be_resumed(fake, disk, tmp_path) -> None:
+    fake.refusal = "a policy"
+    jobs = tmp_path / "jobs"
+    done = subprocess.run(command(fake, disk, jobs), capture_output=True, text=True, check=False)
+    assert done.returncode == 6 and "a policy" in done.stdout
+    assert fake.uploads == []
+    fake.refusal = ""
+    (job,) = api.list_jobs(jobs)
+    api.resume(job.job_id, jobs=jobs)
+    assert fake.image("web-sda").read_bytes() == disk.read_bytes()
+
+
 def test_a_killed_job_is_resumed(fake, disk, tmp_path) -> None:
     jobs = tmp_path / "jobs"
     killed(fake, disk, jobs)

@@ -67,7 +67,11 @@ def refusal(server: str, namespace: str, exc: Any) -> TargetError:
                 hint="give the guest another name with -on",
             )
         case status if status and status < 500 and status != 429:
-            return TargetError(f"{server} refuses: {words}", id="target-refused")
+            return TargetError(
+                f"{server} refuses: {words}",
+                id="target-refused",
+                hint="-o kubevirt -os FOLDER, without a cluster, writes manifests to be changed",
+            )
     return unreachable(server, f"{exc.status}: {words}")
 
 

@@ -86,12 +86,14 @@ class Cluster:
         items = (found or {}).get("items")
         return [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
 
-    def create(self, kind: Kind, body: Object) -> Object:
-        """TargetError `target-exists` when the name is taken."""
+    def create(self, kind: Kind, body: Object, *, dry_run: bool = False) -> Object:
+        """TargetError `target-exists` when the name is taken. In a dry run all is checked, and
+        nothing made."""
         where = [self.namespace] if kind.namespaced else []
         make = self._custom_call("create", kind)
         path = (kind.group, kind.version, *where, kind.plural, body)
-        return self._call(lambda: self._plain(make(*path, _request_timeout=TIMEOUT)))
+        more = {"dry_run": "All"} if dry_run else {}
+        return self._call(lambda: self._plain(make(*path, **more, _request_timeout=TIMEOUT)))
 
     def delete(self, kind: Kind, name: str) -> None:
         """It may be gone already."""

@@ -162,6 +162,16 @@ def check_quota(cluster: Cluster, sizes: Sequence[int]) -> None:
                 )
 
 
+def check_machine(cluster: Cluster, machine: Object) -> None:
+    """What KubeVirt and the cluster's policies would refuse only when all is copied."""
+    try:
+        cluster.create(MACHINES, machine, dry_run=True)
+    except TargetError as exc:
+        # Some webhook may know no dry runs; and on resume the VM may be there.
+        if exc.id != "target-exists" and "not support dry run" not in exc.message:
+            raise
+
+
 def quantity(text: object) -> int | None:
     """Kubernetes' numbers: 10Gi, 500M, 3. None for what is none."""
     match = re.fullmatch(r"([0-9]{1,30})([A-Za-z]{0,2})", str(text))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from v2v.cancel import Cancel
 from v2v.errors import TargetError, UsageError
-from v2v.hardware import target_hardware
+from v2v.hardware import Hardware, target_hardware
 from v2v.outputs import _images
 from v2v.outputs._folder import ImageFormat
 from v2v.outputs._kubevirt import Object, checks, devices, manifest, volumes
@@ -91,6 +91,10 @@ class ClusterWay(StagedOutput):
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
         devices.check_guest(guest)
+        if "source" in run.journal:
+            hardware = target_hardware(run.journal.get("source", Source), guest)
+            with self._cluster(run, cancel=run.cancel) as cluster:
+                checks.check_machine(cluster, self._machine(cluster, hardware, run))
 
     def create_disks(
         self, source: Source, sizes: Sequence[int], run: Run
@@ -168,16 +172,19 @@ class ClusterWay(StagedOutput):
     def _make_machine(
         self, cluster: Cluster, name: str, source: Source, guest: ConvertedGuest, run: Run
     ) -> None:
-        hardware, wishes = target_hardware(source, guest), self._wishes(run)
+        hardware = target_hardware(source, guest)
         existing = cluster.get(MACHINES, name)
         if existing is not None and not volumes.is_ours(existing, run):
             raise volumes.taken("virtual machine", name, cluster)
         if existing is None:
-            for one in manifest.differences(hardware, wishes):
+            for one in manifest.differences(hardware, self._wishes(run)):
                 run.warn(one.text, id=one.id, hint=one.hint)
-            wishes = replace(wishes, namespace=cluster.namespace)
-            cluster.create(MACHINES, manifest.virtual_machine(hardware, wishes))
+            cluster.create(MACHINES, self._machine(cluster, hardware, run))
         run.journal.put(HANDED_OVER, name)
+
+    def _machine(self, cluster: Cluster, hardware: Hardware, run: Run) -> Object:
+        wishes = replace(self._wishes(run), namespace=cluster.namespace)
+        return manifest.virtual_machine(hardware, wishes)
 
     def _volume(self, source: Source, index: int, name: str, size: int, run: Run) -> Object:
         chosen = self._storage_class(source, index)

@@ -1,8 +1,8 @@
 """VirtualMachines and DataVolumes written from the hardware model.
 
-https://kubevirt.io/api-reference/ (kubevirt.io/v1) and CDI's cdi.kubevirt.io/v1beta1. Only fields
-that need no feature gate are used. Whatever the source's strings hold, the result is YAML that the
-API's schema takes: what does not fit is replaced or left out.
+https://kubevirt.io/api-reference/ (kubevirt.io/v1) and CDI's cdi.kubevirt.io/v1beta1. Of the fields
+that need a feature gate only those of a persistent TPM are used. Whatever the source's strings
+hold, the result is YAML that the API's schema takes: what does not fit is replaced or left out.
 """
 
 from __future__ import annotations
