@@ -226,6 +226,8 @@ def _content(state: State, user: str, given: dict[str, str], node: str, storage:
         raise ApiError(
             403, f"Permission check failed (/storage/{storage}, {'|'.join(SEEN_STORAGE)})"
         )
+    if storage not in state.storages:
+        raise ApiError(500, f"storage '{storage}' does not exist")
     folder = state.storages[storage].folder / "import"
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     return [

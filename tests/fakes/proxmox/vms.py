@@ -133,7 +133,7 @@ def _import(state: State, vmid: int, config: dict[str, Any], task: Task) -> dict
         if match := DISK.fullmatch(config[key]):
             storage, image = state.storages[match[1]], _image(state, match[2])
             rest = [word for word in match.groups()[2:4] if word]
-            volume = _volume(storage, vmid, number, image)
+            volume = _volume(storage, vmid, number, match[2])
             _convert(image, volume)
             task.log.append("transferred 100%")
             if state.faults.import_error:
@@ -153,8 +153,9 @@ def _import(state: State, vmid: int, config: dict[str, Any], task: Task) -> dict
     return config
 
 
-def _volume(storage: Storage, vmid: int, number: int, image: Path) -> Path:
-    suffix = ".qcow2" if storage.type == "dir" and _format(image) == "qcow2" else ".raw"
+def _volume(storage: Storage, vmid: int, number: int, image: str) -> Path:
+    """Files keep the format of an image of a storage; of one that is named, they are raw."""
+    suffix = ".qcow2" if storage.type == "dir" and re.search(":.*qcow2$", image) else ".raw"
     volume = storage.volume(vmid, f"vm-{vmid}-disk-{number}{suffix}")
     volume.parent.mkdir(parents=True, exist_ok=True)
     return volume

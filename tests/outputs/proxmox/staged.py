@@ -41,6 +41,9 @@ class Staged:
         """Whether the copy is still there."""
         return [Path(disk.working).read_bytes() for disk in self.disks] == self.contents
 
+    def kept_files(self) -> list[str]:
+        return [disk.working for disk in self.disks if Path(disk.working).exists()]
+
     def check_arrived(self, ref: GuestRef) -> None:
         server = self.host.server
         for disk, content in zip(ref.disks, self.contents, strict=True):

@@ -151,6 +151,16 @@ def test_a_failed_import_is_discarded(staged) -> None:
         assert staged.host.server.vms == {}
 
 
+def test_a_storage_that_is_gone_does_not_keep_a_job_from_being_discarded(staged) -> None:
+    server = staged.host.server
+    server.faults.import_error = "I/O error"
+    output = staged.copied()
+    error_of(staged, output)
+    del server.storages["local"]
+    output.discard(staged.disks, staged.run)
+    assert not staged.kept_files()
+
+
 def test_an_upload_that_somebody_removed_is_sent_again(staged) -> None:
     server = staged.host.server
     server.faults.import_error = "I/O error"
@@ -327,7 +337,7 @@ def test_on_the_node_itself_nothing_is_sent(staged, tmp_path, monkeypatch) -> No
     disks = output.create_disks(staged.source, [MiB, MiB], staged.run)
     ref = output.finalize(staged.source, GUEST, disks, staged.run)
     assert not any("upload" in line for line in staged.host.server.requests)
-    assert [disk.format for disk in ref.disks] == ["qcow2", "qcow2"]
+    assert [disk.format for disk in ref.disks] == ["raw", "raw"]
     staged.check_clear()
 
 

@@ -49,6 +49,15 @@ class Api:
         """What is there, as a `kind`. `doing` is for errors: "list the nodes"."""
         return self._call(doing, kind, lambda: self._root(path).get(**params))
 
+    def find(self, path: str, kind: type[T], doing: str, /, **params: Any) -> T | None:
+        """The same; None for what is not there."""
+        try:
+            return self.get(path, kind, doing, **params)
+        except TargetError as exc:
+            if exc.id == "target-refused" and "does not exist" in exc.message:
+                return None
+            raise
+
     def post(self, path: str, kind: type[T], doing: str, /, **data: Any) -> T:
         return self._call(doing, kind, lambda: self._root(path).post(**data))
 

@@ -96,12 +96,7 @@ def _tell_of_ruins(machine: Machine, run: Run) -> None:
 
 def config_of(api: Api, machine: Machine) -> dict[str, Any] | None:
     """None when there is no such VM."""
-    try:
-        return api.get(f"{machine.path}/config", dict[str, Any], "read the VM's configuration")
-    except TargetError as exc:
-        if exc.id == "target-refused" and "does not exist" in exc.message:
-            return None
-        raise
+    return api.find(f"{machine.path}/config", dict[str, Any], "read the VM's configuration")
 
 
 def start(api: Api, machine: Machine) -> None:

@@ -113,8 +113,8 @@ def _copies(api: Api, upload: Upload) -> list[str]:
 
 def _volumes(api: Api, upload: Upload) -> set[str]:
     path = f"nodes/{upload.node}/storage/{upload.storage}/content"
-    found = api.get(path, list[_Volume], "list what was sent", content=IMPORT)
-    return {one.volid for one in found}
+    found = api.find(path, list[_Volume], "list what was sent", content=IMPORT)
+    return {one.volid for one in found or ()}  # the storage itself may be gone
 
 
 def _send(api: Api, upload: Upload, path: Path, index: int, run: Run) -> None:
