@@ -25,6 +25,12 @@ CHECKED = ("datavolumes", "virtualmachines")
 MI = 1024 * 1024
 
 
+def set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Fake:
     """What the cluster has, and what goes wrong in it. Images are in `folder`."""
@@ -50,6 +56,7 @@ class Fake:
     phase: str = "UploadReady"  # of a new DataVolume
     conditions: list[dict[str, str]] = field(default_factory=list)
     labels_claims: bool = True  # claims get their DataVolume's labels
+    silence: threading.Event = field(default_factory=set_event)  # until then no proxy answers
     told_proxy: bool = True  # CDI knows its proxy's address
     asynchronous: bool = True  # the proxy has /upload-async
     cut: list[int] = field(default_factory=list)  # after how many bytes uploads are cut off
@@ -227,6 +234,7 @@ def api_handler(fake: Fake) -> type[Handler]:
 def proxy_handler(fake: Fake) -> type[Handler]:
     class Proxy(Handler):
         def do_GET(self) -> None:
+            fake.silence.wait(60)
             self.answer(200 if self.path == "/healthz" else 404, "OK")
 
         def do_HEAD(self) -> None:

@@ -188,6 +188,15 @@ def test_the_upload_proxy_is_needed_and_must_answer(fake, staging, run) -> None:
     assert refused(make("kubevirt", given), run).id in ("uri-invalid", "option-value")
 
 
+def test_an_upload_proxy_that_is_silent_is_not_waited_for_long(
+    fake, output, run, monkeypatch
+) -> None:
+    monkeypatch.setattr(upload, "LOOK_SECONDS", 0.1)
+    fake.silence.clear()
+    assert refused(output, run).id == "target-unreachable"
+    fake.silence.set()
+
+
 def test_an_api_that_is_not_there(fake, staging, run) -> None:
     made = make("kubevirt", words(fake, staging) | {"-oc": "https://127.0.0.1:1"})
     assert refused(made, run).id == "target-unreachable"

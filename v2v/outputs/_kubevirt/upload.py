@@ -29,7 +29,8 @@ from v2v.types import KiB
 
 CONNECT_SECONDS = 30.0
 STALL_SECONDS = 300.0  # without a byte taken: the storage behind it may be slow
-ANSWER_SECONDS = 3600.0  # old CDI answers when it has converted the image
+LOOK_SECONDS = 60.0  # for an answer to what sends nothing: CDI itself waits ten for its pod
+ANSWER_SECONDS = 3600.0  # for one to an image: old CDI answers when it has converted it
 MAX_ANSWER = 4096  # bytes
 # Bytes per write to the socket. CPU seconds of ours for 384 MiB over TLS on loopback: 0.57 with the
 # library's 8 KiB, 0.33 with 64 KiB, 0.27 with 256 KiB, 0.31 with 1 MiB, 0.25 with 4 MiB.
@@ -115,7 +116,7 @@ class Proxy:
             if body is None:
                 raise
             # Refused before it was sent to its end: there may be an answer that says why.
-        connection.sock.settimeout(ANSWER_SECONDS)
+        connection.sock.settimeout(LOOK_SECONDS if body is None else ANSWER_SECONDS)
         answer = connection.getresponse()
         words = answer.read(MAX_ANSWER).decode(errors="replace")
         return answer.status, clean(words).strip()
