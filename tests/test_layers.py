@@ -86,6 +86,7 @@ ROWS = {
         "v2v.opening",
         "v2v.opening.*",
         "v2v.api",
+        "v2v.api.*",
     ),
     "user": ("v2v.ui", "v2v.doctor", "v2v.cli", "v2v.cli.*"),
 }
