@@ -23,7 +23,7 @@ from v2v.outputs._ovirt import disks as engine_disks
 from v2v.outputs._ovirt import domains, names, networks, precheck, transfers, vms
 from v2v.outputs._ovirt.engine import Engine, open_engine
 from v2v.outputs._ovirt.imageio import GRAIN, REQUEST, imageio_sink
-from v2v.outputs._ovirt.limits import check_disks, check_ports
+from v2v.outputs._ovirt.limits import COUNT, check_disks, check_ports
 from v2v.outputs._ovirt.losses import tell_losses
 from v2v.outputs._ovirt.options import UploadOptions, check_options, login
 from v2v.outputs._ovirt.places import Transfer
@@ -241,6 +241,8 @@ class RhvUploadOutput(Output):
     def _remove_own(self, engine: Engine, disks: Sequence[TargetDisk], run: Run) -> None:
         """These disks, and all others that the job has."""
         known = {disk.working for disk in disks}
+        count = run.journal.get(COUNT, int) if COUNT in run.journal else 0
+        known |= {names.disk_uuid(index, self.options, run) for index in range(count)}
         own = sorted(known | {disk.id for disk in engine_disks.of_job(engine, run)})
         transfers.cancel(engine, own)
         engine_disks.remove(engine, own)

@@ -86,7 +86,7 @@ class Jobs:
         return v2v.resume(self.id, jobs=self.folder / "jobs", emit=self.events.append)
 
     def discard(self) -> None:
-        v2v.discard(self.id, jobs=self.folder / "jobs")
+        v2v.discard(self.id, jobs=self.folder / "jobs", emit=self.events.append)
 
     @property
     def id(self) -> str:
@@ -423,6 +423,20 @@ def test_disks_of_others_are_never_removed(jobs: Jobs) -> None:
     assert caught.value.id == "target-exists"
     jobs.discard()
     assert list(jobs.engine.model.disks) == [uuid]
+    assert "target-leftover" in jobs.warnings
+
+
+def test_a_disk_whose_description_was_edited_is_still_the_jobs(jobs: Jobs) -> None:
+    jobs.once_copying(jobs.engine.model.pause_by_system)
+    jobs.fails()
+    (disk,) = jobs.engine.model.disks.values()
+    disk.description = "the web server's"
+    jobs.once_copying(jobs.engine.model.pause_by_system)
+    with pytest.raises(V2VError) as caught:
+        jobs.resume()
+    assert caught.value.id == "transfer-ended"
+    jobs.discard()
+    assert jobs.engine.model.disks == {}
 
 
 def test_a_password_that_is_wrong_by_now_is_tried_once(jobs: Jobs) -> None:

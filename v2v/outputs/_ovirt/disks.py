@@ -30,7 +30,8 @@ def status(disk: Any) -> str:
 
 
 def is_ours(disk: Any, run: Run) -> bool:
-    return bool(disk.description == names.marker(run))
+    """Descriptions can be edited; a UUID that follows from the job's id stays."""
+    return bool(disk.description == names.marker(run)) or names.is_own_uuid(disk.id, run)
 
 
 def is_own(engine: Engine, uuid: str) -> bool:
@@ -113,7 +114,14 @@ def _unlocked(engine: Engine, uuid: str) -> bool:
 
     def look() -> bool | None:
         disk = find(engine, uuid)
-        if disk is None or not is_ours(disk, engine.run):
+        if disk is None:
+            return False
+        if not is_ours(disk, engine.run):
+            engine.run.warn(
+                f"the disk {uuid} does not have the description that v2v gave it: it is left",
+                id="target-leftover",
+                hint="if it is not another's, remove it in the engine's portal",
+            )
             return False
         return True if status(disk) != "locked" else None
 

@@ -7,6 +7,7 @@ import uuid
 
 from v2v.hardware import valid_uuid
 from v2v.outputs._files import disk_suffix
+from v2v.outputs._ovirt.chipset import MOST_DISKS
 from v2v.outputs._ovirt.options import UploadOptions
 from v2v.run import Run
 
@@ -33,9 +34,18 @@ def disk_uuid(index: int, options: UploadOptions, run: Run) -> str:
     """The one that the user chose, or one of the job's own."""
     if index < len(options.disk_uuids):
         return valid_uuid(options.disk_uuids[index]) or ""
+    return _own_uuid(index, run)
+
+
+def is_own_uuid(disk: str, run: Run) -> bool:
+    """Whether only this job can have chosen it; not so one that the user chose."""
+    return disk in (_own_uuid(index, run) for index in range(MOST_DISKS))
+
+
+def _own_uuid(index: int, run: Run) -> str:
     return str(uuid.uuid5(SPACE, f"{run.job_id}/disk/{index}"))
 
 
 def marker(run: Run) -> str:
-    """The description of a disk, by which a job knows its own."""
+    """The description of a disk, by which a job knows its own that have a UUID the user chose."""
     return f"v2v job {run.job_id}"
