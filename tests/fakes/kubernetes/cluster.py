@@ -47,7 +47,7 @@ class Fake:
     namespaces: set[str] = field(default_factory=lambda: {"default", "vms"})
     objects: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
     tokens: dict[str, tuple[str, str]] = field(default_factory=dict)  # token: namespace, claim
-    denied: set[str] = field(default_factory=set)  # plurals that may not be created
+    denied: set[str] = field(default_factory=set)  # plurals, or "VERB plural"
     refusal: str = ""  # of VMs
     quota: dict[str, str] | None = None
     requests: list[str] = field(default_factory=list)
@@ -85,7 +85,8 @@ class Fake:
             return 403, failure(403, f"{plural} is forbidden: no right")
         if plural == "selfsubjectaccessreviews":
             wanted = body["spec"]["resourceAttributes"]
-            return 201, {**body, "status": {"allowed": wanted["resource"] not in self.denied}}
+            asked = {wanted["resource"], f"{wanted['verb']} {wanted['resource']}"}
+            return 201, {**body, "status": {"allowed": not asked & self.denied}}
         if plural == "uploadtokenrequests":
             token = f"token-{len(self.tokens)}." + 900 * "x"  # they are long
             self.tokens[token] = namespace, body["spec"]["pvcName"]

@@ -118,11 +118,13 @@ def test_an_unknown_namespace(fake, staging, run) -> None:
     assert refused(made, run).id == "kubevirt-namespace"
 
 
-@pytest.mark.parametrize("plural", ["datavolumes", "virtualmachines", "uploadtokenrequests"])
-def test_missing_rights_are_found_early(fake, output, run, plural) -> None:
-    fake.denied.add(plural)
+@pytest.mark.parametrize(
+    "right", ["datavolumes", "virtualmachines", "uploadtokenrequests", "delete datavolumes"]
+)
+def test_missing_rights_are_found_early(fake, output, run, right) -> None:
+    fake.denied.add(right)
     error = refused(output, run)
-    assert error.id == "target-forbidden" and plural in error.message
+    assert error.id == "target-forbidden" and right in error.message
     assert fake.names("datavolumes") == []
 
 

@@ -57,10 +57,11 @@ def check_installed(cluster: Cluster) -> None:
 
 
 def check_rights(cluster: Cluster) -> None:
-    for _, kind in NEEDED:
-        if not cluster.may("create", kind):
+    """What is needed to make the VM, and to take back what was made."""
+    for verb, kind in (*(("create", kind) for _, kind in NEEDED), ("delete", VOLUMES)):
+        if not cluster.may(verb, kind):
             raise TargetError(
-                f"{cluster.server}: no right to create {kind.plural}.{kind.group} in the "
+                f"{cluster.server}: no right to {verb} {kind.plural}.{kind.group} in the "
                 f"namespace {cluster.namespace}",
                 id="target-forbidden",
                 hint="the ClusterRoles kubevirt.io:edit and cdi.kubevirt.io:edit, bound there, "
