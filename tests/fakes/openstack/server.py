@@ -12,11 +12,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from tests.fakes.http_server import QuietHandler, QuietServer, running
 from tests.fakes.vsphere.certificates import Certificate
 
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -143,18 +143,13 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class Handler(QuietHandler):
     server: Server
 
     def do_GET(self) -> None:
         self._answer()
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_GET
-
-    def log_message(self, *args: object) -> None:
-        """Nobody reads it."""
 
     def _answer(self) -> None:
         state, parts = self.server.state, urlsplit(self.path)
@@ -234,24 +229,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
+class Server(QuietServer):
     def __init__(self, state: State, certificate: Certificate | None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler, certificate.context if certificate else None)
         self.state = state
         scheme = "http" if certificate is None else "https"
         self.address = f"{scheme}://127.0.0.1:{self.server_port}"
-        if certificate is not None:
-            context = certificate.context
-            # the handshake belongs to the connection's own thread, not to the one that accepts
-            self.socket = context.wrap_socket(
-                self.socket, server_side=True, do_handshake_on_connect=False
-            )
-
-    def handle_error(self, *args: object) -> None:
-        """A client that goes away is nothing to print."""
 
 
 @contextmanager
@@ -260,11 +243,5 @@ def serve(state: State, certificate: Certificate | None) -> Iterator[Server]:
 
     (state.folder / "volumes").mkdir(exist_ok=True)
     state.by_id.mkdir(exist_ok=True)
-    with Server(state, certificate) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Server(state, certificate)) as server:
+        yield server

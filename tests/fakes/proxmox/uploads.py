@@ -29,7 +29,7 @@ def receive(
     body: BinaryIO,
 ) -> str:
     """`log_in` looks who it is: the proxy first, and the daemon that gets what was received."""
-    log_in()
+    state.check(log_in(), f"/storage/{name}", "Datastore.AllocateTemplate")
     with state.upload():
         fields, temporary = _read(state, headers, body)
         state.clock += state.faults.upload_seconds
@@ -44,7 +44,6 @@ def receive(
 def _take(
     state: State, user: str, node: str, name: str, fields: dict[str, str], temporary: Path
 ) -> str:
-    state.check(user, f"/storage/{name}", "Datastore.AllocateTemplate")
     storage = state.storages.get(name)
     if storage is None or not storage.enabled:
         raise ApiError(500, f"storage '{name}' does not exist")
