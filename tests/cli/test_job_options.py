@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from v2v import registry
-from v2v.cli import job_options, keys, main
+from v2v.cli import asked, keys, main
 from v2v.errors import HostError, UsageError
 from v2v.job import (
     ConversionOptions,
@@ -25,7 +25,7 @@ from v2v.types import KiB, MiB
 def job_of(*words: str) -> Job:
     args = main.parse(["convert", *words])
     with keys.key_files(args.key, from_stdin=False) as files:
-        return job_options.to_job(args, files)
+        return asked.to_job(args, files)
 
 
 def test_defaults() -> None:
@@ -316,7 +316,7 @@ def test_wrong_key_does_not_repeat_the_passphrase() -> None:
 
 def test_inspect_takes_the_same_input_options() -> None:
     args = main.parse(["inspect", "-i", "disk", "a", "b", "--root", "first", "--json"])
-    job = job_options.to_job(args, ())
+    job = asked.to_job(args, ())
     assert job.output == ModuleChoice("null")
     assert job.guests == ("a", "b")
     assert job.conversion.root == "first"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from v2v.cli import copy_options, job_options, work
+from v2v.cli import asked, copy_options, job_options, work
 from v2v.cli.parser import Parser
 from v2v.cli.summary import json_text
 from v2v.errors import UsageError, V2VError
@@ -110,7 +110,7 @@ def _checksum(args: argparse.Namespace, image: str) -> str:
         args,
         lambda emit, cancel: image_copy.checksum(
             image,
-            input_options=job_options.image_words(args),
+            input_options=asked.image_words(args),
             options=copy_options.to_options(args),
             jobs=job_options.jobs_folder(args),
             emit=emit,

@@ -6,10 +6,22 @@ import argparse
 import sys
 from typing import Any
 
-from v2v.cli import copy_options, job_options, keys, machine, summary, unsupported, work
+from v2v.cli import (
+    asked,
+    copy_options,
+    job_options,
+    keys,
+    machine,
+    module_help,
+    summary,
+    unsupported,
+    work,
+)
 from v2v.cli.parser import Parser, seconds
 from v2v.job import Job
+from v2v.types import BlockBus
 
+BLOCK_DRIVERS = (BlockBus.VIRTIO_BLK.value, BlockBus.VIRTIO_SCSI.value)
 BOOT_CHECK_SECONDS = 300.0  # a Debian guest reaches its login prompt in 30-60 s without KVM
 
 DESCRIPTION = """\
@@ -73,7 +85,7 @@ def _add_conversion(parser: Parser) -> None:
     group.add_argument(
         "--block-driver",
         dest="block_bus",
-        choices=job_options.BLOCK_DRIVERS,
+        choices=BLOCK_DRIVERS,
         default="virtio-blk",
         metavar="BUS",
         help="bus of the new disks: virtio-blk (default) or virtio-scsi",
@@ -149,10 +161,10 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(machine.capabilities()))
         return 0
     if "?" in args.io or "?" in args.oo:
-        print(job_options.asked_help(args))
+        print(module_help.asked_help(args))
         return 0
     with keys.key_files(args.key, from_stdin=args.keys_from_stdin) as key_files:
-        job = job_options.to_job(args, key_files)
+        job = asked.to_job(args, key_files)
         if args.print_source:
             return _print_source(args, job)
         return _convert(args, job)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from v2v.cli import copy_options, job_options, work
+from v2v.cli import asked, copy_options, job_options, work
 from v2v.cli.parser import Parser
 from v2v.cli.summary import json_text
 from v2v.errors import UsageError
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
             format=given["-of"],
             compressed=args.compressed,
             allocation=given["-oa"],
-            input_options=job_options.image_words(args),
+            input_options=asked.image_words(args),
             options=copy_options.to_options(args),
             force=args.force,
             resume=args.resume,

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from v2v.cli import job_options, keys, summary, unsupported, work
+from v2v.cli import asked, job_options, keys, module_help, summary, unsupported, work
 from v2v.cli.parser import Parser
 from v2v.converter import Inspection
 from v2v.texts import clean
@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
     from v2v import api
 
     if "?" in args.io:
-        print(job_options.asked_help(args))
+        print(module_help.asked_help(args))
         return 0
     with keys.key_files(args.key, from_stdin=args.keys_from_stdin) as key_files:
-        job = job_options.to_job(args, key_files)
+        job = asked.to_job(args, key_files)
         found, _ = work.perform(
             args,
             lambda emit, cancel: api.inspect_guest(

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from v2v import registry
-from v2v.cli import job_options, unsupported, work
+from v2v.cli import asked, job_options, module_help, unsupported, work
 from v2v.cli.manifest import manifest_text
 from v2v.cli.parser import Parser
 from v2v.cli.summary import json_text
@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> int:
     if args.__dict__["-i"] is None and args.__dict__["-ic"] is None:
         args.__dict__["-i"] = registry.LIBVIRT
     if "?" in args.io:
-        print(job_options.asked_help(args))
+        print(module_help.asked_help(args))
         return 0
-    choice = job_options.input_choice(args)
+    choice = asked.input_choice(args)
     found, _ = work.perform(
         args,
         lambda emit, cancel: api.list_guests(

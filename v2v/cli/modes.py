@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from v2v import options, registry
-from v2v.cli import job_options
+from v2v.cli import module_help
 from v2v.cli.parser import Parser
 from v2v.errors import UsageError
 from v2v.input import Input
@@ -81,7 +81,7 @@ def _text(rows: list[dict[str, Any]], *, details: bool) -> str:
         also = f" (also {', '.join(row['aliases'])})" if row["aliases"] else ""
         lines.append(f"{row['flag']} {row['mode']:<12} {row['summary']}{also}")
         if details:
-            lines += [job_options.option_line(options.OptionHelp(**o)) for o in row["options"]]
+            lines += [module_help.option_line(options.OptionHelp(**o)) for o in row["options"]]
     if not details:
         lines.append("\n`v2v modes MODE` tells the options of one.")
     return "\n".join(lines)

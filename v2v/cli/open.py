@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from v2v import process
 from v2v.cancel import Cancel
-from v2v.cli import job_options, run_command, unsupported, work
+from v2v.cli import asked, job_options, module_help, run_command, unsupported, work
 from v2v.cli.parser import Parser
 from v2v.errors import Cancelled, HostError, UsageError
 from v2v.events import Emit
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     from v2v import opening
 
     if "?" in args.io:
-        print(job_options.asked_help(args))
+        print(module_help.asked_help(args))
         return 0
     _check(args)
     how = opening.exposure(
@@ -157,7 +157,7 @@ def _open(
     from v2v.outputs._files import safe_name
 
     job = Job(
-        input=job_options.input_choice(args),
+        input=asked.input_choice(args),
         output=ModuleChoice("null"),
         guests=tuple(args.guests),
     )

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from v2v.cli import job_options, work
+from v2v.cli import asked, job_options, work
 from v2v.cli.parser import Parser
 from v2v.errors import UsageError
 from v2v.run import default_jobs_folder, unknown_job
@@ -79,7 +79,7 @@ def _undo(args: argparse.Namespace) -> int:
         args,
         lambda emit, cancel: api.undo(
             job.job_id,
-            input_options=job_options.image_words(args),
+            input_options=asked.image_words(args),
             jobs=job_options.jobs_folder(args),
             emit=emit,
             cancel=cancel,
