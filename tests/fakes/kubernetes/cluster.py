@@ -1,8 +1,8 @@
 """A small Kubernetes with KubeVirt and CDI: the parts of their APIs that v2v speaks.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/. Objects are checked against a
-schema, as the real server checks them against its own. A DataVolume is ready for an
-image at once; the upload proxy converts what it gets with qemu-img, as CDI does.
+schema, as the real server checks them against its own. A DataVolume is ready for an image at once,
+if it does not wait for its first consumer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.fakes.kubernetes.proxy import proxy_handler
 from tests.fakes.kubernetes.schema import problems
 from tests.fakes.kubernetes.server import Handler, serve
 from tests.fakes.vsphere.certificates import Certificate, certificate
 
 CHECKED = ("datavolumes", "virtualmachines")
 MI = 1024 * 1024
+IMMEDIATE = "cdi.kubevirt.io/storage.bind.immediate.requested"
 
 
 def set_event() -> threading.Event:
@@ -107,7 +109,9 @@ class Fake:
 
     def _bind(self, namespace: str, name: str, volume: dict[str, Any]) -> None:
         conditions = self.conditions or [running("2026-01-01T00:00:00Z")]
-        volume["status"] = {"phase": self.phase, "restartCount": 0, "conditions": conditions}
+        bound = IMMEDIATE in volume["metadata"]["annotations"]
+        phase = self.phase if bound else "WaitForFirstConsumer"
+        volume["status"] = {"phase": phase, "restartCount": 0, "conditions": conditions}
         labels = volume["metadata"].get("labels", {}) if self.labels_claims else {}
         self.put("persistentvolumeclaims", namespace, name, metadata={"labels": labels})
 
@@ -230,52 +234,6 @@ def api_handler(fake: Fake) -> type[Handler]:
             return 200, found
 
     return Api
-
-
-def proxy_handler(fake: Fake) -> type[Handler]:
-    class Proxy(Handler):
-        def do_GET(self) -> None:
-            fake.silence.wait(60)
-            self.answer(200 if self.path == "/healthz" else 404, "OK")
-
-        def do_HEAD(self) -> None:
-            known = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            found = 200 if fake.asynchronous else 404
-            self.answer(found if known in fake.tokens else 401)
-
-        def do_POST(self) -> None:
-            self.close_connection = True
-            known = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            if known not in fake.tokens:
-                self.answer(401, "")
-                return
-            namespace, name = fake.tokens.pop(known)
-            fake.uploads.append(name)
-            if fake.answers:
-                self.answer(*fake.answers.pop(0))
-                return
-            sent = fake.folder / f"sent-{name}"
-            try:
-                if self._take(sent):
-                    with fake.lock:
-                        self.answer(*fake.fill(namespace, name, sent))
-            finally:
-                sent.unlink(missing_ok=True)
-
-        def _take(self, sent: Path) -> bool:
-            """Whether all of it came."""
-            left = int(self.headers["Content-Length"])
-            cut = left - fake.cut.pop(0) if fake.cut else -1
-            with sent.open("wb") as file:
-                while left > max(cut, 0):
-                    data = self.rfile.read(min(left, 65536))
-                    if not data:
-                        return False
-                    file.write(data)
-                    left -= len(data)
-            return left == 0
-
-    return Proxy
 
 
 @contextmanager
