@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from tests.fakes.openstack.server import PROJECT, Refusal, Request, State, new_id, paged, route
@@ -11,6 +12,7 @@ VOLUME = r"([-0-9a-f]{36})"
 ROOT = f"/volume/v3/{PROJECT}"
 GIB = 1024**3
 DELETABLE = ("available", "error", "error_restoring", "error_extending", "error_managing")
+KEY = re.compile(r"[-a-zA-Z0-9_:. ]{1,255}")
 HEADER = 2 * 1024**2  # of LUKS
 GARBAGE = 8 * 1024**2  # bytes at the beginning of a new volume, and the same at its end
 
@@ -53,6 +55,7 @@ def volume_type(state: State, request: Request, name: str) -> tuple[int, Any]:
 @route("POST", f"{ROOT}/volumes")
 def create(state: State, request: Request) -> tuple[int, Any]:
     asked = request.json()["volume"]
+    _check_texts(asked)
     if asked.get("volume_type") not in (None, *state.types):
         raise Refusal(404, "Volume type could not be found.")
     used = sum(one["size"] for one in state.volumes.values())
@@ -110,6 +113,7 @@ def update(state: State, request: Request, volume: str) -> tuple[int, Any]:
     found, asked = find(state, volume), request.json()["volume"]
     if unknown := set(asked) - {"name", "description", "metadata"}:
         raise Refusal(400, f"Additional properties are not allowed: {unknown}")
+    _check_texts(asked)
     if "metadata" in asked:
         asked["metadata"] = _words(asked["metadata"])
     found.update(asked)
@@ -172,9 +176,15 @@ def link(state: State, volume: str) -> Any:
     return state.by_id / f"virtio-{volume[:20]}"
 
 
+def _check_texts(asked: dict[str, Any]) -> None:
+    for key in ("name", "description"):
+        if len(asked.get(key) or "") > 255:
+            raise Refusal(400, f"Invalid input for field/attribute {key}")
+
+
 def _words(given: dict[str, Any]) -> dict[str, str]:
     for key, word in given.items():
-        if not isinstance(word, str) or len(word) > 255 or not 0 < len(key) <= 255:
+        if not isinstance(word, str) or len(word) > 255 or not KEY.fullmatch(key):
             raise Refusal(400, f"Invalid input for field/attribute {key}")
     return dict(given)
 

@@ -41,7 +41,10 @@ def listing(state: State, request: Request) -> tuple[int, Any]:
 @route("POST", f"/compute/v2.1/servers/{SERVER}/os-volume_attachments")
 def attach(state: State, request: Request, server: str) -> tuple[int, Any]:
     _find(state, server)
-    volume = cinder.find(state, request.json()["volumeAttachment"]["volumeId"])
+    asked = request.json()["volumeAttachment"]
+    if unknown := set(asked) - {"volumeId", "device", "tag", "delete_on_termination"}:
+        raise Refusal(400, f"Additional properties are not allowed: {unknown}")
+    volume = cinder.find(state, asked["volumeId"])
     if volume["status"] != "available":
         raise Refusal(400, f"Invalid volume: status is {volume['status']}")
     if volume["id"] in state.remembered:

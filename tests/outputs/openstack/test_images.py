@@ -13,6 +13,7 @@ from tests.contract.output_suite import GUEST
 from tests.openstack_cloud import Cloud
 from tests.outputs.openstack.jobs import KilledJob, make_guest
 from v2v import api, options
+from v2v.cancel import Cancel
 from v2v.errors import Cancelled, V2VError
 from v2v.events import CopyProgress, Warned
 from v2v.job import ConversionOptions
@@ -153,7 +154,7 @@ def test_a_cancelled_upload_ends_at_once(cloud: Cloud, run: Run) -> None:
     with pytest.raises(Cancelled):
         output.finalize(SOURCE, GUEST, disks, run)
     cloud.state.watch = lambda line: None
-    output.discard(disks, run)
+    output.discard(disks, run.part(cancel=Cancel()))
     assert cloud.state.images == {}
     assert not any(Path(disk.working).exists() for disk in disks)
 

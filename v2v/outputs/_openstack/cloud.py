@@ -15,7 +15,7 @@ from v2v.cancel import Cancel
 from v2v.errors import TargetError, UsageError
 from v2v.optional import require
 from v2v.outputs._openstack.bounds import bound_answers
-from v2v.outputs._openstack.errors import UNREACHABLE, asking, no_service
+from v2v.outputs._openstack.errors import UNREACHABLE, asking, is_missing, no_service
 from v2v.outputs._openstack.options import LOGIN, REST, CloudOptions, given
 from v2v.outputs._tls import check_cafile
 from v2v.patience import in_thread
@@ -53,8 +53,17 @@ class Cloud:
         """
         return self._do(what, action, seconds=seconds, cancel=run.cancel)
 
+    def find(self, what: str, action: Callable[[Any], T], run: Run) -> T | None:
+        """The same; None when it is not there."""
+        try:
+            return self.ask(what, action, run)
+        except TargetError as exc:
+            if is_missing(exc):
+                return None
+            raise
+
     def change(self, what: str, action: Callable[[Any], T]) -> T:
-        """The same for what changes something: its outcome is waited for, also when cancelled."""
+        """For what changes something: its outcome is waited for, also when cancelled."""
         return self._do(what, action, seconds=ASK_SECONDS, cancel=None)
 
     def _do(

@@ -7,7 +7,7 @@ from typing import Any
 
 from v2v.errors import TargetError
 from v2v.outputs._openstack.cloud import Cloud
-from v2v.outputs._openstack.errors import is_missing, raise_refusal
+from v2v.outputs._openstack.errors import raise_refusal
 from v2v.run import Run
 from v2v.texts import clean_name, some
 from v2v.types import MiB
@@ -75,9 +75,4 @@ def _told(what: str, path: str, cloud: Cloud, run: Run) -> Any:
         raise_refusal(answer)
         return answer.json()
 
-    try:
-        return cloud.ask(what, look, run)
-    except TargetError as exc:
-        if is_missing(exc):
-            return None
-        raise
+    return cloud.find(what, look, run)

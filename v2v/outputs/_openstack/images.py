@@ -16,7 +16,7 @@ from typing import Any
 
 from v2v.errors import CopyError, TargetError
 from v2v.outputs._openstack.cloud import Cloud
-from v2v.outputs._openstack.errors import all_of, is_missing, raise_refusal
+from v2v.outputs._openstack.errors import all_of, raise_refusal
 from v2v.outputs._staged import OutgoingFile
 from v2v.run import Run
 
@@ -179,16 +179,9 @@ class Images:
 
     def _status(self, image: str) -> str | None:
         """None when it is gone."""
-        try:
-            return str(
-                self._cloud.ask(
-                    f"Glance: image {image}", lambda c: c.image.get_image(image).status, self._run
-                )
-            )
-        except TargetError as exc:
-            if is_missing(exc):
-                return None
-            raise
+        return self._cloud.find(
+            f"Glance: image {image}", lambda c: str(c.image.get_image(image).status), self._run
+        )
 
 
 def _key(index: int) -> str:
@@ -203,7 +196,7 @@ def _named(name: str, connection: Any) -> list[str]:
 
 def _is_same(found: Any, file: HashedFile) -> bool:
     """By the best checksum that Glance tells and that we know; by the size where it tells none."""
-    if found.size is not None and int(found.size) != file.size:
+    if found.size is not None and found.size != file.size:
         return False
     if found.hash_algo in HASHES and found.hash_value:
         return bool(file.digest(str(found.hash_algo)) == found.hash_value)

@@ -7,14 +7,14 @@ that was killed at any moment finds them again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 from itertools import chain, islice, repeat
 from typing import Any
 
 from v2v.errors import TargetError
 from v2v.outputs._openstack.cloud import Cloud
-from v2v.outputs._openstack.errors import all_of, is_missing
+from v2v.outputs._openstack.errors import all_of
 from v2v.outputs._openstack.properties import gibibytes
 from v2v.outputs._openstack.volume import DISK, JOB, STATE, TEMPORARY, Volume, read_volume
 from v2v.run import Run
@@ -54,12 +54,7 @@ class Volumes:
         def look(connection: Any) -> Volume:
             return read_volume(connection.block_storage.get_volume(volume))
 
-        try:
-            return self._cloud.ask(f"Cinder: volume {volume}", look, self._run)
-        except TargetError as exc:
-            if is_missing(exc):
-                return None
-            raise
+        return self._cloud.find(f"Cinder: volume {volume}", look, self._run)
 
     def get(self, volume: str) -> Volume:
         found = self.find(volume)
@@ -152,21 +147,12 @@ class Volumes:
         """Nova knows of an attachment a little longer than Cinder, and makes no second one then."""
         what = f"Nova: volume {volume} of server {server}"
 
-        def look(connection: Any) -> None:
-            connection.compute.get_volume_attachment(server, volume)
+        def look(connection: Any) -> Any:
+            return connection.compute.get_volume_attachment(server, volume)
 
         pauses, deadline = _pauses(), time.monotonic() + READY_SECONDS
-        while self._exists(what, look):
+        while self._cloud.find(what, look, self._run) is not None:
             self._pause(pauses, deadline, f"{what} is still attached")
-
-    def _exists(self, what: str, look: Callable[[Any], None]) -> bool:
-        try:
-            self._cloud.ask(what, look, self._run)
-        except TargetError as exc:
-            if is_missing(exc):
-                return False
-            raise
-        return True
 
     def detach(self, volumes: Collection[str]) -> None:
         """From whatever servers have them. Returns when they are free; those gone are no matter."""
