@@ -198,6 +198,19 @@ def tls_server(folder: Path) -> Iterator[int]:
         thread.join()
 
 
+def test_another_hypervisor_is_refused_before_it_is_asked(source, run) -> None:
+    error = refusal(make({"-oc": "esx://127.0.0.1/"}), source, run)
+    assert error.id == "target-answer"
+    assert "not on esx" in error.message
+
+
+def test_a_password_in_the_address_is_refused_and_not_shown(source, run) -> None:
+    error = refusal(make({"-oc": "qemu+ssh://ann:secret@host/system"}), source, run)
+    assert error.id == "password-in-uri"
+    assert "secret" not in error.message
+    assert "-op" in (error.hint or "")
+
+
 def test_a_user_who_is_not_let_in() -> None:
     import libvirt
 

@@ -6,17 +6,19 @@ import threading
 from pathlib import Path
 
 from v2v.address import parse
-from v2v.errors import TargetError
+from v2v.errors import TargetError, UsageError
 from v2v.libvirt_connection import Errors, LibvirtHost
 from v2v.password import output_password
 
 TLS_WORDS = ("certificate", "TLS", "x509")  # in libvirt's errors; they have no code of their own
 LOCAL_TRANSPORTS = ("", "unix")
+DRIVERS = ("QEMU", "TEST")  # the last is libvirt's own for tests
 
 
 def host_of(uri: str | None, password_file: Path | None) -> LibvirtHost:
-    """It may be written to. UsageError for a URI that is none, or holds a password."""
-    user = parse(uri).user if uri else None
+    """It may be written to. UsageError for a URI that is none, or holds a password; TargetError for
+    one of another hypervisor."""
+    user = _user_in(uri) if uri else None
     shown = uri or "libvirt"
     lock = threading.Lock()  # disks connect at once; the user is asked by one of them
 
@@ -25,6 +27,28 @@ def host_of(uri: str | None, password_file: Path | None) -> LibvirtHost:
             return output_password(password_file, what=shown)
 
     return LibvirtHost(uri, ERRORS, password, user=user, read_only=False)
+
+
+def _user_in(uri: str) -> str | None:
+    try:
+        address = parse(uri)
+    except UsageError as exc:
+        if exc.id != "password-in-uri":
+            raise
+        hint = "put it in a file and give that with -op; leave only the user in the address"
+        raise UsageError(f"-oc {exc.message}", id=exc.id, hint=hint) from exc
+    driver = address.scheme.partition("+")[0]
+    if driver and driver.upper() not in DRIVERS:
+        raise other_driver(uri, driver)
+    return address.user
+
+
+def other_driver(shown: str, driver: str) -> TargetError:
+    return TargetError(
+        f"-oc {shown}: v2v's guests run on QEMU, not on {driver}",
+        id="target-answer",
+        hint="for example -oc qemu:///system, or qemu+ssh://root@HOST/system",
+    )
 
 
 def is_local(uri: str) -> bool:

@@ -13,13 +13,12 @@ from v2v.errors import TargetError
 from v2v.libvirt_connection import LibvirtHost, ask
 from v2v.options import did_you_mean
 from v2v.outputs._libvirt.answers import parse_xml
-from v2v.outputs._libvirt.connection import is_local
+from v2v.outputs._libvirt.connection import DRIVERS, is_local, other_driver
 from v2v.run import Run
 from v2v.texts import some
 
 FOLDERS = ("dir", "fs", "netfs")
 LOGICAL = "logical"
-DRIVERS = ("QEMU", "TEST")  # the last is libvirt's own for tests
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +51,7 @@ def look(host: LibvirtHost, pools: Iterable[str], name: str, run: Run) -> Facts:
 
     def answer(libvirt: Any, connection: Any) -> Facts:
         if connection.getType() not in DRIVERS:
-            raise TargetError(
-                f"-oc {host.shown}: v2v's guests run on QEMU, not on {connection.getType()}",
-                id="target-answer",
-                hint="for example -oc qemu:///system, or qemu+ssh://root@HOST/system",
-            )
+            raise other_driver(host.shown, connection.getType())
         # The longest answer that there will be: libssh of libvirt 9.0 hangs on it. Better now than
         # when all is converted.
         connection.getCapabilities()
