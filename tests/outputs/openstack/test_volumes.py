@@ -188,6 +188,28 @@ def test_a_copy_that_fails_leaves_nothing_attached(cloud: Cloud, run: Run, error
     assert list(cloud.state.by_id.iterdir()) == []
 
 
+def test_an_old_name_of_another_device_is_not_written_to(
+    cloud: Cloud, run: Run, tmp_path: Path, monkeypatch
+) -> None:
+    """Until udev has removed it, it may lead to what was attached meanwhile."""
+    output, disks = created(cloud, run)
+    for disk in disks:  # the kernel's word: the file behind the name is another volume
+        (tmp_path / disk.working).mkdir()
+        (tmp_path / disk.working / "serial").write_text("0" * 20)
+    monkeypatch.setattr("v2v.outputs._openstack.devices.BLOCK", tmp_path)
+    monkeypatch.setattr("v2v.outputs._openstack.devices.READY_SECONDS", 0.0)
+
+    def connect() -> None:
+        with output.connect(disks, run):
+            raise AssertionError
+
+    refused("volume-device", connect)
+    for disk in disks:
+        (tmp_path / disk.working / "serial").write_text(disk.working[:20] + "\n")
+    with output.connect(disks, run) as sinks:
+        assert len(sinks) == 2
+
+
 def test_a_volume_that_stays_attached_is_told(cloud: Cloud, run: Run, events_seen) -> None:
     output, disks = created(cloud, run)
     with pytest.raises(RuntimeError, match="the first"), output.connect(disks, run):
@@ -505,6 +527,22 @@ def test_a_host_that_is_no_server_of_openstack_is_asked_nothing(
     words = metadata_words(cloud, "")
     del words["-oo metadata-service"]
     refused("server-unknown", make_of(words).check_source, SOURCE, run)
+
+
+def test_the_id_of_another_server_is_refused(
+    cloud: Cloud, run: Run, tmp_path: Path, monkeypatch
+) -> None:
+    """A volume would be attached to it, and not show up here."""
+    product, machine = tmp_path / "product_name", tmp_path / "product_uuid"
+    product.write_text("OpenStack Nova\n")
+    monkeypatch.setattr("v2v.outputs._openstack.server.PRODUCT", product)
+    monkeypatch.setattr("v2v.outputs._openstack.server.MACHINE", machine)
+    make(cloud).check_source(SOURCE, run)  # nobody can tell
+    other = cloud.state.add_server()
+    machine.write_text(f"{other}\n")
+    assert other in refused("server-unknown", make(cloud).check_source, SOURCE, run).message
+    machine.write_text(f"{cloud.server.upper()}\n")
+    make(cloud).check_source(SOURCE, run)
 
 
 # Killed jobs --------------------------------------------------------------------------------------

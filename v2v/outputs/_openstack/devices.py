@@ -16,6 +16,7 @@ from v2v.run import Run
 
 SERIAL = 20  # characters of a volume's id that virtio-blk shows, and so udev's names have
 PARTITION = re.compile(r"-part[0-9]+$")
+BLOCK = Path("/sys/class/block")
 PAUSE = 0.1  # seconds between two looks
 
 
@@ -72,4 +73,13 @@ def _names(folder: Path, volume: str) -> list[Path]:
         raise HostError(f"{folder}: {exc.strerror}", id="device-folder") from exc
     serial = volume[:SERIAL]
     named = [one for one in paths if serial in one.name and not PARTITION.search(one.name)]
-    return [one for one in named if one.exists()]  # else udev has not yet removed an old link
+    return [one for one in named if one.exists() and _agrees(one, serial)]
+
+
+def _agrees(name: Path, serial: str) -> bool:
+    """Whether the kernel calls that device so. Until udev has removed an old name, that may lead to
+    nothing, or to another volume which came meanwhile. Disks of SCSI have no such file."""
+    try:
+        return (BLOCK / name.resolve().name / "serial").read_text().strip() == serial
+    except FileNotFoundError:
+        return True

@@ -18,6 +18,7 @@ from v2v.texts import clean
 # Nova's firmware tables; whoever else answers at that address is none of our business.
 PRODUCT = Path("/sys/class/dmi/id/product_name")
 NOVA = "OpenStack"
+MACHINE = Path("/sys/class/dmi/id/product_uuid")
 METADATA_PATH = "/openstack/latest/meta_data.json"
 METADATA_SECONDS = 10.0
 METADATA_BYTES = 1024 * 1024
@@ -39,6 +40,7 @@ def server_id(options: OpenStackOptions) -> str:
 
 
 def check_server(server: str, cloud: Cloud, run: Run) -> None:
+    _check_here(server)
     try:
         found = cloud.ask(f"Nova: server {server}", lambda c: c.compute.get_server(server), run)
     except TargetError as exc:
@@ -55,6 +57,22 @@ def check_server(server: str, cloud: Cloud, run: Run) -> None:
             f"Nova: server {server} is {clean(str(found.status))}, and takes no volumes",
             id="target-state",
             hint="v2v must run in that server",
+        )
+
+
+def _check_here(server: str) -> None:
+    """Nova gives a server its id as that of the machine. Volumes belong into no other server."""
+    if not _is_nova():
+        return
+    try:
+        here = valid_uuid(MACHINE.read_text().strip())
+    except OSError:  # only root may read it
+        return
+    if here not in (None, server):
+        raise UsageError(
+            f"-oo server-id={server} is another server: v2v runs in {here}",
+            id="server-unknown",
+            hint="leave out -oo server-id, or run v2v in that server",
         )
 
 
