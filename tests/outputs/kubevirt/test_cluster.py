@@ -25,7 +25,7 @@ from v2v.errors import Cancelled, TargetError, UsageError, V2VError
 from v2v.events import CopyProgress, Warned
 from v2v.output import Output
 from v2v.outputs._files import working_path
-from v2v.outputs._kubevirt import login, upload, volumes
+from v2v.outputs._kubevirt import login, proxy, upload, volumes
 from v2v.outputs._kubevirt.guessed import MAGIC, guessed_format
 from v2v.run import Run
 from v2v.types import DiskFormat, GuestCaps, MiB, Nic, Source, SourceDisk, TargetDisk
@@ -193,7 +193,7 @@ def test_the_upload_proxy_is_needed_and_must_answer(fake, staging, run) -> None:
 def test_an_upload_proxy_that_is_silent_is_not_waited_for_long(
     fake, output, run, monkeypatch
 ) -> None:
-    monkeypatch.setattr(upload, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(proxy, "LOOK_SECONDS", 0.1)
     fake.silence.clear()
     assert refused(output, run).id == "target-unreachable"
     fake.silence.set()
@@ -477,7 +477,7 @@ def test_an_image_that_is_refused_is_not_sent_again(fake, output, run, status, i
     fake.answers = [(status, "no")]
     with pytest.raises(TargetError) as error:
         output.finalize(source(), GUEST, disks, run)
-    assert error.value.id == id and fake.uploads == ["web-sda"]
+    assert error.value.id == id and error.value.hint and fake.uploads == ["web-sda"]
 
 
 def test_a_volume_that_is_too_small_is_told(fake, output, run) -> None:

@@ -23,7 +23,8 @@ from v2v.outputs._kubevirt.manifest import Wishes
 from v2v.outputs._kubevirt.names import JOB_LABEL, SUBDOMAIN, disk_name, job_label, kube_name
 from v2v.outputs._kubevirt.networks import attach
 from v2v.outputs._kubevirt.options import KubevirtOptions
-from v2v.outputs._kubevirt.upload import find_proxy, upload
+from v2v.outputs._kubevirt.proxy import find_proxy
+from v2v.outputs._kubevirt.upload import upload
 from v2v.outputs._limits import check_disk_count, check_sectors
 from v2v.outputs._staged import StagedFormat, StagedOptions, StagedOutput
 from v2v.run import Run
