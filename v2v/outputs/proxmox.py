@@ -169,7 +169,6 @@ class ProxmoxOutput(StagedOutput):
             storages=self._storages(source),
             images=images,
             bridges=tuple(cluster.bridge_of(nic, bridges) for nic in guest.nics),
-            is_root=api.place.is_root,
         )
 
     def _ref(

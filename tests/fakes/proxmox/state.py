@@ -143,6 +143,7 @@ class State:
         self.folder = folder
         self.nodes = {"pve1": "online"}
         self.version = "9.0.11"
+        self.root_only = {"vmgenid"}  # and rng0, where qemu-server is older
         self.local = "pve1"  # the node that answers
         self.storages = {"local": Storage(folder / "local")}
         self.bridges = ["vmbr0"]

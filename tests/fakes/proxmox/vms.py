@@ -82,8 +82,8 @@ def check(state: State, user: str, given: dict[str, str]) -> None:
             state.check(user, sdn_path(match[2], match[3]), "SDN.Use")
         elif key not in PATTERNS or not re.fullmatch(PATTERNS[key], word):
             raise _wrong(key, f"not defined in schema, or invalid format: {word}")
-        elif key == "vmgenid" and user != "root@pam":
-            raise ApiError(500, "only root can set 'vmgenid' config")
+        elif key in state.root_only and user != "root@pam":
+            raise ApiError(500, f"only root can set '{key}' config")
     for name in given.get("boot", "order=").removeprefix("order=").split(";"):
         if name and name not in given:
             raise _wrong("boot", f"invalid boot order: device '{name}' does not exist")

@@ -34,7 +34,7 @@ SOURCE = Source(name="web", input="disk", disks=(DISK,), nics=(NIC,))
 UUID = "11111111-2222-3333-4444-555555555555"
 
 
-def config_of(source: Source = SOURCE, *, root: bool = False, **more: Any) -> dict[str, Any]:
+def config_of(source: Source = SOURCE, **more: Any) -> dict[str, Any]:
     guest = replace(GUEST, nics=source.nics or (), firmware=source.firmware or Firmware.BIOS)
     hardware = replace(target_hardware(source, guest), **more)
     plan = Plan(
@@ -43,7 +43,6 @@ def config_of(source: Source = SOURCE, *, root: bool = False, **more: Any) -> di
         storages=tuple(disk.target_storage or "local" for disk in source.disks),
         images=tuple(f"local:import/v2v-{i}.qcow2" for i, _ in enumerate(source.disks)),
         bridges=tuple((nic.network, None) for nic in source.nics or ()),
-        is_root=root,
     )
     return vm_config(hardware, plan)
 
@@ -67,7 +66,7 @@ def form(server, monkeypatch) -> None:
     def checked(hardware, plan) -> dict[str, Any]:
         config = inner(hardware, plan)
         words = {key: str(word) for key, word in config.items()}
-        vms.check(server, "root@pam" if plan.is_root else "somebody@pve", words)
+        vms.check(server, "root@pam", words)
         return config
 
     monkeypatch.setitem(globals(), "vm_config", checked)
@@ -178,12 +177,11 @@ def test_what_the_guest_has_no_driver_for() -> None:
     assert "rng0" not in config
 
 
-def test_identity_is_kept_as_far_as_the_user_may() -> None:
-    source = replace(SOURCE, uuid=UUID.upper(), genid=UUID)
-    assert config_of(source)["smbios1"] == f"uuid={UUID}"
-    assert "vmgenid" not in config_of(source)
-    assert config_of(source, root=True)["vmgenid"] == UUID
-    hostile = config_of(replace(SOURCE, uuid="x,manufacturer=y", genid="1"), root=True)
+def test_identity_is_kept() -> None:
+    config = config_of(replace(SOURCE, uuid=UUID.upper(), genid=UUID))
+    assert config["smbios1"] == f"uuid={UUID}"
+    assert config["vmgenid"] == UUID
+    hostile = config_of(replace(SOURCE, uuid="x,manufacturer=y", genid="1"))
     assert not {"smbios1", "vmgenid"} & set(hostile)
 
 

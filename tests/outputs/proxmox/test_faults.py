@@ -197,6 +197,21 @@ def test_a_task_that_is_none(staged, upid: str) -> None:
     staged.check_arrived(staged.finalize(output))
 
 
+def test_what_only_root_may_set_is_left_out_and_told(staged, events_seen) -> None:
+    server = staged.host.server
+    server.root_only.add("rng0")
+    server.tokens["root@pam!v2v"] = "t0ken"  # which is not root to the server
+    staged.host.password.write_text("root@pam!v2v=t0ken")
+    staged.source = replace(staged.source, genid="11111111-2222-3333-4444-555555555555")
+    staged.check_arrived(staged.finalize(staged.copied()))
+    assert list(server.vms) == [100]
+    assert not {"rng0", "vmgenid"} & set(server.vms[100])
+    told = [event.text for event in events_seen if isinstance(event, Warned)]
+    assert len(told) == 2
+    assert any("random number generator" in text for text in told)
+    assert any("generation id" in text for text in told)
+
+
 def test_a_ticket_is_renewed(staged, monkeypatch) -> None:
     """It is good for two hours; a job may take longer."""
     from v2v.outputs._proxmox import session

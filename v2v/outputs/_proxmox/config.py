@@ -58,7 +58,6 @@ class Plan:
     storages: tuple[str, ...]  # of each disk
     images: tuple[str, ...]  # what each disk is imported from
     bridges: tuple[tuple[str, int | None], ...]  # and VLAN, of each network card
-    is_root: bool = False  # whether it is root@pam who makes it
 
 
 def vm_config(hardware: Hardware, plan: Plan) -> Config:
@@ -87,7 +86,7 @@ def vm_config(hardware: Hardware, plan: Plan) -> Config:
         config["audio0"] = f"device={card},driver=none"
     if uuid := valid_uuid(hardware.uuid):
         config["smbios1"] = f"uuid={uuid}"
-    if (genid := valid_uuid(hardware.genid)) and plan.is_root:  # others may not
+    if genid := valid_uuid(hardware.genid):
         config["vmgenid"] = genid
     return config
 

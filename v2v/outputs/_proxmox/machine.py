@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,11 @@ from v2v.run import Run
 
 VM = "proxmox-vm"  # journal: a Machine, before it is made
 IMPORTED = "create full clone of drive ("  # in the log of a task, before an image
+DEVICES = {  # that a VM can do without, where only root@pam may give them
+    "vmgenid": "generation id of the source, but a new one",
+    "rng0": "random number generator",
+}
+ROOT_ONLY = re.compile(rf"only root can set '({'|'.join(DEVICES)})' config")
 TRIES = 10  # others may take the free number that we were told
 
 
@@ -45,11 +51,7 @@ def make(api: Api, node: str, vmid: int | None, config: Config, run: Run) -> Mac
                 f"nodes/{node}/qemu", str, "create the VM", vmid=machine.vmid, **config
             )
         except TargetError as exc:
-            if exc.id != "target-refused" or "already exists" not in exc.message:
-                raise
-            run.journal.drop([VM])
-            if vmid is not None:
-                raise vmid_taken(vmid) from exc
+            config = _what_may_be(config, exc, vmid, run)
             continue
         run.journal.put(VM, replace(machine, upid=upid))
         tasks.wait_for(api, upid, "import the disks into the VM")
@@ -59,6 +61,21 @@ def make(api: Api, node: str, vmid: int | None, config: Config, run: Run) -> Mac
         id="target-exists",
         hint="choose one with -oo vmid=N",
     )
+
+
+def _what_may_be(config: Config, error: TargetError, vmid: int | None, run: Run) -> Config:
+    """What to try with next, of a VM that was not made; raises if there is nothing."""
+    refused = error.id == "target-refused"
+    root_only = ROOT_ONLY.search(error.message)
+    if not refused or not (root_only or "already exists" in error.message):
+        raise error
+    run.journal.drop([VM])
+    if root_only:
+        run.warn(f"the VM gets no {DEVICES[root_only[1]]}: {error.message}", id="target-root-only")
+        return {key: word for key, word in config.items() if key != root_only[1]}
+    if vmid is not None:
+        raise vmid_taken(vmid) from error
+    return config
 
 
 def own_machine(api: Api, run: Run, *, end: bool = False) -> Machine | None:
