@@ -357,7 +357,7 @@ def test_the_line_that_boots_keeps_networks_and_addresses(cloud: Cloud, run: Run
     output, disks = created(cloud, run)
     nics = (
         Nic(mac="52:54:00:01:02:03", network="it's; rm -rf /"),
-        Nic(mac="52:54:00:01:02:04"),
+        Nic(mac="52:54:00:01:02:04", connected=False),
     )
     hint = output.finalize(SOURCE, replace(GUEST, nics=nics), disks, run).start_hint or ""
     ports = [line.partition(")")[0] for line in hint.split("--port ")[1:]]
@@ -371,6 +371,7 @@ def test_the_line_that_boots_keeps_networks_and_addresses(cloud: Cloud, run: Run
         "web1-nic1",
     ]
     assert second[7] == "--network=NETWORK"
+    assert "--disable" in second and "--disable" not in first
     without = replace(GUEST, nics=())
     assert " --no-network " in (output.finalize(SOURCE, without, disks, run).start_hint or "")
 

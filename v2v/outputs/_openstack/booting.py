@@ -36,6 +36,7 @@ def _port(hardware: Hardware, number: int, nic: Nic) -> str:
         "openstack port create -f value -c id",
         "--network=" + ("NETWORK" if network in NOWHERE else shlex.quote(network)),
         *([f"--mac-address {mac}"] if (mac := valid_mac(nic.mac)) else []),
+        *([] if nic.connected else ["--disable"]),
         "--",
         shlex.quote(named(hardware.name, f"-nic{number}")),
     ]
