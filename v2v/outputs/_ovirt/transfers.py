@@ -20,7 +20,10 @@ from v2v.types import TargetDisk
 
 OPEN_SECONDS = 300.0  # a host prepares the volume, and starts a server for it
 CLOSE_SECONDS = 600.0  # and checks the image
-INACTIVITY_SECONDS = 12 * 3600  # a conversion may take long after a part was copied ahead
+# Until the engine pauses a transfer, which does not let go of its disk either. A disk may wait for
+# long: while the guest is converted, or others of its disks are copied. 0 would be for ever to the
+# engine, but the daemon takes it for a limit.
+INACTIVITY_SECONDS = 7 * 24 * 3600
 
 FINISHED = ("finished_success", "finished_failure", "finished_cleanup", "cancelled")
 ENDING = (
