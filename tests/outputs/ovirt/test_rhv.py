@@ -344,6 +344,7 @@ def test_a_domain_that_becomes_read_only_is_told_and_nothing_is_lost(share, run)
             lambda: output.discard(disks, run),
             lambda: output.finalize(source(), GUEST, disks, run),
             lambda: output.create_disks(source(), [MiB], run),
+            lambda: output.connect(disks, run).__enter__(),
         ):
             assert str(share) in refused("target-write", action).message
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -135,10 +135,10 @@ class DomainOutput(Output):
 
     @contextmanager
     def connect(self, disks: Sequence[TargetDisk], run: Run) -> Iterator[Sequence[Sink]]:
-        with (
-            self.layout(len(disks), run),
-            _images.open_sinks(disks, self.shape, run) as sinks,
-        ):
+        with ExitStack() as stack:
+            with self._told():  # not of what becomes of the copy
+                stack.enter_context(self.layout(len(disks), run))
+                sinks = stack.enter_context(_images.open_sinks(disks, self.shape, run))
             yield sinks
 
     def finalize(
@@ -178,10 +178,14 @@ class DomainOutput(Output):
 
     @contextmanager
     def _reach(self, count: int, run: Run) -> Iterator[Layout]:
-        """The layout; an error that tells of it, whatever becomes of the storage meanwhile."""
+        with self._told(), self.layout(count, run) as layout:
+            yield layout
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """An error that tells of the storage, whatever becomes of it meanwhile."""
         try:
-            with self.layout(count, run) as layout:
-                yield layout
+            yield
         except OSError as exc:
             raise TargetError(
                 f"-os {self.shown}: {exc.filename or 'it'}: {exc.strerror}",
