@@ -21,7 +21,7 @@ from v2v.errors import TargetError, UsageError, V2VError
 from v2v.events import Warned
 from v2v.libvirt_connection import wrapping
 from v2v.outputs._libvirt.connection import host_of
-from v2v.types import GiB, Machine, MiB, Nic, Source
+from v2v.types import BlockBus, DiskFormat, GiB, Machine, MiB, Nic, Source, SourceDisk
 
 __all__ = ["libvirtd"]
 
@@ -237,6 +237,16 @@ def test_more_processors_than_a_guest_can_have(there: Place, run, machine: Machi
     assert error.value.id == "target-vcpus"
     run.journal.put("source", Source(name="web", input="disk", disks=(), vcpus=255))
     there.output().check_guest(guest, run)
+
+
+def test_more_disks_than_there_are_ports(there: Place, run) -> None:
+    disk = SourceDisk("/srv/x", DiskFormat.RAW, MiB)
+    run.journal.put("source", Source(name="web", input="disk", disks=(disk,) * 201))
+    with pytest.raises(TargetError) as error:
+        there.output().check_guest(GUEST, run)
+    assert error.value.id == "target-disk-count"
+    scsi = replace(GUEST, caps=replace(GUEST.caps, block_bus=BlockBus.VIRTIO_SCSI))
+    there.output().check_guest(scsi, run)
 
 
 def test_a_host_that_tells_nothing_of_itself_is_believed(run) -> None:

@@ -489,5 +489,15 @@ def test_a_logical_volume_is_written_over_whatever_it_holds(tmp_path: Path) -> N
             assert file.read(MiB + 512) == b"new" * KiB + bytes(MiB + 512 - 3 * KiB)
 
 
+def test_a_logical_volume_of_another_host_is_not_written_to(tmp_path: Path) -> None:
+    """libvirt may be reached by a socket of this host, and be elsewhere."""
+    (tmp_path / "x").write_bytes(b"mine")
+    where = str(tmp_path / "x")
+    volume = Volume(0, "vg", "x", Way.DEVICE, where, where, DiskFormat.RAW, MiB, block=True)
+    with pytest.raises(TargetError) as error, device_sink(volume):
+        pass
+    assert error.value.id == "target-storage"
+
+
 def content(source) -> bytes:
     return Path(source.disks[0].location).read_bytes()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from v2v.cancel import Cancel
 from v2v.copy.sinks import Sink
-from v2v.errors import TargetError, UsageError
+from v2v.errors import UsageError
 from v2v.hardware import target_hardware
 from v2v.job import Job
 from v2v.libvirt_connection import LibvirtHost
@@ -20,7 +20,7 @@ from v2v.outputs._files import safe_name
 from v2v.outputs._images import Shape
 from v2v.outputs._libvirt import domain, space
 from v2v.outputs._libvirt.capabilities import Capabilities, read_capabilities
-from v2v.outputs._libvirt.checks import check_names, check_networks
+from v2v.outputs._libvirt.checks import check_machine, check_names, check_networks
 from v2v.outputs._libvirt.connection import host_of, is_local
 from v2v.outputs._libvirt.disks import HANDED_OVER, Disks
 from v2v.outputs._libvirt.facts import LOGICAL, Facts, Pool, look
@@ -34,7 +34,6 @@ from v2v.types import (
     Allocation,
     ConvertedGuest,
     DiskFormat,
-    Firmware,
     GuestRef,
     Source,
     TargetDisk,
@@ -125,25 +124,8 @@ class LibvirtOutput(Output):
         space.check_staging(sum(staged), run)
 
     def check_guest(self, guest: ConvertedGuest, run: Run) -> None:
-        host = self._capabilities(guest, run)
         source = run.journal.get("source", Source) if "source" in run.journal else None
-        if source is not None and source.vcpus > host.vcpus:
-            raise TargetError(
-                f"{source.name} has {source.vcpus} processors; on -oc {self._host.shown} a guest "
-                f"of {guest.caps.machine} can have {host.vcpus}",
-                id="target-vcpus",
-                hint="give the VM fewer processors at the source",
-            )
-        secure = source is not None and source.secure_boot
-        if guest.firmware is not Firmware.UEFI:
-            return
-        if not host.has("os/firmware", "efi") or (secure and not host.has("loader/secure", "yes")):
-            kind = "UEFI firmware with secure boot" if secure else "UEFI firmware"
-            raise TargetError(
-                f"-oc {self._host.shown} has no {kind} for guests of {guest.caps.arch}",
-                id="target-firmware",
-                hint="install it there: apt-get install ovmf, or dnf install edk2-ovmf",
-            )
+        check_machine(source, guest, self._capabilities(guest, run), self._host)
 
     # Disks ---------------------------------------------------------------------------------------
 

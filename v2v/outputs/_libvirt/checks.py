@@ -1,4 +1,4 @@
-"""What stands in a guest's way on a host, told before anything is read."""
+"""What stands in a guest's way on a host, told before anything is copied."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from shlex import quote
 
 from v2v.disk_files import OTHER_GUEST_NAME, is_inode
 from v2v.errors import TargetError
+from v2v.libvirt_connection import LibvirtHost
 from v2v.outputs._files import safe_name
+from v2v.outputs._libvirt.capabilities import Capabilities
 from v2v.outputs._libvirt.domain import domain_uuid
-from v2v.outputs._libvirt.facts import FOLDERS, Facts
+from v2v.outputs._libvirt.facts import Facts
 from v2v.outputs._libvirt.volumes import INODES, is_own, known_volumes, pool_names, volume_names
 from v2v.run import Run
 from v2v.texts import clean
-from v2v.types import Source
+from v2v.types import BlockBus, ConvertedGuest, Firmware, Machine, Source
+
+MAX_PORTS = 200  # of PCI Express for disks: libvirt numbers 255 buses, and other devices have some
 
 
 def check_names(source: Source, facts: Facts, default: str, run: Run) -> None:
@@ -33,7 +37,7 @@ def check_names(source: Source, facts: Facts, default: str, run: Run) -> None:
         if mine is not None and is_own(mine, pool.volumes.get(volume), run):
             continue
         path = Path(pool.path) / volume
-        unseen = facts.local and pool.type in FOLDERS and os.path.lexists(path)
+        unseen = facts.local and os.path.lexists(path)
         if (volume in pool.volumes or unseen) and not is_published(path, run):
             raise TargetError(
                 f"the storage pool {pool.name} has a volume {volume} already",
@@ -81,3 +85,43 @@ def _trouble(kind: str, name: str, facts: Facts) -> tuple[str, str] | None:
         "`virsh net-list --all` shows which there are: name one with --network, or a bridge with "
         "--bridge",
     )
+
+
+def check_machine(
+    source: Source | None, guest: ConvertedGuest, capabilities: Capabilities, host: LibvirtHost
+) -> None:
+    """Refuse a machine that the host cannot make, or with a firmware that it does not have."""
+    if source is not None:
+        _check_numbers(source, guest, capabilities, host)
+    if guest.firmware is not Firmware.UEFI:
+        return
+    secure = source is not None and source.secure_boot
+    offers = capabilities.has("os/firmware", "efi")
+    if not offers or (secure and not capabilities.has("loader/secure", "yes")):
+        kind = "UEFI firmware with secure boot" if secure else "UEFI firmware"
+        raise TargetError(
+            f"-oc {host.shown} has no {kind} for guests of {guest.caps.arch}",
+            id="target-firmware",
+            hint="install it there: apt-get install ovmf, or dnf install edk2-ovmf",
+        )
+
+
+def _check_numbers(
+    source: Source, guest: ConvertedGuest, capabilities: Capabilities, host: LibvirtHost
+) -> None:
+    caps = guest.caps
+    if source.vcpus > capabilities.vcpus:
+        raise TargetError(
+            f"{source.name} has {source.vcpus} processors; on -oc {host.shown} a guest of "
+            f"{caps.machine} can have {capabilities.vcpus}",
+            id="target-vcpus",
+            hint="give the VM fewer processors at the source",
+        )
+    on_ports = caps.block_bus is BlockBus.VIRTIO_BLK and caps.machine is not Machine.I440FX
+    if on_ports and len(source.disks) > MAX_PORTS:
+        raise TargetError(
+            f"{source.name} has {len(source.disks)} disks; on {caps.block_bus} a guest of "
+            f"{caps.machine} can have {MAX_PORTS}",
+            id="target-disk-count",
+            hint="--block-driver virtio-scsi takes more",
+        )

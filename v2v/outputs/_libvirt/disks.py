@@ -252,6 +252,12 @@ class Disks:
 def device_sink(volume: Volume) -> Iterator[FileSink]:
     """A logical volume, which holds anything before it is written. LVM's name of it is a link."""
     device = Path(volume.location).resolve()
+    if not device.is_block_device():
+        raise TargetError(
+            f"-os {volume.pool}: this host has no device {volume.location}, which libvirt has made",
+            id="target-storage",
+            hint="is libvirt on another host, or in a container? -oo upload sends the disks to it",
+        )
     with disk_sinks.raw_sink(
         device, volume.size, blank=False, sparse=True, drop_cache=True
     ) as sink:
