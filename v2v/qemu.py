@@ -140,16 +140,20 @@ def _processors(hardware: Hardware) -> str:
     return f"{hardware.vcpus},{topology}"
 
 
+def check_disk_count(bus: BlockBus, count: int) -> None:
+    """TargetError for more disks than one controller takes."""
+    if count > BUS_DISKS[bus]:
+        raise TargetError(
+            f"{count} disks do not fit on the {bus} bus, which takes {BUS_DISKS[bus]}",
+            id="too-many-disks",
+            hint="a guest that is converted can have --block-driver virtio-scsi; or use -o local",
+        )
+
+
 def _disks(
     hardware: Hardware, disks: Sequence[tuple[str, DiskFormat]], options: Sequence[str]
 ) -> list[str]:
-    bus = hardware.block_bus
-    if len(disks) > BUS_DISKS[bus]:
-        raise TargetError(
-            f"{len(disks)} disks do not fit on the {bus} bus, which takes {BUS_DISKS[bus]}",
-            id="too-many-disks",
-            hint="choose virtio-scsi",
-        )
+    check_disk_count(hardware.block_bus, len(disks))
     argv = _controller(hardware)
     for index, ((location, format), order) in enumerate(
         zip(disks, boot_order(hardware), strict=True)

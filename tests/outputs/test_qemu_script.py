@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import v2v
 from tests.machines import machine
 from v2v import qemu as emulator
 from v2v import uefi
@@ -140,6 +141,27 @@ def test_uefi_starts_with_variables_of_its_own(tmp_path: Path) -> None:
     variables = tmp_path / "demo-vars.fd"
     assert variables.stat().st_size == Path(firmware.variables).stat().st_size
     assert os.access(variables, os.W_OK)
+
+
+def test_more_disks_than_the_bus_takes_are_refused_before_they_are_copied(tmp_path: Path) -> None:
+    """As they are, disks are on SATA, which takes six."""
+    disks, target = [tmp_path / f"disk{number}" for number in range(7)], tmp_path / "target"
+    target.mkdir()
+    for disk in disks:
+        disk.write_bytes(boot_sector())
+    seen: list[v2v.Event] = []
+    with pytest.raises(v2v.V2VError) as caught:
+        v2v.convert(
+            *disks,
+            output="qemu",
+            storage=target,
+            conversion=v2v.ConversionOptions(convert=False),
+            jobs=tmp_path / "jobs",
+            emit=seen.append,
+        )
+    assert caught.value.id == "too-many-disks"
+    assert not any(isinstance(event, v2v.events.CopyProgress) for event in seen)
+    assert not list(target.iterdir())
 
 
 def test_a_missing_emulator_is_told(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from v2v.errors import TargetError
 from v2v.hardware import Hardware
 from v2v.outputs._folder import FolderOptions, FolderOutput
 from v2v.run import Run
-from v2v.types import ConvertedGuest, Firmware, TargetDisk
+from v2v.types import ConvertedGuest, Firmware, Source, TargetDisk
 
 # What the script finds out on the host where it runs, as it is named in QEMU's arguments.
 CODE, VARIABLES = "@CODE@", "@VARIABLES@"
@@ -91,6 +91,9 @@ class QemuOutput(FolderOutput):
                 id="target-firmware",
                 hint="use -o local",
             )
+        if "source" in run.journal:
+            count = len(run.journal.get("source", Source).disks)
+            emulator.check_disk_count(guest.caps.block_bus, count)
 
     def description(self, hardware: Hardware, disks: Sequence[TargetDisk]) -> bytes:
         return script(hardware, disks).encode()
