@@ -672,6 +672,45 @@ def test_files_that_are_no_kubeconfig(fake, staging, tmp_path, run, content) -> 
     assert error.value.id == "kubevirt-kubeconfig"
 
 
+EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never"}
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"exec": {**EXEC, "command": "/no/such"}},
+        {"exec": {**EXEC, "command": "sh", "args": ["-c", "echo hush >&2; exit 3"]}},
+        {"exec": {**EXEC, "command": "echo", "args": ["[]"]}},
+        {"auth-provider": {"name": "azure", "config": {"access-token": "hush"}}},
+        {"auth-provider": {"name": "gcp", "config": {"cmd-path": "/no/such", "cmd-args": "x"}}},
+        {
+            "auth-provider": {
+                "name": "oidc",
+                "config": {
+                    "id-token": "e30.eyJleHAiOiAxfQ.hush",
+                    "client-id": "a",
+                    "client-secret": "hush",
+                    "refresh-token": "hush",
+                    "idp-issuer-url": "https://127.0.0.1:1",
+                },
+            }
+        },
+        {"tokenFile": "missing"},
+    ],
+)
+def test_a_kubeconfig_whose_user_gets_no_credentials(
+    fake, staging, kubeconfig, run, user, capfd
+) -> None:
+    """The library would ask as nobody, and print what a program says."""
+    content = yaml.safe_load(kubeconfig.read_text())
+    content["users"][0]["user"] = user
+    kubeconfig.write_text(yaml.safe_dump(content))
+    error = refused(by_kubeconfig(fake, staging, kubeconfig), run)
+    assert error.id == "kubevirt-kubeconfig" and fake.requests == []
+    printed = capfd.readouterr()
+    assert "hush" not in str(error) + printed.out + printed.err
+
+
 def test_a_context_that_is_not_there(fake, staging, kubeconfig, run) -> None:
     with pytest.raises(UsageError, match="no context other") as error:
         by_kubeconfig(fake, staging, kubeconfig, context="other").check_source(source(), run)

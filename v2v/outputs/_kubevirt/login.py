@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -111,11 +112,13 @@ def _from_kubeconfig(
     token, which the library starts."""
     from kubernetes.client import Configuration
     from kubernetes.config import ConfigException, load_kube_config_from_dict
+    from urllib3.exceptions import HTTPError
 
     hide_passwords()
+    _silence(stack)
     content, configuration = _read(file), Configuration()
     try:
-        name, namespace = _context(content, options.context)
+        name, namespace, user = _context(content, options.context)
         _certificates_in_memory(content, file.parent, stack)
         load = partial(
             load_kube_config_from_dict,
@@ -127,9 +130,29 @@ def _from_kubeconfig(
         in_thread(load, name="kubeconfig", seconds=PROGRAM_SECONDS, cancel=cancel)
     except TimeoutError as exc:
         raise _no_kubeconfig(file, "the program that it names gives no token") from exc
+    except HTTPError as exc:
+        raise _no_kubeconfig(file, "who gives tokens for it cannot be reached") from exc
+    except OSError as exc:
+        raise _no_kubeconfig(file, f"{exc.filename}: {exc.strerror}") from exc
     except (ConfigException, LookupError, TypeError, ValueError, AttributeError) as exc:
         raise _no_kubeconfig(file, _why(exc)) from exc
+    if not configuration.api_key and not configuration.cert_file and _needs_help(content, user):
+        raise _no_kubeconfig(file, "the program or service that it names gives no token")
     return _client(configuration, options), namespace
+
+
+def _silence(stack: ExitStack) -> None:
+    """The library logs what a program of the kubeconfig says as no part of itself: with that, the
+    first such line would be printed, and from then on every line of any library."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    stack.callback(root.removeHandler, handler)
+
+
+def _needs_help(content: dict[str, Any], user: str) -> bool:
+    """Whether a program or a service gives the credentials; without them the library goes on."""
+    users = [one["user"] for one in content.get("users") or () if one["name"] == user]
+    return any(key in (one or {}) for one in users for key in ("exec", "auth-provider"))
 
 
 def _why(exc: Exception) -> str:
@@ -160,12 +183,13 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _context(content: dict[str, Any], wanted: str | None) -> tuple[str, str]:
-    """Its name and its namespace."""
+def _context(content: dict[str, Any], wanted: str | None) -> tuple[str, str, str]:
+    """Its name, its namespace and its user."""
     name = wanted or content.get("current-context")
     for one in content["contexts"]:
         if one["name"] == name:
-            return str(name), str(one["context"].get("namespace") or DEFAULT_NAMESPACE)
+            namespace = str(one["context"].get("namespace") or DEFAULT_NAMESPACE)
+            return str(name), namespace, str(one["context"].get("user"))
     raise UsageError(
         f"-oo context: the kubeconfig has no context {clean_name(str(name))}",
         id="kubevirt-kubeconfig",
