@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.copy.copying import copied, noise, nothing_left_over
+from tests.fakes.http_server import QuietHandler, QuietServer, running
 from tests.fakes.vsphere.certificates import certificate
 from tests.imageio import Daemon, imageio_daemon
 from tests.outputs.ovirt.uploads import (
@@ -147,6 +148,28 @@ def test_the_proxy_is_used_where_the_host_cannot_be_reached(transfer: Transfer) 
         pass
     assert error.value.id == "target-unreachable"
     assert "secret" not in str(error.value)
+
+
+def test_a_host_that_cannot_be_reached_is_tried_once(
+    daemon: Daemon, transfer: Transfer, tmp_path: Path
+) -> None:
+    """A firewall that drops packets costs seconds each time."""
+    content, tried = holey(transfer.size, seed=9), []
+
+    class Deaf(QuietHandler):
+        def handle(self) -> None:
+            tried.append(self.client_address)
+
+    with (
+        running(QuietServer(Deaf)) as deaf,
+        source(content) as server,
+    ):
+        url = f"https://127.0.0.1:{deaf.server_port}/images/x"
+        with sink_to(replace(transfer, url=url, proxy_url=transfer.url)) as sink:
+            copied(server.endpoint(), sink, verify=1.0)
+            sink.reopen()
+            sink.flush()
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize("known", [True, False])

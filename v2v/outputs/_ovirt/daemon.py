@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from v2v import patience
@@ -45,7 +46,7 @@ class Connection:
     """
 
     def __init__(self, transfer: Transfer, *, stall: float, cancel: Cancel) -> None:
-        self._transfer = transfer
+        self.transfer = transfer
         self._stall = stall
         self._cancel = cancel
         self._gone = False
@@ -122,7 +123,7 @@ class Connection:
     def _text(self, error: Exception) -> str:
         """What it says, but for the ticket, which opens the transfer to anybody."""
         text = str(error)
-        for url in (self._transfer.url, self._transfer.proxy_url):
+        for url in (self.transfer.url, self.transfer.proxy_url):
             if url and (ticket := url.rpartition("/")[2]):
                 text = text.replace(ticket, "...")
         return clean(text)
@@ -137,21 +138,25 @@ class Connection:
             raise
 
     def _open_either(self) -> Any:
-        proxy = self._transfer.proxy_url
+        """`transfer` has but the proxy's address from then on: a host behind a firewall that drops
+        packets costs many seconds each time."""
+        proxy = self.transfer.proxy_url
         try:
-            return self._open(self._transfer.url)
+            return self._open(self.transfer.url)
         except ssl.SSLCertVerificationError:
             raise
         except OSError as exc:
             if proxy is None:
                 raise
             log.info("%s; trying the proxy", self._text(exc))
-        return self._open(proxy)
+        client = self._open(proxy)
+        self.transfer = replace(self.transfer, url=proxy, proxy_url=None)
+        return client
 
     def _open(self, url: str) -> Any:
         """A client that is connected."""
         imageio = require("ovirt_imageio.client", extra="ovirt", purpose="-o rhv-upload")
-        transfer = self._transfer
+        transfer = self.transfer
         cafile = str(transfer.cafile) if transfer.cafile is not None else None
         client = patience.in_thread(
             lambda: imageio.ImageioClient(url, cafile, transfer.verify, buffer_size=BUFFER),

@@ -48,6 +48,7 @@ class ImageioSink:
         self._cancel = cancel
         probe = self._connect()
         probe.close()
+        self._transfer = probe.transfer  # with the address that works
         self.workers = min(probe.max_writers, CONNECTIONS)
         self._pool = Pool(self._connect, self.workers, cancel)
 
