@@ -63,6 +63,12 @@ def test_maps_that_select_nothing_are_told() -> None:
     assert unused_maps(ONE_NIC, [TO_ALL, TO_LAN, TO_BRIDGE, other]) == [other]
 
 
+def test_the_card_that_nobody_told_of_is_on_libvirts_default_network() -> None:
+    default = NicMap("network", "default", "network", "lan")
+    assert unused_maps(NO_NICS, [default, TO_LAN]) == [TO_LAN]
+    assert unused_maps(NO_NICS, [default, TO_BRIDGE]) == []
+
+
 def test_nics_without_address_get_different_ones() -> None:
     two = replace(NO_NICS, nics=(Nic(), Nic()))
     assert len({nic.mac for nic in target_nics(two, [])}) == 2

@@ -18,15 +18,18 @@ def target_nics(source: Source, maps: Sequence[NicMap]) -> tuple[Nic, ...]:
     the VM, so that it is the same each time the VM is converted. So does a card whose address is
     none that a card can have.
     """
+    return tuple(_mapped(nic, maps) for nic in _cards(source, maps))
+
+
+def _cards(source: Source, maps: Sequence[NicMap]) -> tuple[Nic, ...]:
+    """The cards on the source's networks."""
     if source.nics is None:
         named = [m for m in maps if m.kind == "mac"]
-        nics = tuple(Nic(mac=m.source) for m in named) or (_unknown_nic(source, maps),)
-    else:
-        nics = tuple(
-            replace(nic, mac=valid_mac(nic.mac) or stable_mac(source, index))
-            for index, nic in enumerate(source.nics)
-        )
-    return tuple(_mapped(nic, maps) for nic in nics)
+        return tuple(Nic(mac=m.source) for m in named) or (_unknown_nic(source, maps),)
+    return tuple(
+        replace(nic, mac=valid_mac(nic.mac) or stable_mac(source, index))
+        for index, nic in enumerate(source.nics)
+    )
 
 
 def _unknown_nic(source: Source, maps: Sequence[NicMap]) -> Nic:
@@ -37,9 +40,9 @@ def _unknown_nic(source: Source, maps: Sequence[NicMap]) -> Nic:
 
 def unused_maps(source: Source, maps: Sequence[NicMap]) -> list[NicMap]:
     """Maps that name a network, bridge or MAC address which no NIC of the source has."""
-    nics = source.nics or ()
-    known: set[tuple[str, str | None]] = {(nic.kind, nic.network) for nic in nics}
-    known |= {("mac", valid_mac(nic.mac)) for nic in nics}
+    cards = _cards(source, maps)
+    known: set[tuple[str, str | None]] = {(nic.kind, nic.network) for nic in cards}
+    known |= {("mac", nic.mac) for nic in cards}
     return [m for m in maps if m.source is not None and (m.kind, m.source) not in known]
 
 

@@ -140,8 +140,6 @@ def _warn_of_unused_maps(source: Source, job: Job, run: Run) -> None:
             id="map-unused",
             hint="--print-source shows the disks of the source",
         )
-    if source.nics is None:
-        return
     for one in network.unused_maps(source, job.nic_maps):
         run.warn(
             f"{source.name} has no network card on {one.kind} {one.source}: that map does nothing",

@@ -7,7 +7,6 @@ token stops both: whichever fails first ends the other.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -38,8 +37,6 @@ from v2v.run import BANDWIDTH, Run
 from v2v.types import CopyResult, Source, TargetDisk
 
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 
 class Copying:
@@ -228,7 +225,11 @@ def discard_target(output: Output, run: Run) -> None:
         run.journal.drop(["disks", DATA, *copied])
         output.discard(disks, run.part(cancel=Cancel()))  # what failed has stopped all else
     except (OSError, V2VError) as exc:  # the refusal is what the user must hear of
-        log.warning("the target could not be cleared: %s", exc)
+        run.warn(
+            f"what was made at the target could not be removed: {exc}",
+            id="target-leftover",
+            hint=f"`v2v jobs discard {run.job_id}` tries it again",
+        )
 
 
 def all_done(
