@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,21 @@ def place(server: Libvirtd, folder: Path) -> Iterator[Place]:
                 if domain.isActive():
                     domain.destroy()
                 domain.undefineFlags(UNDEFINE_NVRAM)
+
+
+@contextmanager
+def hidden_firmware(server: Libvirtd, hides: Callable[[list[str]], bool]) -> Iterator[None]:
+    """The daemon has no firmware whose features are such: an empty file hides the host's."""
+    ours = server.folder / "config_home/qemu/firmware"
+    ours.mkdir(parents=True)
+    try:
+        for path in Path("/usr/share/qemu/firmware").glob("*.json"):
+            if hides(json.loads(path.read_text())["features"]):
+                (ours / path.name).touch()
+        assert list(ours.iterdir())
+        yield
+    finally:
+        shutil.rmtree(ours)
 
 
 def make(words: dict[str, str]) -> Output:

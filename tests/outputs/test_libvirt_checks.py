@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,13 +16,21 @@ import pytest
 
 from tests.contract.output_suite import GUEST
 from tests.libvirtd import Libvirtd, domain_xml, free_port, libvirtd
-from tests.outputs.libvirt_output import Place, make, make_source, missing_nic, place
+from tests.outputs.libvirt_output import (
+    Place,
+    hidden_firmware,
+    make,
+    make_source,
+    missing_nic,
+    place,
+)
 from tests.places import authority, certificate
+from tests.sshd import sshd
 from v2v.errors import TargetError, UsageError, V2VError
 from v2v.events import Warned
 from v2v.libvirt_connection import wrapping
 from v2v.outputs._libvirt.connection import host_of
-from v2v.types import BlockBus, DiskFormat, GiB, Machine, MiB, Nic, Source, SourceDisk
+from v2v.types import BlockBus, DiskFormat, Firmware, GiB, Machine, MiB, Nic, Source, SourceDisk
 
 __all__ = ["libvirtd"]
 
@@ -211,6 +220,19 @@ def test_a_password_in_the_address_is_refused_and_not_shown(source, run) -> None
     assert "-op" in (error.hint or "")
 
 
+def test_a_host_that_is_reached_over_ssh_and_does_not_know_the_key(
+    there: Place, source, run, tmp_path: Path
+) -> None:
+    with sshd(tmp_path / "ssh") as host:
+        identity = tmp_path / "other"
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", identity]
+        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+        uri = there.server.over_ssh(replace(host, identity=identity))
+        error = refusal(make({"-oc": uri, "-os": there.pool}), source, run)
+    assert error.id == "target-login"
+    assert "Permission denied" in error.message
+
+
 def test_a_user_who_is_not_let_in() -> None:
     import libvirt
 
@@ -237,6 +259,30 @@ def test_more_processors_than_a_guest_can_have(there: Place, run, machine: Machi
     assert error.value.id == "target-vcpus"
     run.journal.put("source", Source(name="web", input="disk", disks=(), vcpus=255))
     there.output().check_guest(guest, run)
+
+
+@pytest.mark.parametrize(
+    ("hides", "secure", "text"),
+    [
+        (lambda features: True, False, "no UEFI firmware for"),
+        (lambda features: "secure-boot" in features, True, "no UEFI firmware with secure boot"),
+        (lambda features: "secure-boot" in features, False, None),
+    ],
+)
+def test_firmware_that_the_host_does_not_have(there: Place, run, hides, secure, text) -> None:
+    source = Source(name="web", input="disk", disks=(), secure_boot=secure)
+    run.journal.put("source", source)
+    guest = replace(GUEST, firmware=Firmware.UEFI)
+    output = there.output()
+    output.check_guest(guest, run)
+    with hidden_firmware(there.server, hides):
+        if text is None:
+            output.check_guest(guest, run)
+            return
+        with pytest.raises(TargetError) as error:
+            output.check_guest(guest, run)
+    assert error.value.id == "target-firmware"
+    assert text in error.value.message
 
 
 def test_more_disks_than_there_are_ports(there: Place, run) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from tests.outputs.libvirt_output import (
     Place,
     copy,
     create,
+    hidden_firmware,
     make_source,
     migrate,
     missing_nic,
@@ -104,24 +103,18 @@ def test_a_host_whose_firmware_can_all_do_secure_boot(libvirtd: Libvirtd) -> Non
     import libvirt
 
     hardware = machine(firmware=Firmware.UEFI, nics=(), vsock=False, memory=64 * MiB, disk_count=0)
-    ours = libvirtd.folder / "config_home/qemu/firmware"  # an empty file hides the host's
-    ours.mkdir(parents=True)
-    try:
-        for path in Path("/usr/share/qemu/firmware").glob("*.json"):
-            if "secure-boot" not in json.loads(path.read_text())["features"]:
-                (ours / path.name).touch()
-        assert list(ours.iterdir())
-        xml = for_tests(written(domain_element(hardware, [], domain_uuid(hardware))))
-        with libvirtd.connected() as connection:
-            domain = connection.defineXML(xml)
-            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
-            root = etree.fromstring(domain.XMLDesc())
-            domain.destroy()
-            domain.undefineFlags(UNDEFINE_NVRAM)
-        assert root.find("os/loader").text.endswith("secboot.fd")
-        assert not root.find("os/nvram").get("template").endswith("ms.fd")
-    finally:
-        shutil.rmtree(ours)
+    xml = for_tests(written(domain_element(hardware, [], domain_uuid(hardware))))
+    with (
+        hidden_firmware(libvirtd, lambda features: "secure-boot" not in features),
+        libvirtd.connected() as connection,
+    ):
+        domain = connection.defineXML(xml)
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+        root = etree.fromstring(domain.XMLDesc())
+        domain.destroy()
+        domain.undefineFlags(UNDEFINE_NVRAM)
+    assert root.find("os/loader").text.endswith("secboot.fd")
+    assert not root.find("os/nvram").get("template").endswith("ms.fd")
 
 
 def test_a_domain_that_is_refused_keeps_the_disks(there: Place, tmp_path, run) -> None:
