@@ -7,21 +7,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kubernetes import Fake, kubernetes, words
+from tests.kubernetes import Fake, words
 from v2v import api
 from v2v.types import MiB
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[Fake]:
-    with kubernetes(tmp_path / "cluster") as fake:
-        yield fake
 
 
 @pytest.fixture
