@@ -159,10 +159,27 @@ def _authorities(options: UploadOptions) -> str | None:
 def failure(error: Exception, doing: str, where: Login, sdk: Any) -> TargetError:
     """Our error for one of the client's."""
     text = clean(str(error))[:REASON_CHARACTERS]
-    found = CURL.search(str(error)) if "esponse code" not in text else None
-    number, text = (int(found[1]), clean(found[2])[:REASON_CHARACTERS]) if found else (0, text)
     if isinstance(error, sdk.AuthError):
         return _not_allowed(error, text, doing, where)
+    if "esponse code" not in text and (found := CURL.search(str(error))):
+        return _not_connected(int(found[1]), clean(found[2])[:REASON_CHARACTERS], doing, where)
+    if isinstance(error, sdk.ConnectionError | sdk.TimeoutError | TimeoutError):
+        return _not_connected(0, text or "it does not answer", doing, where)
+    if isinstance(error, sdk.Error) and getattr(error, "code", None):
+        return TargetError(
+            f"cannot {doing}: {where.host} refuses: {_reason(error) or text}",
+            id="target-refused",
+            hint="mend what it names; the events in the engine's portal may tell more",
+        )
+    return TargetError(
+        f"cannot {doing}: {where.url} does not answer as an engine does: {text}",
+        id="target-answer",
+        hint="-oc https://ENGINE/ovirt-engine/api",
+    )
+
+
+def _not_connected(number: int, text: str, doing: str, where: Login) -> TargetError:
+    """`number` of curl's error."""
     if number in UNTRUSTED:
         return TargetError(
             f"the certificate of {where.host} is not trusted: {text}",
@@ -176,23 +193,10 @@ def failure(error: Exception, doing: str, where: Login, sdk: Any) -> TargetError
             id="target-untrusted",
             hint=f"it must be PEM, as from curl -k -o ca.pem '{where.certificate_url}'",
         )
-    if number or isinstance(error, sdk.ConnectionError | sdk.TimeoutError | TimeoutError):
-        why = text or "it does not answer"
-        return TargetError(
-            f"cannot {doing}: the engine at {where.host} cannot be reached: {why}",
-            id="target-unreachable",
-            hint="see whether it runs, and whether -oc has the right host and port",
-        )
-    if isinstance(error, sdk.Error) and getattr(error, "code", None):
-        return TargetError(
-            f"cannot {doing}: {where.host} refuses: {_reason(error) or text}",
-            id="target-refused",
-            hint="mend what it names; the events in the engine's portal may tell more",
-        )
     return TargetError(
-        f"cannot {doing}: {where.url} does not answer as an engine does: {text}",
-        id="target-answer",
-        hint="-oc https://ENGINE/ovirt-engine/api",
+        f"cannot {doing}: the engine at {where.host} cannot be reached: {text}",
+        id="target-unreachable",
+        hint="see whether it runs, and whether -oc has the right host and port",
     )
 
 
