@@ -249,6 +249,7 @@ def test_firmware(secure_boot: bool) -> None:
     both = {"secure-boot": "yes", "enrolled-keys": "yes"}
     assert features == (both if secure_boot else {"enrolled-keys": "no"})
     assert (root.find("features/smm") is not None) == secure_boot
+    assert (root.find("os/loader[@secure='yes']") is not None) == secure_boot
 
 
 def test_an_old_guest_gets_transitional_devices() -> None:

@@ -96,6 +96,7 @@ def _os(domain: Element, hardware: Hardware) -> None:
     add(firmware, "feature", enabled="yes" if hardware.secure_boot else "no", name="enrolled-keys")
     if hardware.secure_boot:
         add(firmware, "feature", enabled="yes", name="secure-boot")
+        add(os, "loader", secure="yes")  # libvirt before 8.6 asks for it
 
 
 def _cpu(domain: Element, hardware: Hardware) -> None:
