@@ -54,13 +54,14 @@ def test_a_volume_that_comes_to_nothing_is_rolled_back(
     assert fake.names("datavolumes") == [] and list(staging.iterdir()) == []
 
 
-def test_a_name_that_was_taken_meanwhile_stays_theirs(fake, output, staging, run) -> None:
+@pytest.mark.parametrize("plural", ["datavolumes", "persistentvolumeclaims"])
+def test_a_name_that_was_taken_meanwhile_stays_theirs(fake, output, staging, run, plural) -> None:
     output.check_source(source(), run)
-    fake.put("datavolumes", "default", "web-sda")
+    fake.put(plural, "default", "web-sda")
     with pytest.raises(TargetError) as error:
         output.create_disks(source(), SIZES, run)
     assert error.value.id == "target-exists"
-    assert fake.names("datavolumes") == ["web-sda"] and list(staging.iterdir()) == []
+    assert fake.names(plural) == ["web-sda"] and list(staging.iterdir()) == []
 
 
 def test_volumes_that_the_cluster_holds_are_told(

@@ -34,13 +34,17 @@ def is_ours(obj: Object, run: Run) -> bool:
 
 
 def make(cluster: Cluster, volume: Object, run: Run) -> None:
-    """Create a DataVolume, unless this job has done so. TargetError when the name is taken."""
+    """Create a DataVolume, unless this job has done so. TargetError when the name is taken, by a
+    claim too: CDI may adopt one that is there, and take it for the filled volume."""
     name = name_of(volume)
     existing = cluster.get(VOLUMES, name)
-    if existing is None:
-        cluster.create(VOLUMES, volume)
-    elif not is_ours(existing, run):
+    if existing is not None and not is_ours(existing, run):
         raise taken("volume", name, cluster)
+    if existing is None:
+        claim = cluster.get(CLAIMS, name)
+        if claim is not None and not is_ours(claim, run):
+            raise taken("persistent volume claim", name, cluster)
+        cluster.create(VOLUMES, volume)
 
 
 def taken(what: str, name: str, cluster: Cluster) -> TargetError:
