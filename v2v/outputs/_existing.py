@@ -6,7 +6,6 @@ guest's description goes into a file of this host.
 
 from __future__ import annotations
 
-import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,13 +18,14 @@ from urllib.parse import unquote
 from lxml import etree
 
 from v2v.copy.sinks import Sink
-from v2v.errors import TargetError, UsageError
+from v2v.errors import UsageError
 from v2v.hardware import Hardware, target_hardware
 from v2v.options import REPEATED, option
 from v2v.output import Output, copy_options, data_size, is_begun, is_copied
-from v2v.outputs import _files
 from v2v.outputs._assigned import assigned
+from v2v.outputs._description import Description
 from v2v.outputs._domain import domain_xml
+from v2v.outputs._files import safe_name
 from v2v.outputs._virsh import start_command
 from v2v.run import Run
 from v2v.targets import Opened, Place
@@ -33,8 +33,6 @@ from v2v.texts import clean
 from v2v.types import Allocation, ConvertedGuest, DiskFormat, GuestRef, Source, TargetDisk
 
 WRITTEN = "written-places"  # journal: places that this job has begun to write to, with identities
-INODES = "final-files"  # journal: the inode that belongs under the description's name
-DESCRIPTION_MODE = 0o644
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +79,7 @@ class ExistingOutput(Output):
                     id="option-conflict",
                     hint="each disk needs a place of its own",
                 )
-        self._check_description(source, run)
+        self._description(source, run).check(source)
         for index, (place, disk) in enumerate(zip(places, source.disks, strict=True)):
             if not is_copied(run, index):
                 place.check(source)
@@ -117,26 +115,19 @@ class ExistingOutput(Output):
     def finalize(
         self, source: Source, guest: ConvertedGuest, disks: Sequence[TargetDisk], run: Run
     ) -> GuestRef:
-        final = self._description(source, run)
-        name = _files.safe_name(source.name)
-        if INODES not in run.journal:
-            hardware = replace(target_hardware(source, guest), name=name)
-            run.journal.put(INODES, self._write_description(final, hardware, disks, run))
-        inodes = run.journal.get(INODES, dict[str, int])
-        working = _files.working_path(final, run.job_id)
-        _files.publish(
-            [(working, final)], inodes, force=self.options.force, rename=OTHER_DESCRIPTION
-        )
+        description, name = self._description(source, run), safe_name(source.name)
+        hardware = replace(target_hardware(source, guest), name=name)
+        description.publish(lambda: self._domain(hardware, disks))
         return GuestRef(
             name=name,
             disks=tuple(disks),
-            metadata=str(final),
-            start_hint=start_command(name, final),
+            metadata=str(description.final),
+            start_hint=start_command(name, description.final),
         )
 
     def discard(self, disks: Sequence[TargetDisk], run: Run) -> None:
         if self.options.description is not None:
-            _files.working_path(self.options.description, run.job_id).unlink(missing_ok=True)
+            Description(self.options.description, run, force=self.options.force).discard()
         if disks and WRITTEN in run.journal:
             run.warn(
                 f"{', '.join(disk.working for disk in disks)}: what was written there stays",
@@ -184,40 +175,9 @@ class ExistingOutput(Output):
             )
         return self.place(word)
 
-    # The description ------------------------------------------------------------------------------
-
-    def _description(self, source: Source, run: Run) -> Path:
-        return self.options.description or run.folder / f"{_files.safe_name(source.name)}.xml"
-
-    def _check_description(self, source: Source, run: Run) -> None:
-        final = self._description(source, run)
-        try:
-            tempfile.TemporaryFile(dir=final.parent).close()  # the only test that root can trust
-            _files.working_path(final, run.job_id).exists()  # its name is longer than the final one
-        except OSError as exc:
-            raise TargetError(
-                f"-oo description: cannot write to {final.parent}: {exc.strerror}",
-                id="target-unwritable",
-                hint="choose another file with -oo description=FILE",
-            ) from exc
-        inodes = run.journal.get(INODES, dict[str, int]) if INODES in run.journal else {}
-        _files.check_not_source(final, source, rename=OTHER_DESCRIPTION)
-        if not _files.is_inode(final, inodes.get(str(final))):
-            _files.check_free(final, force=self.options.force, rename=OTHER_DESCRIPTION)
-
-    def _write_description(
-        self, final: Path, hardware: Hardware, disks: Sequence[TargetDisk], run: Run
-    ) -> dict[str, int]:
-        working = _files.working_path(final, run.job_id)
-        try:
-            _files.write_file(working, self._domain(hardware, disks), DESCRIPTION_MODE)
-            return {str(final): _files.sync_file(working)}
-        except OSError as exc:
-            raise TargetError(
-                f"cannot write {working}: {exc.strerror}",
-                id="target-write",
-                hint="when that is repaired, continue with `v2v resume`",
-            ) from exc
+    def _description(self, source: Source, run: Run) -> Description:
+        final = self.options.description or run.folder / f"{safe_name(source.name)}.xml"
+        return Description(final, run, force=self.options.force)
 
     def _domain(self, hardware: Hardware, disks: Sequence[TargetDisk]) -> bytes:
         domain = etree.fromstring(domain_xml(hardware, disks))
@@ -227,9 +187,6 @@ class ExistingOutput(Output):
             self.describe_disk(element, disk)
         etree.indent(domain)
         return etree.tostring(domain, encoding="utf-8", xml_declaration=True)
-
-
-OTHER_DESCRIPTION = "choose another file with -oo description=FILE"
 
 
 def new_source(element: etree._Element, **attributes: str) -> etree._Element:
