@@ -223,7 +223,8 @@ class RhvUploadOutput(Output):
                 there = transfers.settle(engine, [disk.working for disk in disks])
                 hardware = replace(hardware, nics=nics)
                 tell_losses(hardware, run)
-                vms.add(engine, self._place(run).cluster, vms.ovf(hardware, disks, there, uuid))
+                ovf = vms.ovf(hardware, disks, there, uuid)
+                vms.add(engine, self._place(run).cluster, ovf, uuid)
             vms.wait_ok(engine, uuid)
             vms.plug(engine, uuid, guest.nics, profiles)
             if self.options.start:

@@ -233,6 +233,22 @@ def test_a_disk_that_stays_locked(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -
     jobs.assert_complete(jobs.resume())
 
 
+@pytest.mark.parametrize("request_", ["POST /disks", "POST /vms", "POST /imagetransfers/"])
+def test_an_answer_that_is_lost(jobs: Jobs, request_: str) -> None:
+    """The client sends the request once more, and is told that what it asks for is there."""
+    lost = []
+
+    def cut(what: str) -> None:
+        if what.startswith(request_) and not lost:
+            lost.append(what)
+            raise ConnectionError
+
+    jobs.engine.model.faults.before_answer = cut
+    jobs.assert_complete(jobs.convert())
+    assert lost
+    assert len(jobs.engine.model.vms) == 1
+
+
 def test_a_transfer_that_the_engine_pauses_at_once(jobs: Jobs) -> None:
     jobs.engine.model.faults.failing_transfers = True
     assert jobs.fails().id == "transfer-failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from v2v.outputs._ovirt.domains import Domain, initial_size, is_sparse
 from v2v.outputs._ovirt.engine import Engine
 from v2v.outputs._ovirt.options import UploadFormat, UploadOptions
 from v2v.run import Run
+
+log = logging.getLogger(__name__)
 
 CREATE_SECONDS = 1800.0  # preallocating a large disk means writing it
 REMOVE_SECONDS = 600.0
@@ -69,7 +72,12 @@ def add(
         sparse=is_sparse(options, domain),
         storage_domains=[types.StorageDomain(id=domain.id)],
     )
-    engine.change("create a disk", lambda system: system.disks_service().add(disk))
+    try:
+        engine.change("create a disk", lambda system: system.disks_service().add(disk))
+    except TargetError as exc:
+        if exc.id != "target-refused" or not is_own(engine, uuid):
+            raise
+        log.info("the answer was lost, and curl has asked again: %s", exc)
 
 
 def wait_ok(engine: Engine, uuid: str, seconds: float = CREATE_SECONDS) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from v2v.outputs._ovirt.networks import Profile
 from v2v.outputs._ovirt.ovf import Flavour, ovf_xml
 from v2v.outputs._ovirt.places import OvfDisk
 from v2v.types import Nic, TargetDisk
+
+log = logging.getLogger(__name__)
 
 CREATE_SECONDS = 600.0
 RUNNING = ("up", "wait_for_launch", "powering_up", "reboot_in_progress")
@@ -48,7 +51,7 @@ def _ovf_disk(there: Any, disk: TargetDisk) -> OvfDisk:
     )
 
 
-def add(engine: Engine, cluster: str, ovf: bytes) -> None:
+def add(engine: Engine, cluster: str, ovf: bytes, uuid: str) -> None:
     """The OVF tells the VM's UUID and its disks; `wait_ok` tells when it is there."""
     types = engine.types
     configuration = types.Configuration(type=types.ConfigurationType.OVA, data=ovf.decode())
@@ -56,7 +59,12 @@ def add(engine: Engine, cluster: str, ovf: bytes) -> None:
         cluster=types.Cluster(id=cluster),
         initialization=types.Initialization(configuration=configuration),
     )
-    engine.change("create the VM", lambda system: system.vms_service().add(vm))
+    try:
+        engine.change("create the VM", lambda system: system.vms_service().add(vm))
+    except TargetError as exc:
+        if exc.id != "target-refused" or find(engine, uuid) is None:
+            raise
+        log.info("the answer was lost, and curl has asked again: %s", exc)
 
 
 def wait_ok(engine: Engine, uuid: str) -> Any:
