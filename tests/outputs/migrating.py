@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,13 @@ class Jobs:
         self.seen: list[v2v.Event] = []
 
     def convert(self, source: object, words: dict[str, str], **more: Any) -> v2v.api.Result:
+        return self.convert_all((source,), words, **more)
+
+    def convert_all(
+        self, sources: Iterable[object], words: dict[str, str], **more: Any
+    ) -> v2v.api.Result:
         return v2v.convert(
-            str(source),
+            *(str(source) for source in sources),
             output=self.output,
             output_options=words,
             conversion=AS_IT_IS,

@@ -89,6 +89,23 @@ def test_a_finished_job_left_no_doubt(half: Half, tmp_path: Path) -> None:
     assert half.content(tmp_path / "loop-0").startswith(b"a guest ran")
 
 
+def test_a_disk_that_is_copied_is_compared_as_long_as_others_are_not(broken, tmp_path) -> None:
+    disk, jobs = tmp_path / "web.img", Jobs(tmp_path / "jobs", "nbd")
+    disk.write_bytes(FULL)
+    with nbd_servers(tmp_path) as servers:
+        files = [tmp_path / "first", tmp_path / "second"]
+        for file in files:
+            file.write_bytes(bytes(len(FULL)))
+        words = {"-oo disk": "\0".join(servers.qemu_nbd(file) for file in files)}
+        sources = (disk, f"nbd+unix:///?socket={broken.path}")
+        refused("copy-read", lambda: jobs.convert_all(sources, words))
+        assert files[0].read_bytes() == FULL
+        broken.faults.clear()
+        files[0].write_bytes(bytes(len(FULL)))  # another disk has its address now
+        error = refused("target-changed", jobs.resume)
+    assert "disk 1" in error.message
+
+
 # Killed before anything was recorded --------------------------------------------------------------
 
 
