@@ -50,7 +50,7 @@ if "-U" in sys.argv:
     while data := os.read(0, 65536):
         server.sendall(data)
 """
-NOBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+NOBODY = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
 
 
 @dataclass(frozen=True)
