@@ -235,6 +235,7 @@ def test_a_mode_that_is_chosen_is_not_guessed() -> None:
         ("x --mac 52:54:00:aa:bb:01:ip:10.0.0.1", "option-unsupported"),
         ("x --mac nonsense", "option-value"),
         ("x --mac 52:54:00:aa:bb:01:switch:b", "option-value"),
+        ("x --mac 01:00:5e:aa:bb:01:network:b", "option-value"),  # of many, not of a card
         ("x -n a:", "option-value"),
         ("x -n :a", "option-value"),
         ("x --boot-check=soon", "option-value"),

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from v2v.cli import argv
 from v2v.errors import UsageError
+from v2v.hardware import valid_mac
 from v2v.job import NicMap, StorageMap
 from v2v.options import not_one_of
 
@@ -154,5 +155,11 @@ def mac_map(word: str) -> NicMap:
             f"--mac: {word!r} is not MAC:network:OUT or MAC:bridge:OUT",
             id="option-value",
             hint="for example --mac 52:54:00:12:34:56:bridge:br0",
+        )
+    if valid_mac(mac) is None:
+        raise UsageError(
+            f"--mac: no network card can have the address {mac}",
+            id="option-value",
+            hint="the second digit is even, as in 52:54:00:12:34:56",
         )
     return NicMap("mac", mac.lower(), kind, target)
