@@ -9,13 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 import v2v
-from fixtures.partitions import first_partition
 from tests.integration import processes
+from tests.integration.guest_files import guest_files
 from tests.sshd import Sshd, sshd
 from v2v.api import list_jobs
 from v2v.copy import clone
@@ -48,34 +47,22 @@ MOMENTS = [
 @pytest.fixture(scope="module")
 def undisturbed(
     guest_image: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, bytes]:
+) -> dict[str, object]:
     """What a conversion leaves that nobody disturbs."""
     target = tmp_path_factory.mktemp("undisturbed")
     v2v.convert(guest_image("tiny-debian"), storage=target, name="guest", jobs=target / ".jobs")
     return results(target)
 
 
-def results(target: Path) -> dict[str, bytes]:
+def results(target: Path) -> dict[str, object]:
     """The metadata, and every file of the guest as an independent tool reads it."""
-    found = {}
+    found: dict[str, object] = {}
     for path in target.iterdir():
         if path.suffix == ".xml":
             found[path.name] = path.read_bytes().replace(bytes(target), b"TARGET")
         elif path.name != ".jobs":
-            found.update(guest_files(path))
+            found[path.name] = guest_files(path)
     return found
-
-
-def guest_files(disk: Path) -> dict[str, bytes]:
-    """The files of the first partition, by debugfs on the raw bytes."""
-    with TemporaryDirectory() as folder:
-        source = f"{disk}?offset={first_partition(disk)}"
-        subprocess.run(
-            ["debugfs", "-R", f"rdump / {folder}", source], check=True, capture_output=True
-        )
-        files = [path for path in Path(folder).rglob("*") if path.is_file()]
-        assert len(files) > 10, "debugfs read no guest"
-        return {f"{disk.name}:{path.relative_to(folder)}": path.read_bytes() for path in files}
 
 
 @pytest.mark.appliance
@@ -83,7 +70,7 @@ def guest_files(disk: Path) -> dict[str, bytes]:
 def test_killed_job_is_resumed(
     moment: str,
     kept: list[str],
-    undisturbed: dict[str, bytes],
+    undisturbed: dict[str, object],
     guest_image: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
