@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,30 @@ import pytest
 
 from v2v.events import Event
 from v2v.run import Run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist would begin the longest files last
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, or one processor waits for another at the end.
+
+    Those are the ones that boot guests, then those with appliances; and the fewer tests such a file
+    has, the longer is each of them.
+    """
+    tests = Counter(item.path for item in items)
+
+    def slowness(path: Path) -> tuple[bool, bool, int]:
+        slow = path in with_mark["boots"] or path in with_mark["appliance"]
+        few = tests[path] if slow else -tests[path]
+        return path not in with_mark["boots"], not slow, few
+
+    with_mark = {
+        mark: {item.path for item in items if item.get_closest_marker(mark)}
+        for mark in ("boots", "appliance")
+    }
+    items.sort(key=lambda item: slowness(item.path))
 
 
 @pytest.hookimpl(wrapper=True)
