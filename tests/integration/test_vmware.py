@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
-import v2v
 from fixtures.vmx import disk, nic, write_vm
 from tests.fakes.vddk.host import THUMBPRINT, vddk_host
-from tests.integration.test_demo_guest import BOOT_SECONDS
-from tests.integration.test_inputs import (
+from tests.integration.moving import (
     MAC,
-    contents,
-    test_it_boots_on_virtio_with_its_network,
+    Maker,
+    Moved,
+    Words,
+    check_booted,
+    check_same,
+    move,
 )
 from tests.sshd import sshd
 from tests.vcsim import Disk, Nic, Vcsim, vcsim
 from v2v import nbdkit
-from v2v.api import Result
-
-__all__ = ["test_it_boots_on_virtio_with_its_network"]  # what is tested of each
 
 pytestmark = [pytest.mark.appliance, pytest.mark.boots, pytest.mark.timeout(1800)]
 
-Words = tuple[str, str, dict[str, str], Path]  # input, guest, its options, the VM's folder
 
-
-def over_ssh(reader: str, image: Path, folder: Path, stack: ExitStack) -> Words:
+def over_ssh(image: Path, folder: Path, stack: ExitStack, *, reader: str) -> Words:
     vm = folder / "vmfs" / "volumes" / "Datastore [1] 100%" / "guest"
     put_flat(vm, image)
     card = nic(0, MAC, virtualDev="vmxnet3", pciSlotNumber="192")
@@ -109,34 +107,36 @@ LIBVIRT_WANTS = {
 }
 
 
-MAKERS: dict[str, Callable[[Path, Path, ExitStack], Words]] = {
-    **{
-        f"ssh-{reader}": lambda *given, reader=reader: over_ssh(reader, *given)
-        for reader in ("helper", "sftp", "dd")
-    },
+MAKERS: dict[str, Maker] = {
+    **{f"ssh-{reader}": partial(over_ssh, reader=reader) for reader in ("helper", "sftp", "dd")},
     "https": https,
     "vddk": vddk,
     "nbdkit": by_plugin,
 }
+# The same VM, described by the same code and read by other code than what boots.
+TWINS = {"ssh-sftp": "ssh-helper", "ssh-dd": "ssh-helper", "vddk": "https"}
+BOOTED = [name for name in MAKERS if name not in TWINS]
 
 
-@pytest.fixture(params=MAKERS)
-def converted(
-    request: pytest.FixtureRequest, guest_image: Callable[[str], Path], tmp_path: Path
-) -> Iterator[Result]:
-    """A finished conversion, after which the VM's files are as they were."""
-    target = tmp_path / "target"
-    target.mkdir()
-    with ExitStack() as stack:
-        mode, guest, options, vm = MAKERS[request.param](guest_image("debian-12"), tmp_path, stack)
-        before = contents(vm)
-        yield v2v.convert(
-            guest,
-            input=mode,
-            input_options=options,
-            storage=target,
-            name="moved",
-            boot_check=BOOT_SECONDS,
-            jobs=tmp_path / "jobs",
-        )
-        assert contents(vm) == before
+@pytest.fixture(scope="module")
+def moved(
+    guest_image: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Moved]:
+    """The guest that came in one way, once for all tests."""
+
+    @cache
+    def moved(name: str) -> Moved:
+        image, folder = guest_image("debian-12"), tmp_path_factory.mktemp(name)
+        return move(MAKERS[name], image, folder, boots=name in BOOTED)
+
+    return moved
+
+
+@pytest.mark.parametrize("name", BOOTED)
+def test_it_boots_on_virtio_with_its_network(name: str, moved: Callable[[str], Moved]) -> None:
+    check_booted(moved(name))
+
+
+@pytest.mark.parametrize(("name", "twin"), TWINS.items())
+def test_it_is_the_guest_that_booted(name: str, twin: str, moved: Callable[[str], Moved]) -> None:
+    check_same(moved(name), moved(twin))
