@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,22 @@ def test_reads_of_any_alignment(run: Run, tmp_path: Path) -> None:
         for offset, length in spans:
             expected = disk_content()[offset : offset + length] if offset >= 0 else b""
             assert reader.read(offset, length) == expected
+
+
+def test_what_was_read_is_not_kept(run: Run) -> None:
+    with (
+        nbdkit.serve("memory", ["1M"], run=run, name="m") as socket,
+        nbd_client.ExportReader(nbd_client.describe(socket), "disk") as reader,
+    ):
+        reader.read(0, MiB)
+        tracemalloc.start()
+        try:
+            for _ in range(8):
+                reader.read(0, MiB)
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert kept < MiB
 
 
 def test_a_server_that_stands_still_is_not_waited_for(tmp_path, monkeypatch) -> None:

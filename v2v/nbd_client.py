@@ -141,7 +141,7 @@ class ExportReader:
         return b"".join(parts)[offset - start : end - start]
 
     def _pread(self, offset: int, length: int) -> bytes:
-        buffer = _binding().Buffer(length)
+        buffer = bytearray(length)  # libnbd 1.14 never frees an nbd.Buffer
         try:
             wait(self._handle, self._handle.aio_pread(buffer, offset), self._cancel, self._stall)
         except (_binding().Error, TimeoutError) as exc:
@@ -149,7 +149,7 @@ class ExportReader:
             raise SourceError(
                 f"{self.name}: reading at byte {offset} failed: {why}", id="source-read"
             ) from exc
-        return bytes(buffer.to_bytearray())
+        return bytes(buffer)
 
     def __enter__(self) -> ExportReader:
         return self
