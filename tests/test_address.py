@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from v2v.address import NBD_SCHEMES, Address, parse
+from v2v.address import NBD_SCHEMES, OUTPUT_LOGIN, Address, parse
 from v2v.errors import UsageError
 from v2v.registry import check_no_password
 
@@ -79,6 +79,24 @@ def test_what_is_no_address_is_refused(uri: str, id: str) -> None:
         parse(uri)
     assert caught.value.id == id
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("scheme", "given", "taken"),
+    [
+        ("qemu+ssh", {}, "-ip"),
+        ("qemu+ssh", {"login": OUTPUT_LOGIN}, "-op"),
+        ("nbds", {"login": OUTPUT_LOGIN}, "?tls-psk-file="),
+    ],
+)
+@pytest.mark.parametrize("place", ["me:sesame@h/", "h:ten/"])
+def test_it_is_told_where_a_secret_goes(
+    scheme: str, given: dict[str, str], taken: str, place: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(f"{scheme}://{place}", **given)
+    options = [word for word in ("-ip", "-op", "?tls-psk-file=") if word in str(caught.value.hint)]
+    assert options == [taken]
 
 
 def test_files_of_this_host_do_not_depend_on_the_current_folder(

@@ -19,6 +19,7 @@ from v2v.errors import UsageError
 NBD_SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
 NBD_FILES = ("socket", "tls-psk-file", "tls-certificates")  # of an NBD address; of this host
 MAX_PORT = 65535
+INPUT_LOGIN, OUTPUT_LOGIN = "-ip", "-op"  # the options that take the file of a password
 HOST = re.compile(r"[\w:][\w.:%-]*")  # a name or an IP address; none is an option of ssh
 
 
@@ -53,21 +54,24 @@ class Address:
         )
 
 
-def parse(uri: str) -> Address:
-    """UsageError for what is no address, or holds a password; neither repeats what may be one."""
-    _refuse_password(uri)
+def parse(uri: str, *, login: str = INPUT_LOGIN) -> Address:
+    """UsageError for what is no address, or holds a password; neither repeats what may be one.
+
+    login: the option that takes the file of a password.
+    """
+    _refuse_password(uri, login)
     try:
         parts = urlsplit(uri)
         host, port = unquote(parts.hostname or ""), parts.port
     except ValueError as exc:  # its text would repeat a password with a slash in it
-        raise _invalid(uri, "its port is no number") from exc
+        raise _invalid(uri, "its port is no number", login) from exc
     user = unquote(parts.username or "") or None
     if port == 0:
-        raise _invalid(uri, "its port is 0")
+        raise _invalid(uri, "its port is 0", login)
     if host and not is_host(host):
-        raise _invalid(uri, "it names no host")
+        raise _invalid(uri, "it names no host", login)
     if user and user.startswith("-"):  # ssh would take it for an option
-        raise _invalid(uri, "it names no user")
+        raise _invalid(uri, "it names no user", login)
     query = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))
     return Address(parts.scheme.lower(), host, port, user, unquote(parts.path), query)
 
@@ -81,7 +85,7 @@ def scheme_of(location: str) -> str:
     return location.partition("://")[0].lower() if "://" in location else ""
 
 
-def _refuse_password(uri: str) -> None:
+def _refuse_password(uri: str, login: str) -> None:
     """They are shown, and kept. iSCSI's tools also know USER%PASSWORD."""
     scheme, _, rest = uri.partition("://")
     user, _, host = rest.partition("/")[0].rpartition("@")
@@ -89,13 +93,19 @@ def _refuse_password(uri: str) -> None:
         raise UsageError(
             f"{scheme}://{host}: a password in the address would be kept in logs",
             id="password-in-uri",
-            hint="put it in a file and give that with -ip; leave only the user in the address",
+            hint=f"{_secret_place(scheme.lower(), login)}; leave only the user in the address",
         )
 
 
-def _invalid(uri: str, why: str) -> UsageError:
+def _invalid(uri: str, why: str, login: str) -> UsageError:
     return UsageError(
         f"{scheme_of(uri)}://...: not an address: {why}",
         id="uri-invalid",
-        hint="scheme://[USER@]HOST[:PORT]/PATH; a password goes into a file, given with -ip",
+        hint=f"scheme://[USER@]HOST[:PORT]/PATH; {_secret_place(scheme_of(uri), login)}",
     )
+
+
+def _secret_place(scheme: str, login: str) -> str:
+    if scheme in NBD_SCHEMES:
+        return "NBD has no passwords, but keys: ?tls-psk-file=FILE"
+    return f"a password goes into a file, given with {login}"

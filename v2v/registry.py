@@ -11,7 +11,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import TypeVar
@@ -98,7 +98,8 @@ def anchored(job: Job) -> Job:
 
     Jobs are journaled, so a password in an address is refused here.
     """
-    check_no_password([*job.guests, *job.input.options.values(), *job.output.options.values()])
+    check_no_password([*job.guests, *job.input.options.values()])
+    check_no_password(job.output.options.values(), login=address.OUTPUT_LOGIN)
     input_, output = find_input(job.input.mode), find_output(job.output.mode)
     guests = job.guests
     if input_.guests_are_files and "-ic" not in job.input.options:  # there are names
@@ -115,11 +116,11 @@ def anchored(job: Job) -> Job:
     )
 
 
-def check_no_password(words: Sequence[str]) -> None:
+def check_no_password(words: Iterable[str], *, login: str = address.INPUT_LOGIN) -> None:
     """Refuse addresses that hold one: they are shown, and kept."""
     for word in (one for several in words for one in several.split(options.SEPARATOR)):
         if "://" in word:
-            address.parse(word)
+            address.parse(word, login=login)
 
 
 def _modes(package: ModuleType, base: type[C]) -> dict[str, type[C]]:

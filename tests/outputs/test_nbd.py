@@ -221,6 +221,7 @@ def test_a_password_in_any_address_is_refused_and_not_repeated(jobs: Jobs, disk:
     words = {"-oo disk": "1:nbd://host/a\0nbd://user:hunter2@host/b"}
     error = refused("password-in-uri", lambda: jobs.convert(disk, words))
     assert "hunter2" not in f"{error} {error.hint}"
+    assert "?tls-psk-file=" in (error.hint or "")
     assert not jobs.folder.exists() or not list(jobs.folder.iterdir())
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from v2v.address import parse
-from v2v.errors import TargetError, UsageError
+from v2v.address import OUTPUT_LOGIN, parse
+from v2v.errors import TargetError
 from v2v.libvirt_connection import Errors, LibvirtHost
 from v2v.password import output_password
 
@@ -30,13 +30,7 @@ def host_of(uri: str | None, password_file: Path | None) -> LibvirtHost:
 
 
 def _user_in(uri: str) -> str | None:
-    try:
-        address = parse(uri)
-    except UsageError as exc:
-        if exc.id != "password-in-uri":
-            raise
-        hint = "put it in a file and give that with -op; leave only the user in the address"
-        raise UsageError(f"-oc {exc.message}", id=exc.id, hint=hint) from exc
+    address = parse(uri, login=OUTPUT_LOGIN)
     driver = address.scheme.partition("+")[0]
     if driver and driver.upper() not in DRIVERS:
         raise other_driver(uri, driver)
