@@ -103,6 +103,14 @@ def is_begun(run: Run, index: int) -> bool:
     return path.exists() and bool(Ledger(path))
 
 
+def is_comparable(run: Run, index: int) -> bool:
+    """Whether a blank target of disk `index` holds nothing by now but what this job wrote there.
+
+    Nothing of it may be recorded yet. It is zeroes, the source's, or the converted guest's.
+    """
+    return ledger_path(run, index).exists() and FORGOTTEN not in run.journal
+
+
 def ledger_path(run: Run, index: int) -> Path:
     """Where it is written down which parts of disk `index` are safe on the target."""
     return run.folder / f"copied-{index}"

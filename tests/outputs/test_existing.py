@@ -81,6 +81,34 @@ def test_another_disk_in_its_place_is_not_gone_on_with(half: Half, tmp_path: Pat
     assert half.content(tmp_path / "loop-0") == bytes(16 * MiB)
 
 
+@pytest.fixture
+def unrecorded(half: Half, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Half:
+    """The same, of a host that lost its power before anything was recorded, and is up again."""
+    for ledger in half.jobs.folder.glob("*/copied-*"):
+        ledger.write_bytes(b"")
+    boot = tmp_path / "boot_id"
+    boot.write_text("another\n")
+    monkeypatch.setattr("v2v.targets.device.BOOT_ID", boot)
+    return half
+
+
+def test_what_was_not_recorded_when_the_host_went_down_is_written_again(
+    unrecorded: Half, tmp_path: Path
+) -> None:
+    assert any(unrecorded.content(tmp_path / "loop-0"))
+    unrecorded.jobs.resume()
+    assert unrecorded.content(tmp_path / "loop-0") == FULL
+
+
+def test_another_disk_that_has_the_name_when_the_host_is_up_again_is_kept(
+    unrecorded: Half, tmp_path: Path
+) -> None:
+    other = os.urandom(4096) + bytes(len(FULL) - 4096)
+    unrecorded.write(other, tmp_path / "loop-0")
+    refused("target-changed", unrecorded.jobs.resume)
+    assert unrecorded.content(tmp_path / "loop-0") == other
+
+
 def test_a_finished_job_left_no_doubt(half: Half, tmp_path: Path) -> None:
     """It is done, whatever is written there afterwards."""
     first = half.jobs.resume()

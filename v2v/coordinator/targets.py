@@ -14,7 +14,7 @@ from v2v.copy.sinks import Sink
 from v2v.errors import TargetError
 from v2v.extents import Extent
 from v2v.nbd_client import ExportReader
-from v2v.output import FORGOTTEN, copy_options, ledger_path
+from v2v.output import copy_options, is_comparable, ledger_path
 from v2v.run import Run
 from v2v.targets import probes
 
@@ -37,7 +37,7 @@ def check_target(
         if ledger:
             with _reader(index, disk, run, converted=False) as reader:
                 at = check_kept(ledger, parts.of_source(1), reader.read, sink)
-        elif was_blank and FORGOTTEN not in run.journal:
+        elif was_blank and is_comparable(run, index):
             with (
                 _reader(index, disk, run, converted=False) as source,
                 _reader(index, disk, run, converted=True) as guest,

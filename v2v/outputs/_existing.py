@@ -21,7 +21,7 @@ from v2v.copy.sinks import Sink
 from v2v.errors import UsageError
 from v2v.hardware import Hardware, target_hardware
 from v2v.options import REPEATED, option
-from v2v.output import Output, copy_options, data_size, is_begun, is_copied
+from v2v.output import Output, copy_options, data_size, is_begun, is_comparable, is_copied
 from v2v.outputs._assigned import assigned
 from v2v.outputs._description import Description
 from v2v.outputs._domain import domain_xml
@@ -144,9 +144,11 @@ class ExistingOutput(Output):
         return self.options.allocation is Allocation.SPARSE
 
     def _is_ours(self, index: int, place: Place, run: Run) -> bool:
-        """Whether this job has written there. What is begun is compared before more is written."""
+        """Whether this job has written there. What can be compared is, before more is written:
+        no other disk that has the place by now is taken for the job's.
+        """
         known = run.journal.get(WRITTEN, dict[str, str]) if WRITTEN in run.journal else {}
-        if is_begun(run, index) or is_copied(run, index):
+        if is_begun(run, index) or is_copied(run, index) or is_comparable(run, index):
             return place.shown in known
         return known.get(place.shown) == place.identity()
 
