@@ -17,7 +17,6 @@ QUOTA = "raise the project's quota, delete what is not needed, or use another pr
 
 def check_format(format: str, cloud: Cloud, run: Run) -> None:
     """Its administrator may have left some out: on Ceph it is often raw alone."""
-
     schema = _told("Glance: its formats", "/schemas/image", cloud, run)
     try:
         enum = schema["properties"]["disk_format"]["enum"]
@@ -68,11 +67,16 @@ def _quota(name: str, cloud: Cloud, run: Run) -> tuple[int, int]:
 
 
 def _told(what: str, path: str, cloud: Cloud, run: Run) -> Any:
-    """What is there, as far as it is JSON; None if there is nothing."""
+    """What is there; None if the cloud does not tell: then Glance itself refuses what it must."""
 
     def look(connection: Any) -> Any:
         answer = connection.image.get(path)
         raise_refusal(answer)
         return answer.json()
 
-    return cloud.find(what, look, run)
+    try:
+        return cloud.find(what, look, run)
+    except TargetError as exc:
+        if exc.id not in ("target-forbidden", "target-refused"):
+            raise
+        return None
