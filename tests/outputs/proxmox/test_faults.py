@@ -16,7 +16,7 @@ from tests.fakes.proxmox.state import Task
 from tests.outputs.proxmox.staged import Staged
 from v2v.errors import Cancelled, TargetError
 from v2v.events import CopyProgress, StepStarted, Warned
-from v2v.outputs._proxmox import machine, uploads
+from v2v.outputs._proxmox import api, machine, uploads
 from v2v.types import MiB
 
 
@@ -304,8 +304,9 @@ def test_cancel_during_an_upload(staged) -> None:
     assert staged.kept()
 
 
-def test_cancel_when_all_is_sent(staged) -> None:
+def test_cancel_when_all_is_sent(staged, monkeypatch) -> None:
     """The server has not answered yet, and will keep what it got."""
+    monkeypatch.setattr(api, "LEAVE_SECONDS", 60.0)
     server, output, returned = staged.host.server, staged.copied(), threading.Event()
     hold = server.faults.received
     hold.close()
