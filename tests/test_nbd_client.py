@@ -86,7 +86,7 @@ def test_a_server_that_stands_still_is_not_waited_for(tmp_path, monkeypatch) -> 
         servers.signal("m", signal.SIGCONT)
         with (
             pytest.raises(SourceError, match="silent"),
-            nbd_client.ExportReader(endpoint, "disk", stall=0.2) as reader,
+            nbd_client.ExportReader(endpoint, "disk", stall=3.0) as reader,
         ):
             servers.signal("m", signal.SIGSTOP)
             reader.read(0, 512)

@@ -169,7 +169,7 @@ def test_a_server_that_falls_silent_is_not_waited_for(jobs, disk, tmp_path: Path
     with nbd_server.serve(tmp_path, bytes(ROOM - 8) + b"precious", "silent") as server:
         server.fault(Act.STALL)
         uri = f"nbd+unix:///?socket={server.path}"
-        options = CopyOptions(stall_timeout=1.0)
+        options = CopyOptions(stall_timeout=3.0)  # a handshake takes less, on a busy host, too
         error = refused(
             "target-unreachable", lambda: jobs.convert(disk, {"-os": uri}, copy=options)
         )
