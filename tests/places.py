@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -107,6 +108,7 @@ class Servers:
     def stop(self) -> None:
         for process in self._running.values():
             process.terminate()
+            process.send_signal(signal.SIGCONT)  # one that was stopped would not hear of it
         for process in self._running.values():
             process.wait()
 

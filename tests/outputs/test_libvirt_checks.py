@@ -208,9 +208,11 @@ def tls_server(folder: Path) -> Iterator[int]:
 
 
 def test_another_hypervisor_is_refused_before_it_is_asked(source, run) -> None:
-    error = refusal(make({"-oc": "esx://127.0.0.1/"}), source, run)
+    output = make({"-oc": "esx://127.0.0.1/"})
+    error = refusal(output, source, run)
     assert error.id == "target-answer"
     assert "not on esx" in error.message
+    output.discard((), run)  # there is nothing, and nobody to ask
 
 
 def test_a_password_in_the_address_is_refused_and_not_shown(source, run) -> None:

@@ -21,7 +21,7 @@ from v2v.outputs._images import Shape
 from v2v.outputs._libvirt import domain, space
 from v2v.outputs._libvirt.capabilities import Capabilities, read_capabilities
 from v2v.outputs._libvirt.checks import check_machine, check_names, check_networks
-from v2v.outputs._libvirt.connection import host_of, is_local
+from v2v.outputs._libvirt.connection import check_driver, host_of, is_local
 from v2v.outputs._libvirt.disks import HANDED_OVER, Disks
 from v2v.outputs._libvirt.facts import LOGICAL, Facts, Pool, look
 from v2v.outputs._libvirt.fit import fit
@@ -100,6 +100,8 @@ class LibvirtOutput(Output):
 
     def check_source(self, source: Source, run: Run) -> None:
         self._check_options(run)
+        if self.options.uri is not None:
+            check_driver(self.options.uri)
         facts = self._look(source, run)
         self._check_boot(facts, run)
         for name, pool in facts.pools.items():

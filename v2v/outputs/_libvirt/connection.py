@@ -16,9 +16,8 @@ DRIVERS = ("QEMU", "TEST")  # the last is libvirt's own for tests
 
 
 def host_of(uri: str | None, password_file: Path | None) -> LibvirtHost:
-    """It may be written to. UsageError for a URI that is none, or holds a password; TargetError for
-    one of another hypervisor."""
-    user = _user_in(uri) if uri else None
+    """It may be written to. UsageError for a URI that is none, or holds a password."""
+    user = parse(uri, login=OUTPUT_LOGIN).user if uri else None
     shown = uri or "libvirt"
     lock = threading.Lock()  # disks connect at once; the user is asked by one of them
 
@@ -29,12 +28,11 @@ def host_of(uri: str | None, password_file: Path | None) -> LibvirtHost:
     return LibvirtHost(uri, ERRORS, password, user=user, read_only=False)
 
 
-def _user_in(uri: str) -> str | None:
-    address = parse(uri, login=OUTPUT_LOGIN)
-    driver = address.scheme.partition("+")[0]
+def check_driver(uri: str) -> None:
+    """TargetError for another hypervisor's address: nobody need be asked for a login there."""
+    driver = parse(uri, login=OUTPUT_LOGIN).scheme.partition("+")[0]
     if driver and driver.upper() not in DRIVERS:
         raise other_driver(uri, driver)
-    return address.user
 
 
 def other_driver(shown: str, driver: str) -> TargetError:
