@@ -22,7 +22,8 @@ from v2v.copy import target as copy_target
 from v2v.errors import Cancelled, V2VError
 from v2v.events import Event, Warned
 from v2v.job import CopyOptions, NicMap
-from v2v.outputs._ovirt import disks, domains, precheck, transfers
+from v2v.outputs._ovirt import disks, domains, imageio, precheck, transfers
+from v2v.outputs._ovirt.daemon import Connection
 from v2v.outputs._ovirt.imageio import ImageioSink
 from v2v.types import KiB, MiB
 
@@ -93,16 +94,17 @@ class Jobs:
         (job,) = list_jobs(self.folder / "jobs")
         return job.job_id
 
-    def once_copying(self, action: Callable[[], None]) -> None:
-        """Do something in the middle of the copy, when a part of it is safe on the target."""
-        count = itertools.count(1)
+    def once_copying(self, action: Callable[[], None], at: type = ImageioSink) -> None:
+        """Do something in the middle of the copy, when a part of it is safe on the target: before
+        the second flush of the sink, or of the Connection, which nobody else has then."""
+        count, whole = itertools.count(1), at.flush
 
-        def flush(sink: ImageioSink, whole: Any = ImageioSink.flush) -> None:
+        def flush(flushed: Any) -> None:
             if next(count) == 2:
                 action()
-            whole(sink)
+            whole(flushed)
 
-        self.patch.setattr(ImageioSink, "flush", flush)
+        self.patch.setattr(at, "flush", flush)
 
     @property
     def warnings(self) -> list[str]:
@@ -298,9 +300,11 @@ def test_a_transfer_that_the_engine_pauses(jobs: Jobs) -> None:
 
 
 def test_a_ticket_that_expires(jobs: Jobs) -> None:
-    """As when the engine is away for long: it alone prolongs them."""
+    """As when the engine is away, and nothing is sent for long. Nothing is sent meanwhile here, for
+    there is one connection."""
     model = jobs.engine.model
-    jobs.once_copying(lambda: model.daemon._admin("mod_ticket", model.tickets[0], {"timeout": 0}))
+    jobs.patch.setattr(imageio, "CONNECTIONS", 1)
+    jobs.once_copying(lambda: model.daemon.expire_ticket(model.tickets[0]), at=Connection)
     assert jobs.fails().id == "transfer-ended"
     jobs.assert_nothing_open()
     result = jobs.resume()
