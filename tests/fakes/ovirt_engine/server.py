@@ -228,7 +228,12 @@ def _transfer(model: Model, one: Transfer) -> Any:
         direct, proxy = model.daemon.url(one.ticket), model.proxy.url(one.ticket)
         urls = [E.transfer_url(direct), E.proxy_url(proxy)]
     return E.image_transfer(
-        E.phase(one.phase), E.image(id=one.disk), E.host(id=one.host or "h1"), *urls, id=one.id
+        E.phase(one.phase),
+        E.direction("upload"),
+        E.image(id=one.disk),
+        E.host(id=one.host or "h1"),
+        *urls,
+        id=one.id,
     )
 
 
@@ -252,6 +257,22 @@ def _start_vm(model: Model, name: str, **_: Any) -> Any:
     model.look_at_vm(name)
     model.vms[name].status = "up"
     return E.action(E.status("complete"))
+
+
+@route("GET", "/vms/ID/diskattachments")
+def _attachments(model: Model, name: str, **_: Any) -> Any:
+    return E.disk_attachments(*(_attachment(one) for one in model.look_at_vm(name).disks))
+
+
+@route("POST", "/vms/ID/diskattachments")
+def _attach(model: Model, name: str, node: Any, **_: Any) -> Any:
+    disk = node.find("disk").get("id")
+    model.attach(name, disk, node.findtext("interface"), node.findtext("bootable"))
+    return _attachment(disk)
+
+
+def _attachment(disk: str) -> Any:
+    return E.disk_attachment(E.disk(id=disk), id=disk)
 
 
 @route("GET", "/vms/ID/nics")

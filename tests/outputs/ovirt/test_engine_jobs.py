@@ -235,9 +235,13 @@ def test_a_disk_that_stays_locked(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -
     jobs.assert_complete(jobs.resume())
 
 
-@pytest.mark.parametrize("request_", ["POST /disks", "POST /vms", "POST /imagetransfers/"])
+@pytest.mark.parametrize(
+    "request_",
+    ["POST /disks", "POST /imagetransfers", "POST /imagetransfers/", "POST /vms"],
+)
 def test_an_answer_that_is_lost(jobs: Jobs, request_: str) -> None:
-    """The client sends the request once more, and is told that what it asks for is there."""
+    """The client sends the request once more, and is told that what it asks for is there; or, on a
+    new connection, it does not."""
     lost = []
 
     def cut(what: str) -> None:

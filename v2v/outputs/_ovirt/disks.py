@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,6 @@ from v2v.outputs._ovirt.domains import Domain, initial_size, is_sparse
 from v2v.outputs._ovirt.engine import Engine
 from v2v.outputs._ovirt.options import UploadFormat, UploadOptions
 from v2v.run import Run
-
-log = logging.getLogger(__name__)
 
 CREATE_SECONDS = 1800.0  # preallocating a large disk means writing it
 REMOVE_SECONDS = 600.0
@@ -37,10 +34,10 @@ def is_ours(disk: Any, run: Run) -> bool:
     return bool(disk.description == names.marker(run)) or names.is_own_uuid(disk.id, run)
 
 
-def is_own(engine: Engine, uuid: str) -> bool:
-    """Whether it is there, and ours: another may have got the UUID that the user chose."""
+def find_own(engine: Engine, uuid: str) -> Any | None:
+    """If it is there, and ours: another may have got the UUID that the user chose."""
     disk = find(engine, uuid)
-    return disk is not None and is_ours(disk, engine.run)
+    return disk if disk is not None and is_ours(disk, engine.run) else None
 
 
 def of_job(engine: Engine, run: Run) -> list[Any]:
@@ -72,12 +69,11 @@ def add(
         sparse=is_sparse(options, domain),
         storage_domains=[types.StorageDomain(id=domain.id)],
     )
-    try:
-        engine.change("create a disk", lambda system: system.disks_service().add(disk))
-    except TargetError as exc:
-        if exc.id != "target-refused" or not is_own(engine, uuid):
-            raise
-        log.info("the answer was lost, and curl has asked again: %s", exc)
+    engine.make(
+        "create a disk",
+        lambda system: system.disks_service().add(disk),
+        lambda: find_own(engine, uuid),
+    )
 
 
 def wait_ok(engine: Engine, uuid: str, seconds: float = CREATE_SECONDS) -> Any:

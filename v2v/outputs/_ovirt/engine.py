@@ -60,6 +60,23 @@ class Engine:
         self.run.cancel.check()
         return self._call(doing, self._or_none(action), None)
 
+    def make(
+        self, doing: str, action: Callable[[Any], T], there: Callable[[], T | None]
+    ) -> T | None:
+        """`change` for what makes something: `there` gives it, or None. When an answer is lost curl
+        asks again, on a connection that was in use before, and is refused what is made by then."""
+        try:
+            return self.change(doing, action)
+        except TargetError as exc:
+            if exc.id not in ("target-refused", "target-unreachable"):
+                raise
+            if isinstance(exc.__cause__, TimeoutError):  # the client is still busy with it
+                raise
+            if (found := there()) is None:
+                raise
+            log.info("the answer was lost: %s", exc)
+            return found
+
     def _call(self, doing: str, action: Callable[[Any], T], cancel: Cancel | None) -> T:
         try:
             return patience.in_thread(

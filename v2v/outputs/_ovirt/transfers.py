@@ -33,6 +33,7 @@ ENDING = (
     "finalizing_failure",
     "finalizing_success",
 )
+OPENING = ("initializing", "resuming", "transferring")
 PAUSED = ("paused_system", "paused_user")
 
 
@@ -52,11 +53,11 @@ def of_disks(engine: Engine, uuids: Sequence[str]) -> list[Any]:
     """The transfers to those of these disks that are the job's, as far as they are not over."""
     listed = engine.call("list the image transfers", lambda s: s.image_transfers_service().list())
     open_ones = [one for one in listed if _disk_of(one) in uuids and phase(one) not in FINISHED]
-    return [one for one in open_ones if disks.is_own(engine, _disk_of(one) or "")]
+    return [one for one in open_ones if disks.find_own(engine, _disk_of(one) or "")]
 
 
 def start(engine: Engine, uuid: str, host: str | None) -> str:
-    """Ask for a transfer to a disk; its id. `ready` tells when it is open."""
+    """Ask for a transfer to a disk that has none; its id. `ready` tells when it is open."""
     types = engine.types
     wanted = types.ImageTransfer(
         disk=types.Disk(id=uuid),
@@ -66,8 +67,10 @@ def start(engine: Engine, uuid: str, host: str | None) -> str:
         timeout_policy=types.ImageTransferTimeoutPolicy.PAUSE,  # the others remove the disk
         host=types.Host(id=host) if host else None,
     )
-    added = engine.change(
-        "open an image transfer", lambda s: s.image_transfers_service().add(wanted)
+    added = engine.make(
+        "open an image transfer",
+        lambda s: s.image_transfers_service().add(wanted),
+        lambda: _opening(engine, uuid),
     )
     if added is None:
         raise TargetError(
@@ -78,12 +81,20 @@ def start(engine: Engine, uuid: str, host: str | None) -> str:
     return str(added.id)
 
 
+def _opening(engine: Engine, uuid: str) -> Any | None:
+    """An upload that has begun, and is not at its end."""
+    for one in of_disks(engine, [uuid]):
+        if phase(one) in OPENING and getattr(one.direction, "value", None) != "download":
+            return one
+    return None
+
+
 def ready(engine: Engine, transfer: str, disk: TargetDisk, options: UploadOptions) -> Transfer:
     """Where to write, once it can be written."""
 
     def look() -> Any | None:
         found = find(engine, transfer)
-        if found is None or phase(found) not in ("initializing", "resuming", "transferring"):
+        if found is None or phase(found) not in OPENING:
             what = "is gone" if found is None else f"is {phase(found).replace('_', ' ')}"
             raise TargetError(
                 f"{engine.where.host}: the image transfer to the disk {disk.working} {what}",
