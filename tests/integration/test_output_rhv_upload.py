@@ -73,7 +73,7 @@ def killed_job(engine: Engine, image: Path, jobs: Path, moment: str, *words: str
 def assert_complete(engine: Engine, image: Path, format: str) -> None:
     (disk,) = engine.model.disks.values()
     (vm,) = engine.model.vms.values()
-    assert vm.disks == [disk.id]
+    assert list(vm.disks) == [disk.id]
     assert disk.status == "ok"
     argv = ["qemu-img", "compare", "-f", "raw", "-F", format, image, disk.path]
     subprocess.run(argv, check=True, capture_output=True)

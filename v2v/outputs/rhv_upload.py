@@ -226,6 +226,7 @@ class RhvUploadOutput(Output):
                 ovf = vms.ovf(hardware, disks, there, uuid)
                 vms.add(engine, self._place(run).cluster, ovf, uuid)
             vms.wait_ok(engine, uuid)
+            vms.attach(engine, uuid, hardware, disks)
             vms.plug(engine, uuid, guest.nics, profiles)
             if self.options.start:
                 vms.start(engine, uuid)

@@ -88,13 +88,17 @@ class Card:
     profile: str | None
 
 
+Attachments = dict[str, tuple[str, str]]  # of disks: interface, and whether it boots
+
+
 @dataclass
 class Vm:
     id: str
     name: str
     cluster: str
     ovf: str
-    disks: list[str]
+    told: Attachments  # in the OVF
+    disks: Attachments
     cards: list[Card]
     status: str = "image_locked"
 
@@ -108,6 +112,7 @@ class Faults:
     stuck_finalize: bool = False  # they stay in the phase finalizing_success
     failing_transfers: bool = False  # they are paused by the system at once
     failing_finalize: bool = False  # the image is found wrong, and removed
+    failing_attach: bool = False  # no disk is attached, also to a VM that is made
     refused: dict[str, str] = field(default_factory=dict)  # "POST /disks": why
     before_answer: Callable[[str], None] | None = None  # called with "POST /disks", which is done
 
@@ -343,24 +348,36 @@ class Model:
         ovf = node.findtext("initialization/configuration/data")
         tree = etree.fromstring(ovf.encode())
         system = tree.find("VirtualSystem")
-        disks = [one.get(f"{OVF}diskId") for one in tree.findall("DiskSection/Disk")]
+        told = {
+            one.get(f"{OVF}diskId"): (
+                one.get(f"{OVF}disk-interface").lower(),
+                one.get(f"{OVF}boot"),
+            )
+            for one in tree.findall("DiskSection/Disk")
+        }
         vm = Vm(
             id=system.get(f"{OVF}id"),
             name=system.findtext("Name"),
             cluster=node.find("cluster").get("id"),
             ovf=ovf,
-            disks=disks,
+            told=told,
+            disks={},
             cards=self._cards(system),
         )
         if vm.id in self.vms or vm.name in [one.name for one in self.vms.values()]:
             raise Refusal(409, "[Cannot import VM. The VM name is already in use.]")
-        for name in disks:
-            disk = self.disks.get(name)
-            if disk is None or disk.status != "ok" or disk.vm is not None:
-                raise Refusal(409, f"[Cannot import VM. Disk {name} is not available.]")
-            disk.vm = vm.id
         self.vms[vm.id] = vm
+        for name, (interface, boot) in told.items():
+            with suppress(Refusal):  # only an event tells of it
+                self.attach(vm.id, name, interface, boot)
         return vm
+
+    def attach(self, vm: str, name: str, interface: str, boot: str) -> None:
+        disk = self._disk(name)
+        if disk.status != "ok" or disk.vm is not None or self.faults.failing_attach:
+            raise Refusal(409, f"[Cannot attach Virtual Disk. Disk {disk.name} is in use.]")
+        disk.vm = vm
+        self.vms[vm].disks[name] = (interface, boot)
 
     def _cards(self, system: Any) -> list[Card]:
         return [

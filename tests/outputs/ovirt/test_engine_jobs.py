@@ -410,6 +410,46 @@ def test_a_vm_that_is_refused(jobs: Jobs) -> None:
     jobs.assert_complete(jobs.resume())
 
 
+def test_a_disk_that_the_engine_does_not_attach_is_attached(jobs: Jobs) -> None:
+    """It makes the VM first; then it tells but its log of events what it could not attach."""
+    faults = jobs.engine.model.faults
+    faults.failing_attach = True
+
+    def recover(what: str) -> None:
+        faults.failing_attach = faults.failing_attach and what != "POST /vms"
+
+    faults.before_answer = recover
+    jobs.assert_complete(jobs.convert())
+    (vm,) = jobs.engine.model.vms.values()
+    assert vm.disks == vm.told
+    assert list(vm.told.values()) == [("sata", "true")]
+
+
+def test_a_vm_that_cannot_get_its_disk_is_told_and_not_started(jobs: Jobs) -> None:
+    faults = jobs.engine.model.faults
+    faults.failing_attach = True
+    error = jobs.fails(words={"--start": ""})
+    assert error.id == "target-refused"
+    assert "attach" in error.message and "is in use" in error.message
+    (vm,) = jobs.engine.model.vms.values()
+    assert vm.status == "down"
+    faults.failing_attach = False
+    jobs.assert_complete(jobs.resume())
+    assert (list(vm.disks), vm.status) == (list(jobs.engine.model.disks), "up")
+
+
+def test_a_disk_that_is_gone_before_the_vm_gets_it(jobs: Jobs) -> None:
+    model = jobs.engine.model
+    model.faults.failing_attach = True
+    jobs.fails()
+    (uuid,) = model.disks
+    model.remove_disk(uuid)
+    with pytest.raises(V2VError) as caught:
+        jobs.resume()
+    assert caught.value.id == "target-lost"
+    assert uuid in caught.value.message
+
+
 def test_what_has_a_vm_is_not_discarded(jobs: Jobs) -> None:
     """A job that died between the VM's creation and its journal."""
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from v2v.errors import TargetError
-from v2v.hardware import Hardware
+from v2v.hardware import Hardware, boot_order
+from v2v.outputs._ovirt.chipset import disk_interface
 from v2v.outputs._ovirt.engine import Engine
 from v2v.outputs._ovirt.networks import Profile
 from v2v.outputs._ovirt.ovf import Flavour, ovf_xml
@@ -59,12 +60,11 @@ def add(engine: Engine, cluster: str, ovf: bytes, uuid: str) -> None:
         cluster=types.Cluster(id=cluster),
         initialization=types.Initialization(configuration=configuration),
     )
-    try:
-        engine.change("create the VM", lambda system: system.vms_service().add(vm))
-    except TargetError as exc:
-        if exc.id != "target-refused" or find(engine, uuid) is None:
-            raise
-        log.info("the answer was lost, and curl has asked again: %s", exc)
+    engine.make(
+        "create the VM",
+        lambda system: system.vms_service().add(vm),
+        lambda: find(engine, uuid),
+    )
 
 
 def wait_ok(engine: Engine, uuid: str) -> Any:
@@ -81,6 +81,45 @@ def wait_ok(engine: Engine, uuid: str) -> Any:
         return vm if status(vm) != "image_locked" else None
 
     return engine.wait(f"the VM {uuid} stays locked", look, CREATE_SECONDS)
+
+
+def attach(engine: Engine, uuid: str, hardware: Hardware, disks: Sequence[TargetDisk]) -> None:
+    """The disks that the VM lacks: the engine attaches them one by one when the VM is made already,
+    and where it cannot, only an event tells. Here its words are an error."""
+    attached = _attached(engine, uuid)
+    for disk, order in zip(disks, boot_order(hardware), strict=True):
+        if disk.working not in attached:
+            log.info("the engine has not attached the disk %s", disk.working)
+            _attach(engine, uuid, hardware, disk.working, first=order == 1)
+
+
+def _attached(engine: Engine, uuid: str) -> dict[str, Any]:
+    listed = engine.call(
+        "list the VM's disks", lambda s: service(s, uuid).disk_attachments_service().list()
+    )
+    return {one.id: one for one in listed}  # by their disks
+
+
+def _attach(engine: Engine, uuid: str, hardware: Hardware, disk: str, *, first: bool) -> None:
+    types = engine.types
+    where = disk_interface(hardware.block_bus, hardware.machine, hardware.firmware)
+    wanted = types.DiskAttachment(
+        disk=types.Disk(id=disk),
+        interface=types.DiskInterface(where.lower()),
+        bootable=first,
+        active=True,
+    )
+    made = engine.make(
+        f"attach the disk {disk} to the VM {uuid}",
+        lambda s: service(s, uuid).disk_attachments_service().add(wanted),
+        lambda: _attached(engine, uuid).get(disk),
+    )
+    if made is None:
+        raise TargetError(
+            f"{engine.where.host}: the disk {disk} is gone, and the VM {uuid} lacks it",
+            id="target-lost",
+            hint="the events in the engine's portal tell why",
+        )
 
 
 def plug(engine: Engine, uuid: str, nics: Sequence[Nic], profiles: Sequence[Profile]) -> None:
