@@ -179,7 +179,7 @@ def test_the_jobs_own_vm_is_not_in_its_way(engine: Engine, run: Run) -> None:
 def add_vm(engine: Engine, name: str, uuid: str) -> None:
     from tests.fakes.ovirt_engine.model import Vm
 
-    engine.model.vms[uuid] = Vm(uuid, name, "c", "", [], [])
+    engine.model.vms[uuid] = Vm(uuid, name, "c", "", {}, {}, [])
 
 
 def test_disks_of_these_uuids_that_are_there(engine: Engine, run: Run) -> None:
