@@ -147,18 +147,19 @@ def _require_folder(options: KubevirtOptions) -> None:
 
 
 def _check_words(options: KubevirtOptions) -> None:
-    checks: Mapping[str, tuple[Any, Callable[[str], Any]]] = {
-        "-oo namespace": (options.namespace, LABEL.fullmatch),
-        "-oo timezone": (options.timezone, is_zone),
-        "-oc": (options.server, _is_https),
-        "-oo upload-proxy": (options.upload_proxy, _is_https),
+    checks: Mapping[str, tuple[Any, Callable[[str], Any], str]] = {
+        "-oo namespace": (options.namespace, LABEL.fullmatch, "name of a namespace"),
+        "-oo timezone": (options.timezone, is_zone, "time zone"),
+        "-oc": (options.server, _is_https, "HTTPS address"),
+        "-oo upload-proxy": (options.upload_proxy, _is_https, "HTTPS address"),
     }
     if options.in_cluster:
-        checks = {**checks, "-os": (options.storage_class, SUBDOMAIN.fullmatch)}
-    for flag, (word, is_good) in checks.items():
+        storage_class = (options.storage_class, SUBDOMAIN.fullmatch, "name of a storage class")
+        checks = {**checks, "-os": storage_class}
+    for flag, (word, is_good, kind) in checks.items():
         if word is not None and not is_good(word):
             raise UsageError(
-                f"{flag}: {word!r} is none",
+                f"{flag}: {word!r} is no {kind}",
                 id="option-value",
                 hint=HINTS.get(flag, "Kubernetes knows small letters, digits and dashes in names"),
             )
