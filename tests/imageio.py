@@ -98,9 +98,9 @@ class Daemon:
         """What the engine does when it pauses or ends a transfer."""
         self._admin("del_ticket", name)
 
-    def expire_ticket(self, name: str) -> None:
-        """Until a request ends: that prolongs it, also one that is under way now."""
-        self._admin("mod_ticket", name, {"timeout": 0})
+    def expire_ticket(self, name: str, *, seconds: int = 0) -> None:
+        """In `seconds`, unless a request ends: that prolongs it, also one that is under way now."""
+        self._admin("mod_ticket", name, {"timeout": seconds})
 
     def ticket(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._admin("get_ticket", name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Semaphore
 from typing import Any
 
 import pytest
@@ -22,8 +24,11 @@ from tests.outputs.ovirt.uploads import (
     sink_to,
     source,
 )
+from v2v.copy.sinks import SinkLost
 from v2v.errors import TargetError
 from v2v.outputs._ovirt import daemon as daemon_module
+from v2v.outputs._ovirt import imageio as imageio_module
+from v2v.outputs._ovirt.imageio import ImageioSink
 from v2v.outputs._ovirt.places import Transfer
 from v2v.types import KiB, MiB
 
@@ -170,6 +175,41 @@ def test_a_host_that_cannot_be_reached_is_tried_once(
             sink.reopen()
             sink.flush()
     assert len(tried) == 1
+
+
+def test_a_disk_that_waits_is_not_forgotten_by_the_daemon(
+    daemon: Daemon, transfer: Transfer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine pauses a transfer where nothing was done for its time of inactivity."""
+    ticket, touched, touch = transfer.url.rpartition("/")[2], Event(), ImageioSink.touch
+
+    def told(sink: ImageioSink) -> None:
+        daemon.expire_ticket(ticket, seconds=100)
+        soon = daemon.ticket(ticket)["expires"]
+        touch(sink)
+        if daemon.ticket(ticket)["expires"] > soon + 100:
+            touched.set()
+
+    monkeypatch.setattr(imageio_module, "KEEP_SECONDS", 0.01)
+    monkeypatch.setattr(ImageioSink, "touch", told)
+    with sink_to(transfer):
+        assert touched.wait(30)
+
+
+def test_a_sign_of_life_that_fails_is_no_failure_of_the_copy(
+    transfer: Transfer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, failures = noise(transfer.size), Semaphore(0)
+
+    def fail(sink: ImageioSink) -> None:
+        failures.release()
+        raise SinkLost(errno.ENOTCONN, "gone for now")
+
+    monkeypatch.setattr(imageio_module, "KEEP_SECONDS", 0.01)
+    monkeypatch.setattr(ImageioSink, "touch", fail)
+    with source(content) as server, sink_to(transfer) as sink:
+        assert failures.acquire(timeout=30) and failures.acquire(timeout=30)
+        copied(server.endpoint(), sink, verify=1.0)
 
 
 @pytest.mark.parametrize("known", [True, False])

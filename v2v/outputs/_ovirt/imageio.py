@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from v2v.cancel import Cancel
 from v2v.copy.sinks import Feed, Pool, SinkLost
-from v2v.errors import TargetError
+from v2v.errors import TargetError, V2VError
 from v2v.extents import Extent
 from v2v.outputs._ovirt.daemon import Connection
 from v2v.outputs._ovirt.places import Transfer
@@ -28,6 +30,9 @@ GRAIN = 1 * MiB
 BLOCK = 64 * KiB  # a cluster of qcow2; the daemon reads and writes again what shares a block
 ZERO_MAXIMUM = 128 * MiB  # what storage must zero without an answer in between
 READ_MAXIMUM = 8 * MiB
+KEEP_SECONDS = 600.0  # between two signs of life
+
+log = logging.getLogger(__name__)
 
 
 class ImageioSink:
@@ -91,6 +96,11 @@ class ImageioSink:
             yield Extent(extent.start, extent.length, zero=bool(extent.zero))
             position += extent.length
 
+    def touch(self) -> None:
+        """Show that the disk is not forgotten: the daemon counts that it is asked what it can do,
+        with which a client begins. The connections that write are left alone."""
+        self._connect().close()
+
     def reopen(self) -> None:
         self._pool.reopen()
 
@@ -145,10 +155,32 @@ def imageio_sink(
             hint="v2v needs port 54322 of the oVirt host, or of the engine as a proxy",
         ) from exc
     try:
-        with cancel.calling(sink.hang_up):
+        with cancel.calling(sink.hang_up), _kept(sink):
             yield sink
     finally:
         sink.close()
+
+
+@contextmanager
+def _kept(sink: ImageioSink) -> Iterator[None]:
+    """The engine pauses a transfer to which nothing is sent for long, and a disk may wait for long:
+    while the guest is converted, or others of its disks are copied."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(KEEP_SECONDS):
+            try:
+                sink.touch()
+            except (OSError, V2VError) as exc:  # who writes next is told, if it lasts
+                log.info("a transfer cannot be kept open: %s", exc)
+
+    thread = threading.Thread(target=keep, name="imageio keep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _place(transfer: Transfer) -> str:

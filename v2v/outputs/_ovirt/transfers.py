@@ -20,10 +20,10 @@ from v2v.types import TargetDisk
 
 OPEN_SECONDS = 300.0  # a host prepares the volume, and starts a server for it
 CLOSE_SECONDS = 600.0  # and checks the image
-# Until the engine pauses a transfer, which does not let go of its disk either. A disk may wait for
-# long: while the guest is converted, or others of its disks are copied. 0 would be for ever to the
-# engine, but the daemon takes it for a limit.
-INACTIVITY_SECONDS = 7 * 24 * 3600
+# Until the engine pauses a transfer; a sink has its daemon hear of it much more often. As long the
+# daemon waits for the rest of a request whose client has lost its power, and no transfer can end
+# meanwhile: not a week, and not for ever, which 0 is to the engine.
+INACTIVITY_SECONDS = 2 * 3600
 
 FINISHED = ("finished_success", "finished_failure", "finished_cleanup", "cancelled")
 ENDING = (
