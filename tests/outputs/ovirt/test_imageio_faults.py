@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from v2v.cancel import Cancel
 from v2v.copy import target as target_module
 from v2v.copy.ledger import Ledger
 from v2v.errors import Cancelled, CopyError, TargetError
+from v2v.extents import Extent
 from v2v.outputs._ovirt.places import Transfer
 from v2v.types import MiB
 
@@ -37,15 +38,36 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target_module, "CHECKPOINT", 4 * MiB)
 
 
+class TellingLedger(Ledger):
+    """Of no file."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._recorded = threading.Event()
+
+    def record(self, phase: str, extents: Iterable[Extent]) -> None:
+        super().record(phase, extents)
+        self._recorded.set()
+
+    def then(self, act: Callable[[], None]) -> Callable[[], None]:
+        """What acts once something is recorded."""
+
+        def wait() -> None:
+            assert self._recorded.wait(30)
+            act()
+
+        return wait
+
+
 def test_a_copy_goes_on_after_the_daemon_was_killed(tmp_path: Path) -> None:
-    content, ledger = holey(SIZE, seed=11), Ledger(None)
+    content, ledger = holey(SIZE, seed=11), TellingLedger()
     with (
         imageio_daemon() as daemon,
         source(content) as server,
         qcow2_target(daemon, tmp_path, SIZE) as (path, url),
     ):
         with sink_to(daemon.transfer(url, SIZE)) as sink, pytest.raises(CopyError) as error:
-            copied(server.endpoint(), Before(sink, 6, daemon.stop), ledger=ledger)
+            copied(server.endpoint(), Before(sink, 6, ledger.then(daemon.stop)), ledger=ledger)
         assert error.value.id == "copy-write"
         assert "imageio daemon" in str(error.value)
         daemon.start()
@@ -75,12 +97,12 @@ def test_a_dropped_connection_is_made_again(
 
 def test_a_transfer_that_ends_in_the_middle_ends_the_copy(daemon: Daemon, tmp_path: Path) -> None:
     """As when the engine cancels or pauses it: the daemon knows the ticket no more."""
-    content, ledger = holey(SIZE, seed=13), Ledger(None)
+    content, ledger = holey(SIZE, seed=13), TellingLedger()
     with source(content) as server, qcow2_target(daemon, tmp_path, SIZE) as (_, url):
         ticket = daemon.add_ticket(url, SIZE)
         transfer = Transfer(url=daemon.url(ticket), cafile=daemon.cafile, size=SIZE)
         with sink_to(transfer) as sink, pytest.raises(TargetError) as error:
-            ending = Before(sink, 5, lambda: daemon.cancel_ticket(ticket))
+            ending = Before(sink, 5, ledger.then(lambda: daemon.cancel_ticket(ticket)))
             copied(server.endpoint(), ending, ledger=ledger)
     assert error.value.id == "transfer-ended"
     assert ledger.touched()  # for `resume`
