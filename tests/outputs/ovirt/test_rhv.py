@@ -24,6 +24,7 @@ from v2v.errors import UsageError
 from v2v.output import Output
 from v2v.outputs._ovirt import mount
 from v2v.outputs._ovirt.ovf import Flavour
+from v2v.run import remove_stale_tmp
 from v2v.types import BlockBus, DiskFormat, KiB, Machine, MiB, Source, SourceDisk
 
 SERVER = "127.0.0.1:/export"
@@ -435,6 +436,8 @@ def test_what_a_killed_job_has_mounted_is_unmounted_by_the_next(
         other.kill()
         other.wait()
         assert mount.is_mounted(place)
+        for killed in (tmp_path / "jobs").iterdir():
+            remove_stale_tmp(killed)
         rhv(SERVER).check_source(source(), run)
     assert not place.exists()
     assert list(served.iterdir()) == []
