@@ -102,15 +102,27 @@ class Servers:
         process.kill()
         process.wait()
 
-    def signal(self, name: str, number: int) -> None:
-        self._running[name].send_signal(number)
+    @contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        with stopped(self._running[name].pid):
+            yield
 
     def stop(self) -> None:
         for process in self._running.values():
             process.terminate()
-            process.send_signal(signal.SIGCONT)  # one that was stopped would not hear of it
         for process in self._running.values():
             process.wait()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A child of ours whose threads have all stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager

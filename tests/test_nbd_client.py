@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import threading
 import tracemalloc
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -79,18 +79,17 @@ def test_a_server_that_stands_still_is_not_waited_for(tmp_path, monkeypatch) -> 
     with nbd_servers(tmp_path) as servers:
         uri = f"nbd+unix:///?socket={servers.nbdkit('memory', '1M', name='m')}"
         endpoint = nbd_client.describe(uri=uri)
-        with nbd_client.ExportReader(endpoint, "disk") as reader:
-            servers.signal("m", signal.SIGSTOP)
-        with pytest.raises(SourceError, match="no answer within 1 s"):
-            nbd_client.ExportReader(endpoint, "disk", stall=1.0)
-        servers.signal("m", signal.SIGCONT)
+        with ExitStack() as until:
+            with nbd_client.ExportReader(endpoint, "disk"):
+                until.enter_context(servers.stopped("m"))
+            with pytest.raises(SourceError, match="no answer within 1 s"):
+                nbd_client.ExportReader(endpoint, "disk", stall=1.0)
         with (
-            pytest.raises(SourceError, match="silent"),
             nbd_client.ExportReader(endpoint, "disk", stall=3.0) as reader,
+            servers.stopped("m"),
+            pytest.raises(SourceError, match="silent"),
         ):
-            servers.signal("m", signal.SIGSTOP)
             reader.read(0, 512)
-        servers.signal("m", signal.SIGCONT)
 
 
 def test_extents_of_a_sparse_disk(run: Run) -> None:

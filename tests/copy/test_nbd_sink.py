@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ import pytest
 from tests.fakes import nbd_server
 from tests.fakes.nbd_server import Act, NbdServer
 from tests.fakes.nbd_wire import Command
+from tests.places import stopped
 from v2v import nbd_client, nbdkit, process, qemu_img, qemu_nbd
 from v2v.cancel import Cancel
 from v2v.copy.sinks import NbdSink, SinkLost
@@ -349,17 +349,6 @@ def test_nobody_to_connect_to_is_lost(fake: NbdServer) -> None:
 
 
 # Silent
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A child of ours whose threads have all stopped."""
-    os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 CALLS: list[Callable[[NbdSink], object]] = [
