@@ -1,4 +1,4 @@
-"""Jobs in processes of their own, which are killed."""
+"""Jobs that are refused, and jobs in processes of their own, which are killed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.openstack_cloud import Cloud
 from v2v import api
+from v2v.errors import V2VError
 from v2v.types import MiB
 
 ROOT = Path(__file__).parents[3]
@@ -67,3 +71,11 @@ class KilledJob:
 
     def resume(self) -> api.Result:
         return api.resume(self.job_id, jobs=self.jobs, source_unchanged=True)
+
+
+def refused(id: str, action: Any, *arguments: Any) -> V2VError:
+    with pytest.raises(V2VError) as caught:
+        action(*arguments)
+    assert caught.value.id == id, caught.value
+    assert caught.value.hint
+    return caught.value

@@ -11,10 +11,10 @@ import pytest
 
 from tests.contract.output_suite import GUEST
 from tests.openstack_cloud import Cloud
-from tests.outputs.openstack.jobs import KilledJob, make_guest
+from tests.outputs.openstack.jobs import KilledJob, make_guest, refused
 from v2v import api, options
 from v2v.cancel import Cancel
-from v2v.errors import Cancelled, V2VError
+from v2v.errors import Cancelled
 from v2v.events import CopyProgress, Warned
 from v2v.job import ConversionOptions
 from v2v.outputs.glance import GlanceOptions, GlanceOutput
@@ -44,14 +44,6 @@ def staged(cloud: Cloud, run: Run) -> tuple[GlanceOutput, tuple[TargetDisk, ...]
         Path(disk.working).write_bytes(os.urandom(disk.size))
     run.journal.put("disks", disks)
     return output, disks
-
-
-def refused(id: str, action: Any, *arguments: Any) -> V2VError:
-    with pytest.raises(V2VError) as caught:
-        action(*arguments)
-    assert caught.value.id == id, caught.value
-    assert caught.value.hint
-    return caught.value
 
 
 def contents(cloud: Cloud) -> list[bytes]:
