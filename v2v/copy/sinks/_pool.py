@@ -88,8 +88,9 @@ class Pool(Generic[C]):
         try:
             yield connection
         except SinkLost as exc:
-            self._lose(connection, exc)
-            raise
+            if (cause := self._lose(connection, exc)) is exc:
+                raise
+            raise SinkLost(*cause.args) from exc
         except OSError:
             self._give_back(connection)
             raise
@@ -147,8 +148,10 @@ class Pool(Generic[C]):
                 free.append(connection)
                 self._changed.notify_all()
 
-    def _lose(self, connection: C, error: SinkLost) -> None:
+    def _lose(self, connection: C, error: SinkLost) -> SinkLost:
+        """Gives why: that of the first one that was lost, for which the others were hung up."""
         with self._changed:
             if connection in self._all:
                 self._lost = error
                 self.hang_up()
+            return self._lost or error
