@@ -14,8 +14,8 @@ demo: setup ## convert a real Debian 12 guest and boot the result
 test: check ## set-up, check, and every test
 	$(PYTHON) -m pytest -n auto --dist loadfile
 
-test-fast: setup ## the tests without an appliance: under two minutes
-	$(PYTHON) -m pytest -q -m 'not appliance and not boots'
+test-fast: setup ## the tests without an appliance (ten minutes)
+	$(PYTHON) -m pytest -n auto --dist loadfile -m 'not appliance and not boots'
 
 check: setup ## lint, formatting and types
 	$(PYTHON) -m ruff check
