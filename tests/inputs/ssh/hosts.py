@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.sshd import Sshd, sshd
+from v2v.inputs._ssh.connection import Connection
 from v2v.inputs._ssh.place import SshPlace, SshReader
+from v2v.inputs._ssh.program import Program
 
 SHELL = ("cat", "sh", "env", "ls", "stat", "readlink", "printf", "xargs")
+SECONDS = 30.0
 SFTP = "internal-sftp"
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
 
@@ -34,6 +38,21 @@ def lacking(folder: Path, *programs: str, before: str = "") -> Iterator[Sshd]:
     login = f'{before} exec env -i PATH={path} sh -c "$SSH_ORIGINAL_COMMAND"'
     with sshd(folder / "sshd", extra=f"ForceCommand {login}\n") as host:
         yield host
+
+
+def after_its_end(monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+    """Whoever starts a program by this method of Connection gets it when it has ended."""
+    method = getattr(Connection, start)
+
+    def late(self: Connection, name: str) -> Program:
+        program: Program = method(self, name)
+        deadline = time.monotonic() + SECONDS
+        while not program._channel.closed:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return program
+
+    monkeypatch.setattr(Connection, start, late)
 
 
 def _sftp_server() -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.tcp_proxy import tcp_proxy
+from tests.inputs.ssh.hosts import after_its_end
 from tests.sshd import Sshd, sshd
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, UsageError, V2VError
@@ -93,6 +94,14 @@ def test_a_program(host: Sshd) -> None:
     with connect(place_of(host), cancel=Cancel()) as there:
         assert there.run("cat; echo no >&2; exit 3", input=b"words") == Done(3, b"words", "no\n")
         assert there.run("kill -9 $$").status == -1
+
+
+def test_a_program_that_ends_before_it_is_spoken_to(
+    host: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_its_end(monkeypatch, "open")
+    with connect(place_of(host), cancel=Cancel()) as there:
+        assert there.run("echo no >&2; exit 3", input=b"words") == Done(3, b"", "no\n")
 
 
 def test_more_than_a_window_goes_both_ways(host: Sshd) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from tests.fakes.lying_sftp import lying_sftp
 from tests.fakes.tcp_proxy import tcp_proxy
-from tests.inputs.ssh.hosts import lacking, place_of
+from tests.inputs.ssh.hosts import after_its_end, lacking, place_of
 from tests.sshd import Sshd, sshd
 from v2v.cancel import Cancel
 from v2v.errors import Cancelled, SourceError
@@ -265,8 +265,13 @@ def test_a_host_without_sftp(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("command", ["echo Welcome to this host", "exit 3"])
-def test_a_host_that_answers_otherwise(tmp_path: Path, command: str) -> None:
+def test_a_host_that_answers_otherwise(
+    tmp_path: Path, command: str, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if late:
+        after_its_end(monkeypatch, "subsystem")
     extra = f"Subsystem sftp {command}\n"
     with (
         sshd(tmp_path / "ssh", sftp=False, extra=extra) as server,

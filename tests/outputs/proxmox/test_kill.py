@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -93,8 +93,9 @@ class Doomed:
 def visible(pid: int) -> str:
     found = []
     for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and os.getsid(int(process.name)) == pid:
-            found += [(process / name).read_bytes() for name in ("cmdline", "environ")]
+        with suppress(FileNotFoundError, ProcessLookupError):  # another one, that just ended
+            if process.name.isdecimal() and os.getsid(int(process.name)) == pid:
+                found += [(process / name).read_bytes() for name in ("cmdline", "environ")]
     return b"".join(found).decode("latin-1")
 
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,9 +121,10 @@ class Connection:
         self._cancel.check()
 
     def _spoken(self, program: Program, input: bytes, limit: int) -> bytes:
-        if input:
-            program.send(input)
-        program.end_input()
+        with suppress(ConnectionError):  # it may have ended; what is read next tells
+            if input:
+                program.send(input)
+            program.end_input()
         stdout, buffer = bytearray(), memoryview(bytearray(min(limit, MiB) or 1))
         while count := program.receive_into(buffer):
             stdout += buffer[:count]

@@ -11,6 +11,7 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from v2v.errors import SourceError
@@ -162,7 +163,8 @@ class DdFile:
         program = self._store.connection.open(script)
         try:
             program.timeout(ANSWER_SECONDS)
-            program.send(self._input)
+            with suppress(ConnectionError):  # it may have ended, and said why
+                program.send(self._input)
             self._check_state(program)
             count = _filled(program, buffer)
             if count == len(buffer):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -117,7 +118,8 @@ class Session:
         # Of files that are kept open, by their paths and what they were.
         self.handles: dict[tuple[str, Attrs], bytes] = {}
         self.read_size = READ_SIZE
-        program.send(struct.pack(">IBI", 5, Ask.INIT, VERSION))
+        with suppress(ConnectionError):  # what is read next tells whether it is the server's end
+            program.send(struct.pack(">IBI", 5, Ask.INIT, VERSION))
         kind, fields = self._packet()
         if kind != Say.VERSION or fields.u32() < VERSION:
             raise OddAnswer("no SFTP of version 3")
