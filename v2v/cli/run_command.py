@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,9 +82,11 @@ class Command:
     def run(self, command: str, values: dict[str, str], cancel: Cancel) -> int:
         """Its exit code as a shell tells it: 128 and the signal's number if one ended it."""
         cancel.check()
-        with process.shell(command, values) as running, cancel.calling(running.terminate):
-            with self._lock:
+        with ExitStack() as stack:
+            with self._lock:  # a signal that comes as it starts is for it already
+                running = stack.enter_context(process.shell(command, values))
                 self._process = running
+            stack.enter_context(cancel.calling(running.terminate))
             code = running.wait()
             with self._lock:
                 self._process = None
