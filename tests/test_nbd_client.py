@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,11 +86,39 @@ def test_a_server_that_stands_still_is_not_waited_for(tmp_path, monkeypatch) -> 
             with pytest.raises(SourceError, match="no answer within 1 s"):
                 nbd_client.ExportReader(endpoint, "disk", stall=1.0)
         with (
-            nbd_client.ExportReader(endpoint, "disk", stall=3.0) as reader,
+            nbd_client.ExportReader(endpoint, "disk", stall=60.0) as reader,
             servers.stopped("m"),
             pytest.raises(SourceError, match="silent"),
         ):
+            reader._stall = 1.0  # now, as it is not to be given up before it stands still
             reader.read(0, 512)
+
+
+class Late:
+    """A connection whose server says its word while v2v stands still: in the first poll."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.waits = 0.0, True
+        monkeypatch.setattr(nbd_client, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def poll(self, milliseconds: int) -> int:
+        if self.now == 0.0:
+            self.now = 100.0
+            return 0
+        self.waits = False
+        return 1
+
+    def aio_is_connecting(self) -> bool:
+        return self.waits
+
+    def aio_command_completed(self, command: int) -> bool:
+        return not self.waits
+
+
+def test_what_was_said_while_we_stood_still_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be stopped for longer than a server may be silent."""
+    nbd_client.wait(Late(monkeypatch), 1, Cancel(), stall=10.0)  # type: ignore[arg-type]
+    nbd_client._shake_hands(Late(monkeypatch), Cancel(), seconds=10.0)  # type: ignore[arg-type]
 
 
 def test_extents_of_a_sparse_disk(run: Run) -> None:

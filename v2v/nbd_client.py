@@ -182,15 +182,17 @@ def flush(endpoint: Endpoint, *, cancel: Cancel | None = None) -> None:
 def wait(handle: nbd.NBD, command: int, cancel: Cancel, stall: float | None = None) -> None:
     """Until `command` is answered; a refusal is an nbd.Error.
 
-    Raises TimeoutError when nothing was sent or received for `stall` seconds.
+    Raises TimeoutError when nothing was sent or received for `stall` seconds. What came while we
+    ourselves stood still counts: there is one more look when they are over.
     """
     limit = math.inf if stall is None else stall
     deadline = time.monotonic() + limit
     while not handle.aio_command_completed(command):
         cancel.check()
+        over = time.monotonic() > deadline
         if handle.poll(POLL_MILLISECONDS) > 0:
             deadline = time.monotonic() + limit
-        elif time.monotonic() > deadline:
+        elif over:
             raise TimeoutError(errno.ETIMEDOUT, f"the NBD server has been silent for {stall:g} s")
 
 
@@ -295,9 +297,9 @@ def _shake_hands(handle: nbd.NBD, cancel: Cancel, seconds: float | None) -> None
     deadline = time.monotonic() + (seconds if seconds is not None else math.inf)
     while handle.aio_is_connecting():
         cancel.check()
-        if time.monotonic() > deadline:
+        over = time.monotonic() > deadline
+        if handle.poll(POLL_MILLISECONDS) == 0 and over:  # as in `wait`
             raise TimeoutError
-        handle.poll(POLL_MILLISECONDS)
 
 
 def _unreachable(uri: str, cause: str) -> SourceError:
