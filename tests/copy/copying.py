@@ -77,8 +77,8 @@ def file_sink(target: Target, *, request_size: int | None = 256 * KiB, is_zero: 
 
 
 def shared(cancel: Cancel | None = None, **options) -> Shared:
-    """Two connections unless told, and a stall is one after a second."""
-    chosen = CopyOptions(**{"connections": 2, "stall_timeout": 1.0, **options})
+    """Two connections unless told, and no server is given up because the machine is busy."""
+    chosen = CopyOptions(**{"connections": 2, "stall_timeout": 30.0, **options})
     return Shared(chosen, cancel=cancel or Cancel(), progress=Progress(lambda standing: None))
 
 
@@ -133,7 +133,7 @@ def nothing_left_over() -> Iterator[None]:
     """Threads and file descriptors are as they were; a thread may be at its end."""
     threads, descriptors = set(threading.enumerate()), open_files()
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while set(threading.enumerate()) - threads and time.monotonic() < deadline:
         for thread in set(threading.enumerate()) - threads:
             thread.join(0.1)
