@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import v2v
-from v2v import coordinator
-from v2v.api import list_jobs, start
+from tests.integration import processes
+from v2v import coordinator, journal
+from v2v.api import list_jobs, print_source, start
 from v2v.errors import UsageError, V2VError
 from v2v.events import Event, JobFailed, JobStarted, StepStarted, Warned
 from v2v.job import ConversionOptions, CopyOptions, Job, ModuleChoice
@@ -317,6 +320,59 @@ def test_running_job_is_not_touched(disk: Path, target: Path, tmp_path: Path) ->
     assert [error.id for error in caught] == ["job-running"]
 
 
+def test_a_job_that_ends_while_it_is_listed_was_not_interrupted(
+    disk: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = tmp_path / "jobs"
+    result = v2v.convert(disk, storage=target, conversion=AS_IT_IS, jobs=jobs)
+    whole = (result.folder / "journal").read_bytes()
+    *running, _ = whole.splitlines(keepends=True)  # the last line tells that it is finished
+    (result.folder / "journal").write_bytes(b"".join(running))
+    assert list_jobs(jobs)[0].state == "interrupted"
+
+    def end(path: Path) -> bool:
+        path.write_bytes(whole)
+        return False
+
+    monkeypatch.setattr(journal, "is_locked", end)
+    assert list_jobs(jobs)[0].state == "finished"
+
+
+def test_a_job_that_is_discarded_while_jobs_are_listed_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "journal").touch()
+    read = journal.read_entries
+
+    def discard_first(path: Path) -> Any:
+        shutil.rmtree(folders[0], ignore_errors=True)
+        return read(path)
+
+    monkeypatch.setattr(journal, "read_entries", discard_first)
+    assert [job.job_id for job in list_jobs(tmp_path)] == ["two"]
+
+
+def test_a_scratch_job_that_has_just_made_its_journal_is_left_alone(
+    disk: Path, tmp_path: Path
+) -> None:
+    """Another one, that comes before it has the lock, would take it for killed."""
+    jobs = tmp_path / "jobs"
+    began, killed = (jobs / ".scratch" / name for name in ("began", "killed"))
+    for folder in (began, killed):
+        folder.mkdir(parents=True)
+        (folder / "journal").touch()
+    (killed / "journal").write_bytes(b'{"key": "n", "value": 1}\n')
+    job = Job(input=ModuleChoice("disk"), output=ModuleChoice("null"), guests=(str(disk),))
+    print_source(job, jobs=jobs)
+    assert began.exists() and not killed.exists()
+    os.utime(began, (0, 0))
+    print_source(job, jobs=jobs)
+    assert not began.exists()
+
+
 def test_unknown_job(tmp_path: Path) -> None:
     with pytest.raises(V2VError) as caught:
         v2v.resume("20200101-none", jobs=tmp_path)
@@ -333,4 +389,5 @@ def _interrupted(disk: Path, target: Path, jobs: Path, moment: str) -> str:
     driver = Path(__file__).parent / "integration" / "kill_at.py"
     argv = [sys.executable, str(driver), moment, str(jobs), str(disk), str(target), "--no-convert"]
     assert subprocess.run(argv, check=False).returncode == -9
+    assert processes.gone(str(jobs))  # or its servers still hold the overlays' locks
     return list_jobs(jobs)[0].job_id

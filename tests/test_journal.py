@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from v2v import types
 from v2v.errors import JobError
-from v2v.journal import Journal, read_entries
+from v2v.journal import Journal, is_locked, read_entries
 from v2v.types import BootEvidence, DiskFormat, Firmware, Nic, Source, SourceDisk
 
 SOURCE = Source(
@@ -79,6 +80,27 @@ def test_a_journal_has_one_owner(tmp_path: Path) -> None:
     assert read_entries(tmp_path / "journal") == ([], 0)  # looking at it needs no lock
     journal.close()
     open_journal(tmp_path).close()
+
+
+def test_who_looks_whether_a_job_runs_does_not_keep_it_from_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the look does, the job begins in the middle of it."""
+    path, begun = tmp_path / "journal", list[Journal]()
+    path.touch()
+    close = os.close
+
+    def begin_and_close(fd: int) -> None:
+        monkeypatch.setattr(os, "close", close)
+        begun.append(open_journal(tmp_path))
+        close(fd)
+
+    monkeypatch.setattr(os, "close", begin_and_close)
+    assert not is_locked(path)
+    (journal,) = begun
+    assert is_locked(path)
+    journal.close()
+    assert not is_locked(path)
 
 
 def test_a_value_of_another_version_is_an_error(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,10 @@ from v2v.errors import JobError
 
 T = TypeVar("T")
 
+FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
+# Of the whole file, and of this open file alone, as flock's; but who only looks need not take it.
+WRITE_LOCK = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
 
 class Journal:
     """The journal of one job, held under an exclusive lock while it is open."""
@@ -34,8 +39,8 @@ class Journal:
         created = not path.exists()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, WRITE_LOCK)
+        except (BlockingIOError, PermissionError):
             os.close(self._fd)
             raise JobError(
                 f"job {path.parent.name} is running in another process",
@@ -143,15 +148,16 @@ def latest(entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process has this journal open, which means that its job is running."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    """Whether a process has this journal open, which means that its job is running.
+
+    Takes no lock, or a job that begins just now would be told that it runs already.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, WRITE_LOCK)
     finally:
         os.close(fd)
-    return False
+    return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
 
 
 def sync_folder(folder: Path) -> None:

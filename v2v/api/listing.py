@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -40,28 +43,41 @@ class State:
 def list_jobs(jobs: Path | None = None) -> list[JobSummary]:
     """The jobs of a folder, oldest first."""
     folder = jobs or default_jobs_folder()
-    found = sorted(folder.glob("*/journal")) if folder.is_dir() else []
-    return sorted((_summary(path) for path in found), key=lambda job: job.started)
+    found = []
+    for path in sorted(folder.glob("*/journal")) if folder.is_dir() else []:
+        with suppress(FileNotFoundError):  # somebody discards it just now
+            found.append(_summary(path))
+    return sorted(found, key=lambda job: job.started)
 
 
 def _summary(path: Path) -> JobSummary:
-    values = journal.latest(journal.read_entries(path)[0])
+    values = _values(path)
+    if _state(values).state == "running" and not journal.is_locked(path):
+        values = _values(path)  # it may have ended since
+        interrupted = _state(values).state == "running"
+    else:
+        interrupted = False
     job = values.get("job", {})
     guests = job.get("guests") or [path.parent.name]
-    state = msgspec.convert(values.get("state", {"state": "interrupted"}), State)
-    name = state.state
-    if name == "running" and not journal.is_locked(path):
-        name = "interrupted"
+    state = _state(values)
     return JobSummary(
         job_id=path.parent.name,
         name=values.get("source", {}).get("name") or job.get("name") or Path(guests[0]).name,
-        state=name,
+        state="interrupted" if interrupted else state.state,
         started=values.get("created", path.stat().st_ctime),
         folder=path.parent,
         steps=tuple(key for key in values if _is_step(key)),
         error=state.error,
         source_changes=source_changes.pending_in(values),
     )
+
+
+def _values(path: Path) -> dict[str, Any]:
+    return journal.latest(journal.read_entries(path)[0])
+
+
+def _state(values: Mapping[str, Any]) -> State:
+    return msgspec.convert(values.get("state", {"state": "interrupted"}), State)
 
 
 def _is_step(key: str) -> bool:

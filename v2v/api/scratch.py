@@ -35,11 +35,14 @@ def scratch_run(
 
 
 def _is_stale(folder: Path) -> bool:
-    """Whether nobody works in it any more. One that has no journal yet is given time for it."""
+    """Whether nobody works in it any more. One that has no journal yet, or one that was just made
+    and is not locked yet, is given time for it."""
     path = folder / "journal"
     try:
         if path.exists():
-            return not journal.is_locked(path)
+            written = path.stat().st_size > 0  # by one that has the lock, or had it
+            if written or journal.is_locked(path):
+                return not journal.is_locked(path)
         return time.time() - folder.stat().st_mtime > NO_JOURNAL_SECONDS
     except FileNotFoundError:
         return False  # another one has removed it

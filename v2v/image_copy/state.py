@@ -210,10 +210,11 @@ def unfinished(jobs: Path | None) -> list[Request]:
     """Copies that were begun and have not ended, and that nobody is working on."""
     found = []
     for path in sorted(((jobs or default_jobs_folder()) / COPIES).glob("*/journal")):
-        if journal.is_locked(path):
-            continue
-        values = journal.latest(journal.read_entries(path)[0])
-        with suppress(msgspec.ValidationError):  # another version's; a copy of that pair tells
+        # Another version's, of which a copy of that pair tells; or one that ends just now.
+        with suppress(msgspec.ValidationError, FileNotFoundError):
+            if journal.is_locked(path):
+                continue
+            values = journal.latest(journal.read_entries(path)[0])
             if "begun" in values:
                 found.append(msgspec.convert(values["begun"], Request))
     return found
