@@ -19,7 +19,7 @@ from v2v.process import ToolError
 from v2v.run import Run
 
 
-def ended(pid: int, seconds: float = 10) -> bool:
+def ended(pid: int, seconds: float = 60) -> bool:
     """Wait for a process that may not be our child."""
     try:
         fd = os.pidfd_open(pid)
@@ -110,6 +110,39 @@ def test_a_server_that_never_listens(tmp_path: Path) -> None:
     assert one.poll() is not None
 
 
+def test_a_server_that_ended_is_found_while_others_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their threads and processes may be gone when they are looked at."""
+    short = tmp_path / "short"
+    (tmp_path / "nbdkit").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "nbdkit").chmod(0o755)
+    glob, read = Path.glob, Path.read_text
+
+    def with_ended_thread(path: Path, pattern: str) -> list[Path]:
+        return [path / "0" / "children", *glob(path, pattern)]
+
+    def with_ended_child(path: Path, *args: str, **more: str) -> str:
+        text = read(path, *args, **more)
+        if path.name == "children" and str(other.pid) in text.split():
+            other.kill()
+            other.wait()
+            short.touch()
+        return text
+
+    other = subprocess.Popen(["sleep", "60"])
+    server = subprocess.Popen([tmp_path / "nbdkit"])
+    os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "glob", with_ended_thread)
+        patch.setattr(Path, "read_text", with_ended_child)
+        found = process.ended_server()
+    assert short.exists()
+    assert found == "nbdkit"
+    assert server.wait() == 1
+    assert process.ended_server() is None
+
+
 def test_the_first_error_is_not_hidden(tmp_path: Path) -> None:
     with (
         pytest.raises(ZeroDivisionError),
@@ -153,7 +186,7 @@ def test_servers_end_when_we_are_killed(tmp_path: Path, need_tool, end: signal.S
         assert len(servers) == 2
         parent.send_signal(end)
         assert all(ended(pid) for pid in servers)
-        parent.wait(10)
+        parent.wait(60)
 
 
 def test_nothing_starts_when_we_were_killed_just_before(tmp_path: Path) -> None:

@@ -218,13 +218,21 @@ def connected(command: str) -> Iterator[socket.socket]:
 
 def ended_server() -> str | None:
     """The name of a server of ours that has ended although nobody stopped it."""
-    for path in Path("/proc/self/task").glob("*/children"):
-        for pid in path.read_text().split():
-            status = Path(f"/proc/{pid}/stat").read_text()  # PID (NAME) STATE ...
+    for thread in Path("/proc/self/task").glob("*/children"):
+        for child in _read_if_there(thread).split():
+            status = _read_if_there(Path(f"/proc/{child}/stat"))  # PID (NAME) STATE ...
             name, _, rest = status.partition("(")[2].rpartition(")")
             if name in SERVERS and rest.split()[0] == "Z":
                 return name
     return None
+
+
+def _read_if_there(path: Path) -> str:
+    """What is in a file of /proc; nothing once its thread or process is gone."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
