@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,43 +106,67 @@ import os, signal, sys, threading
 from v2v.cli import work
 from v2v.cancel import Cancel
 
+def take(signum):
+    came.release()
+    return False
+
 def action():
     os.kill(os.getpid(), signal.SIGINT)
     cancel._event.wait()
+    came.acquire()
     threading.Event().wait({after})
     os.kill(os.getpid(), {second})
-    threading.Event().wait({patience})
+    came.acquire()
 
+work.SAME_SECONDS = {same}
+came = threading.Semaphore(0)
 cancel = Cancel()
-work.in_worker(action, cancel)
+work.in_worker(action, cancel, take)
 """
 
 
-def stubborn(second: str, patience: str, *, after: float = 0.0) -> subprocess.CompletedProcess[str]:
-    code = STUBBORN.format(second=second, patience=patience, after=after)
+def stubborn(
+    second: str, *, after: float = 0.0, same: float = 600.0
+) -> subprocess.CompletedProcess[str]:
+    """A job that is interrupted, and gets a second signal before it ends."""
+    code = STUBBORN.format(second=second, after=after, same=same)
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
 
 
 def test_second_interrupt_leaves_at_once() -> None:
-    done = stubborn("signal.SIGINT", "None", after=2 * work.SAME_SECONDS)
+    done = stubborn("signal.SIGINT", after=2 * work.SAME_SECONDS, same=work.SAME_SECONDS)
     assert done.returncode == 130
     assert "left at once" in done.stderr
 
 
 def test_one_interrupt_that_comes_twice_is_one() -> None:
     """`timeout -s INT` and other programs send it to us, and to the group we are in."""
-    done = stubborn("signal.SIGINT", "0.2")
+    done = stubborn("signal.SIGINT")
     assert done.returncode == 0
     assert done.stderr.count("stopping and cleaning up") == 1
 
 
 def test_termination_after_an_interrupt_is_patient() -> None:
     """A service manager sends several signals; only a person's second Ctrl-C is impatience."""
-    done = stubborn("signal.SIGTERM", "0.2")
+    done = stubborn("signal.SIGTERM", after=2 * work.SAME_SECONDS, same=work.SAME_SECONDS)
     assert done.returncode == 0
     assert done.stderr.count("stopping and cleaning up") == 1
+
+
+def test_one_interrupt_is_one_however_slow_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that takes it may stand still between any two looks at the clock."""
+    clock = count(step=2 * work.SAME_SECONDS)
+    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(work, "_leave_at_once", lambda: pytest.fail("it left at once"))
+
+    def action(emit: Emit, cancel: Cancel) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        cancel.wait(30)
+
+    with pytest.raises(Cancelled):
+        work.perform(arguments("-q"), action)
 
 
 def test_nohup_is_respected() -> None:

@@ -186,8 +186,9 @@ def _wait(reader: int, cancel: Cancel, take: Callable[[int], bool]) -> None:
         if signum not in SIGNALS or take(signum):
             continue
         if signum == signal.SIGINT:
-            first = min(first, time.monotonic())
-            if time.monotonic() - first > SAME_SECONDS:
+            now = time.monotonic()
+            first = min(first, now)
+            if now - first > SAME_SECONDS:
                 _leave_at_once()
         if not cancel.cancelled:
             name = signal.Signals(signum).name
