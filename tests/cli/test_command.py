@@ -185,6 +185,15 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("words", [("--help",), ("convert", "--help"), ("modes",)])
+def test_a_reader_that_has_left_before_all_is_no_error(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run([V2V, *words], stdout=gone, stderr=subprocess.PIPE, timeout=120)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
     """1 MiB of a disk: a boot sector's signature, and holes."""

@@ -83,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command line and exit with its code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = run(words)
-        sys.stdout.flush()
+        code = _run_and_flush(words)
     except V2VError as exc:
         report_error(exc)
         code = exc.exit_code
@@ -98,6 +97,16 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         report_unexpected(exc, verbose=any(word in ("-v", "--verbose", "-x") for word in words))
         code = 1
     sys.exit(code)
+
+
+def _run_and_flush(words: list[str]) -> int:
+    try:
+        code = run(words)
+    except SystemExit:  # a help page: at exit Python would tell of a reader that has left
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code
 
 
 def run(words: list[str]) -> int:
