@@ -29,7 +29,9 @@ MaxStartups {starts}
 """
 SFTP = "Subsystem sftp internal-sftp"
 PAM = "auth required pam_unix.so\naccount required pam_permit.so\nsession required pam_permit.so\n"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
+ATTEMPTS = 5  # to find a port
+PORT = "PORT-OF-THE-SERVER"  # until there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Sshd:
     def end_sessions(self) -> None:
         """Break the connections that there are; new ones are taken."""
         for pid in _children(self.pid):
-            os.kill(pid, 9)
+            with suppress(ProcessLookupError):  # its parent, which ended before, took it along
+                os.kill(pid, 9)
 
 
 @contextmanager
@@ -78,9 +81,8 @@ def sshd(
     for name, kind in {**hosts, "client-key": "ed25519"}.items():
         argv = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(folder / name)]
         subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
-    port = _free_port()
     settings = CONFIG.format(
-        port=port,
+        port=PORT,
         folder=folder,
         starts=starts,
         password="no" if password is None or questions else "yes",
@@ -89,10 +91,7 @@ def sshd(
     # A home of its own: what this host's user has there for shells takes time at each program.
     env = " ".join([f"HOME={folder}", *([f"PATH={path}"] if path else [])])
     lines = [*(f"HostKey {folder / name}" for name in hosts), f"SetEnv {env}", SFTP * sftp, extra]
-    (folder / "config").write_text(settings + "\n".join(lines) + "\n")
-    known = folder / "known_hosts"
-    kind, key, *_ = (folder / "host-key.pub").read_text().split()
-    known.write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
+    text = settings + "\n".join(lines) + "\n"
     argv = [program, "-f", str(folder / "config"), "-E", str(folder / "log")]
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -103,8 +102,11 @@ def sshd(
         argv = _with_file(folder / "pam", Path("/etc/pam.d/sshd"), argv)
     if user:
         argv = _with_shell(folder, user, argv)
-    subprocess.run(argv, check=True)  # it goes on by itself
-    server = Sshd(port, known, folder / "client-key", _pid(folder), user or getuser())
+    port, pid = _started(folder, argv, text)
+    known = folder / "known_hosts"
+    kind, key, *_ = (folder / "host-key.pub").read_text().split()
+    known.write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
+    server = Sshd(port, known, folder / "client-key", pid, user or getuser())
     try:
         yield server
     finally:
@@ -159,14 +161,25 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _pid(folder: Path) -> int:
-    """From the file that sshd writes once it listens."""
-    file = folder / "pid"
-    _wait_for(
-        lambda: file.exists() and file.read_text().strip() != "",
-        f"sshd does not start; its log is {folder / 'log'}",
-    )
-    return int(file.read_text())
+def _started(folder: Path, argv: Sequence[str], config: str) -> tuple[int, int]:
+    """Its port and process: anew where another program took the port before sshd had it."""
+    pid, log = folder / "pid", folder / "log"
+
+    def listens() -> bool:
+        return pid.exists() and pid.read_text().strip() != ""
+
+    def missed() -> bool:
+        return log.exists() and "Cannot bind any address" in log.read_text()
+
+    for _ in range(ATTEMPTS):
+        port = _free_port()
+        (folder / "config").write_text(config.replace(PORT, str(port)))
+        subprocess.run(argv, check=True)  # it goes on by itself
+        _wait_for(lambda: listens() or missed(), f"sshd does not start; its log is {log}")
+        if listens():
+            return port, int(pid.read_text())
+        log.unlink()
+    pytest.fail("sshd finds no port")
 
 
 def _children(pid: int) -> list[int]:
