@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.vsphere.certificates import certificate
+from tests.places import reserved_port
 from v2v.outputs._ovirt.places import Transfer
 
-START_SECONDS = 20.0
+START_SECONDS = 120.0
 CONFIG = """\
 [daemon]
 drop_privileges = false
@@ -48,14 +49,14 @@ handlers = stderr
 class Daemon:
     """It runs from `start` to `stop`; tickets are forgotten then, as they are by oVirt's."""
 
-    def __init__(self, folder: Path, *, tls: bool, local: bool) -> None:
+    def __init__(self, folder: Path, port: int, *, tls: bool, local: bool) -> None:
         """`local`: offer the Unix socket, which the client takes when it is there."""
         self.folder = folder
+        self.port = port
         self.tls = tls
         self._local = local
         self._certificate = certificate(folder)
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
 
     @property
     def cafile(self) -> Path:
@@ -64,6 +65,14 @@ class Daemon:
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
+
+    def closed_log(self) -> str:
+        """The log, when all connections are closed: that is written a moment after clients are."""
+        deadline = time.monotonic() + START_SECONDS
+        while (log := self.log).count("OPEN connection=") > log.count("CLOSE connection="):
+            assert time.monotonic() < deadline, log
+            time.sleep(0.01)
+        return log
 
     @property
     def pid(self) -> int:
@@ -113,7 +122,7 @@ class Daemon:
             return getattr(client, call)(*arguments)
 
     def start(self) -> None:
-        """Once more on the same port."""
+        """Always on the same port."""
         self._configure()
         (self.folder / "log").touch()
         seen = len(self.log)
@@ -126,8 +135,6 @@ class Daemon:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"ovirt-imageio does not start: {self.log}")
             time.sleep(0.01)
-        if not self.port:
-            self.port = int(self.log[seen:].split("listening on ('127.0.0.1', ")[1].split(")")[0])
 
     def _configure(self) -> None:
         (self.folder / "conf.d").mkdir(exist_ok=True)
@@ -150,8 +157,8 @@ class Daemon:
 @contextmanager
 def imageio_daemon(*, tls: bool = True, local: bool = False) -> Iterator[Daemon]:
     """Its folder has a short name: a socket's path holds 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="imageio-") as folder:
-        daemon = Daemon(Path(folder), tls=tls, local=local)
+    with tempfile.TemporaryDirectory(prefix="imageio-") as folder, reserved_port() as port:
+        daemon = Daemon(Path(folder), port, tls=tls, local=local)
         daemon.start()
         try:
             yield daemon

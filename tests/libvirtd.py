@@ -10,7 +10,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from tests.places import reserved_port
 from tests.sshd import Sshd
 
 CONFIG = """\
@@ -36,7 +36,7 @@ tcp_port = "{port}"
 auth_tcp = "none"
 """
 QEMU_CONFIG = 'stdio_handler = "file"\n'  # else every guest needs virtlogd
-IDLE_SECONDS = 300  # should the tests be killed: it ends by itself
+IDLE_SECONDS = 3600  # should the tests be killed: it ends by itself
 # What libvirt runs on the other host, which has no other netcat: `netcat -U SOCKET`.
 NETCAT = f"""#!{sys.executable}
 import os, socket, sys, threading
@@ -166,22 +166,16 @@ def running_libvirtd(program: str) -> Iterator[Libvirtd]:
         tempfile.mkdtemp(prefix="v2v-libvirtd-", dir="/tmp")
     )  # paths of sockets are short
     try:
-        port = free_port()
-        server = Libvirtd(folder, port, program)
-        server.start_again()
-        try:
-            yield server
-            _end_guests(server)
-        finally:
-            server.end()
+        with reserved_port() as port:
+            server = Libvirtd(folder, port, program)
+            server.start_again()
+            try:
+                yield server
+                _end_guests(server)
+            finally:
+                server.end()
     finally:
         shutil.rmtree(folder)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _start(program: str, folder: Path, port: int) -> None:

@@ -10,15 +10,16 @@ from pathlib import Path
 from tests.fakes.ovirt_engine import server
 from tests.fakes.ovirt_engine.model import Model
 from tests.imageio import imageio_daemon
+from tests.places import reserved_port
 
 
 class Engine:
     """`model` is what it knows, `requests` what it was asked; `start` and `stop` take it away."""
 
-    def __init__(self, model: Model, folder: Path) -> None:
+    def __init__(self, model: Model, folder: Path, port: int) -> None:
         self.model = model
         self.folder = folder
-        self.port = 0
+        self.port = port
         self._stack = ExitStack()
         (folder / "password").write_text(f"{model.password}\nnot this line\n")
         self.start()
@@ -49,10 +50,9 @@ class Engine:
         return self.model.disks[disk].path
 
     def start(self) -> None:
-        """Once more on the same port."""
+        """Always on the same port."""
         certificate = self.model.daemon._certificate.file
         self._server = self._stack.enter_context(server.serve(self.model, certificate, self.port))
-        self.port = self._server.server_address[1]
 
     def stop(self) -> None:
         self._stack.close()
@@ -72,7 +72,8 @@ def ovirt_engine() -> Iterator[Engine]:
         daemon = stack.enter_context(imageio_daemon())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="engine-")))
         (folder / "disks").mkdir()
-        engine = Engine(Model(folder / "disks", daemon), folder)
+        port = stack.enter_context(reserved_port())
+        engine = Engine(Model(folder / "disks", daemon), folder, port)
         stack.callback(engine.stop)
         stack.callback(engine.model.reset)
         yield engine

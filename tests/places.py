@@ -1,10 +1,11 @@
-"""Block devices and NBD servers to write to, and what TLS needs."""
+"""Block devices, NBD servers to write to, ports, and what TLS needs."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -132,6 +133,22 @@ def nbd_servers(folder: Path) -> Iterator[Servers]:
         yield servers
     finally:
         servers.stop()
+
+
+# Ports --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A TCP port of 127.0.0.1 that the kernel gives to nobody else until the block ends.
+
+    Who connects is refused, unless a server of the test listens there, which may be ended and
+    started again. It must set SO_REUSEADDR, as servers do.
+    """
+    with socket.socket() as holder:  # bound, and not listening
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 # TLS ----------------------------------------------------------------------------------------------

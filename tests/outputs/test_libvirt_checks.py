@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.output_suite import GUEST
-from tests.libvirtd import Libvirtd, domain_xml, free_port, libvirtd
+from tests.libvirtd import Libvirtd, domain_xml, libvirtd
 from tests.outputs.libvirt_output import (
     Place,
     hidden_firmware,
@@ -24,7 +24,7 @@ from tests.outputs.libvirt_output import (
     missing_nic,
     place,
 )
-from tests.places import authority, certificate
+from tests.places import authority, certificate, reserved_port
 from tests.sshd import sshd
 from v2v.errors import TargetError, UsageError, V2VError
 from v2v.events import Warned
@@ -173,7 +173,8 @@ def test_options_that_contradict_each_other(words, source, run) -> None:
 
 
 def test_nobody_listens(source, run) -> None:
-    error = refusal(make({"-oc": Libvirtd.uri_at(free_port())}), source, run)
+    with reserved_port() as port:
+        error = refusal(make({"-oc": Libvirtd.uri_at(port)}), source, run)
     assert error.id == "target-unreachable"
 
 

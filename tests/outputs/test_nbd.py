@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from tests.fakes import nbd_server
 from tests.fakes.disks import disk_content
 from tests.fakes.nbd_server import Act
 from tests.outputs.migrating import Jobs, refused
-from tests.places import Servers, authority, certificate, nbd_servers
+from tests.places import Servers, authority, certificate, nbd_servers, reserved_port
 from v2v import nbd_client, nbdkit, options, registry
 from v2v.copy.engine import copy_disk
 from v2v.errors import UsageError
@@ -62,10 +61,10 @@ def output_to(*uris: str) -> Output:
     return cls(options.parse(cls.Options, {"-oo disk": "\0".join(uris)}, module="-o nbd"))
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+@pytest.fixture
+def port() -> Iterator[int]:
+    with reserved_port() as port:
+        yield port
 
 
 # Servers ------------------------------------------------------------------------------------------
@@ -122,10 +121,10 @@ class Killing:
         self._sink.write(offset, buffer)
 
 
-def test_nobody_there(jobs: Jobs, disk: Path, tmp_path: Path) -> None:
+def test_nobody_there(jobs: Jobs, disk: Path, port: int, tmp_path: Path) -> None:
     refused(
         "target-unreachable",
-        lambda: jobs.convert(disk, {"-os": f"nbd://127.0.0.1:{free_port()}/web"}),
+        lambda: jobs.convert(disk, {"-os": f"nbd://127.0.0.1:{port}/web"}),
     )
     missing = f"nbd+unix:///?socket={tmp_path}/none"
     error = refused("target-unreachable", lambda: jobs.convert(disk, {"-os": missing}))
@@ -185,9 +184,9 @@ def test_the_source_itself(jobs: Jobs, disk: Path, servers: Servers) -> None:
 
 @pytest.mark.parametrize("other", ["nbd://127.0.0.1:{}/", "nbd://localhost:{}"])
 def test_one_export_by_two_names_is_one(
-    other: str, jobs: Jobs, disk: Path, servers: Servers, tmp_path: Path
+    other: str, jobs: Jobs, disk: Path, servers: Servers, port: int, tmp_path: Path
 ) -> None:
-    port, ready = free_port(), tmp_path / "tcp.pid"
+    ready = tmp_path / "tcp.pid"
     argv = ["nbdkit", "-f", "-i", "127.0.0.1", "-p", port, "-P", ready, "file", disk]
     servers.start("tcp", argv, ready)
     uri, same = f"nbd://localhost:{port}/", other.format(port)
@@ -254,10 +253,10 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def serve_tls(
-    servers: Servers, target: Path, certificates: Path, tmp_path: Path, *, verify_peer: bool = True
+    servers: Servers, target: Path, certificates: Path, port: int, *, verify_peer: bool = True
 ) -> str:
     """nbdkit on TCP, which wants a certificate of its clients."""
-    port, ready = free_port(), tmp_path / "tls.pid"
+    ready = target.parent / "tls.pid"
     tls = ["--tls=require", f"--tls-certificates={certificates}"]
     tls += ["--tls-verify-peer"] if verify_peer else []
     argv = ["nbdkit", "-f", "-i", "127.0.0.1", "-p", port, "-P", ready, *tls, "file", target]
@@ -265,9 +264,9 @@ def serve_tls(
     return f"nbds://127.0.0.1:{port}/"
 
 
-def test_certificates(jobs, disk, target, servers, pki: Path, tmp_path, need_tool) -> None:
+def test_certificates(jobs, disk, target, servers, pki: Path, port: int, need_tool) -> None:
     need_tool("openssl")
-    uri = serve_tls(servers, target, pki / "server", tmp_path)
+    uri = serve_tls(servers, target, pki / "server", port)
     result = jobs.convert(disk, {"-os": f"{uri}?tls-certificates={pki / 'client'}"})
     assert target.read_bytes() == CONTENT
     (source,) = etree.parse(str(result.guest.metadata)).iterfind("devices/disk/source")
@@ -283,10 +282,10 @@ def test_certificates(jobs, disk, target, servers, pki: Path, tmp_path, need_too
     ],
 )
 def test_certificates_that_do_not_fit(
-    server: str, client: str, jobs, disk, target, servers, pki, tmp_path, need_tool
+    server: str, client: str, jobs, disk, target, servers, pki, port: int, need_tool
 ) -> None:
     need_tool("openssl")
-    uri = serve_tls(servers, target, pki / server, tmp_path)
+    uri = serve_tls(servers, target, pki / server, port)
     words = {"-os": f"{uri}?tls-certificates={pki / client}"}
     error = refused("target-unreachable", lambda: jobs.convert(disk, words))
     assert "TLS" in str(error.hint) or "certificate" in str(error.hint), error.hint
@@ -294,11 +293,11 @@ def test_certificates_that_do_not_fit(
 
 
 def test_a_server_that_nobody_would_verify(
-    jobs, disk, target, servers, pki, tmp_path, need_tool
+    jobs, disk, target, servers, pki, port: int, tmp_path, need_tool
 ) -> None:
     """libnbd would go on with any certificate."""
     need_tool("openssl")
-    uri = serve_tls(servers, target, pki / "elsewhere", tmp_path, verify_peer=False)
+    uri = serve_tls(servers, target, pki / "elsewhere", port, verify_peer=False)
     for words in ("", f"?tls-certificates={tmp_path}", f"?tls-certificates={tmp_path / 'none'}"):
         refused("tls-unverified", lambda words=words: jobs.convert(disk, {"-os": uri + words}))
         refused("tls-unverified", lambda words=words: jobs.convert(uri + words, {"-os": "nbd://x"}))
@@ -306,10 +305,10 @@ def test_a_server_that_nobody_would_verify(
 
 
 def test_no_encryption_where_the_server_wants_it(
-    jobs, disk, target, servers, pki, tmp_path, need_tool
+    jobs, disk, target, servers, pki, port: int, need_tool
 ) -> None:
     need_tool("openssl")
-    uri = serve_tls(servers, target, pki / "server", tmp_path).replace("nbds:", "nbd:")
+    uri = serve_tls(servers, target, pki / "server", port).replace("nbds:", "nbd:")
     error = refused("target-unreachable", lambda: jobs.convert(disk, {"-os": uri}))
     assert "TLS" in str(error.hint)
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.copy.copying import copied, noise, nothing_left_over
+from tests.copy.copying import noise, nothing_left_over
 from tests.fakes.http_server import QuietHandler, QuietServer, running
 from tests.fakes.vsphere.certificates import certificate
 from tests.imageio import Daemon, imageio_daemon
 from tests.outputs.ovirt.uploads import (
     SIZE,
     content_of,
+    copied,
     holey,
     qcow2_target,
     raw_target,
@@ -105,7 +106,8 @@ def test_the_unix_socket_is_used_on_the_same_host(tmp_path: Path) -> None:
         with source(content) as server, sink_to(daemon.transfer(url, len(content))) as sink:
             copied(server.endpoint(), sink)
         assert path.read_bytes() == content
-        served = [line for line in daemon.log.splitlines() if "CLOSE" in line and "write" in line]
+        log = daemon.closed_log().splitlines()
+        served = [line for line in log if "CLOSE" in line and "write" in line]
         assert served
         assert all("client=local" in line for line in served)
 
