@@ -71,7 +71,7 @@ class Jobs:
             output="rhv-upload",
             output_options=words,
             conversion=v2v.ConversionOptions(convert=False),
-            copy=CopyOptions(request_size=MiB, stall_timeout=1.0),
+            copy=CopyOptions(request_size=MiB, stall_timeout=60.0),
             jobs=self.folder / "jobs",
             emit=self.events.append,
             cancel=cancel,
@@ -226,10 +226,11 @@ def test_a_disk_that_is_refused(jobs: Jobs) -> None:
 
 
 def test_a_disk_that_stays_locked(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disks, "REMOVE_SECONDS", 0.3)
-    monkeypatch.setattr(disks.wait_ok, "__defaults__", (0.3,))
     jobs.engine.model.faults.stuck_disks = True
-    assert jobs.fails().id == "target-timeout"
+    with monkeypatch.context() as patch:
+        patch.setattr(disks, "REMOVE_SECONDS", 0.3)
+        patch.setattr(disks.wait_ok, "__defaults__", (0.3,))
+        assert jobs.fails().id == "target-timeout"
     assert "target-leftover" in jobs.warnings
     jobs.engine.model.faults.stuck_disks = False
     jobs.assert_complete(jobs.resume())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.copy.copying import copied, noise, nothing_left_over, pause
+from tests.copy.copying import noise, nothing_left_over, pause
 from tests.fakes.http_server import QuietHandler, QuietServer, running
 from tests.fakes.tcp_proxy import tcp_proxy
 from tests.imageio import Daemon, imageio_daemon
@@ -17,7 +17,9 @@ from tests.outputs.ovirt.uploads import (
     SIZE,
     Before,
     content_of,
+    copied,
     holey,
+    lose_patience,
     qcow2_target,
     raw_target,
     sink_to,
@@ -116,8 +118,13 @@ def test_a_silent_daemon_is_noticed(daemon: Daemon, tmp_path: Path) -> None:
         tcp_proxy(daemon.port) as wire,
     ):
         transfer = daemon.transfer(url, len(content), port=wire.port)
-        with sink_to(transfer, stall=0.3) as sink, pytest.raises(CopyError) as error:
-            copied(server.endpoint(), Before(sink, 1, wire.stall))
+        with sink_to(transfer) as sink, pytest.raises(CopyError) as error:
+
+            def stall() -> None:
+                lose_patience(sink)
+                wire.stall()
+
+            copied(server.endpoint(), Before(sink, 1, stall))
         assert error.value.id == "copy-stalled"
 
 
@@ -129,11 +136,20 @@ def test_a_daemon_that_was_silent_for_a_while_is_forgiven(daemon: Daemon, tmp_pa
         tcp_proxy(daemon.port) as wire,
     ):
         transfer = daemon.transfer(url, len(content), port=wire.port)
-        with sink_to(transfer, stall=0.3) as sink:
-            waiting = Before(sink, 1, wire.stall)
-            reopen = sink.reopen
-            sink.reopen = lambda: (wire.flow(), reopen())[1]  # type: ignore[method-assign]
-            result, _ = copied(server.endpoint(), waiting)
+        with sink_to(transfer) as sink:
+            reopen, patience = sink.reopen, sink._stall
+
+            def stall() -> None:
+                lose_patience(sink)
+                wire.stall()
+
+            def flow() -> None:
+                wire.flow()
+                sink._stall = patience
+                reopen()
+
+            sink.reopen = flow  # type: ignore[method-assign]
+            result, _ = copied(server.endpoint(), Before(sink, 1, stall))
         assert result.retries
         assert path.read_bytes() == content
 

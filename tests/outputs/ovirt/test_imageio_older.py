@@ -9,9 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.copy.copying import copied
 from tests.fakes.http_server import QuietHandler, QuietServer, running
-from tests.outputs.ovirt.uploads import holey, sink_to, source
+from tests.outputs.ovirt.uploads import copied, holey, sink_to, source
 from v2v.outputs._ovirt.places import Transfer
 from v2v.types import MiB
 

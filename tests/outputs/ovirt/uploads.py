@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.servers import listening
+from tests.copy import copying
 from tests.copy.copying import noise
 from tests.fakes.nbd_server import NbdServer, serve
 from tests.imageio import Daemon
 from v2v.cancel import Cancel
 from v2v.copy.sinks import Feed
+from v2v.endpoint import Endpoint
+from v2v.outputs._ovirt import daemon as daemon_module
 from v2v.outputs._ovirt.imageio import ImageioSink, imageio_sink
 from v2v.outputs._ovirt.places import Transfer
-from v2v.types import MiB
+from v2v.types import CopyResult, MiB
 
 SIZE = 24 * MiB + 3 * 512
 REQUEST = 2 * MiB
@@ -42,6 +45,11 @@ def source(content: bytearray) -> Iterator[NbdServer]:
     with tempfile.TemporaryDirectory() as folder, serve(Path(folder), content) as server:
         server.extents = server.true_extents
         yield server
+
+
+def copied(endpoint: Endpoint, sink: Any, **options: Any) -> tuple[CopyResult, bytes]:
+    """From a source that is never taken for silent, however busy the machine is."""
+    return copying.copied(endpoint, sink, **{"stall_timeout": 60.0, **options})
 
 
 @contextmanager
@@ -77,6 +85,15 @@ def sink_to(transfer: Transfer, **options: Any) -> Iterator[ImageioSink]:
     usual = {"is_zero": True, "stall": 30.0, "cancel": Cancel(), "request_size": REQUEST}
     with imageio_sink(transfer, **{**usual, **options}) as sink:
         yield sink
+
+
+def lose_patience(sink: ImageioSink) -> None:
+    """From now on. To open it may take as long as a busy machine needs."""
+    sink._stall = 0.3
+    for connection in sink._pool._all:
+        found = daemon_module._socket(connection._client)
+        assert found is not None
+        found.settimeout(sink._stall)
 
 
 class Before:
