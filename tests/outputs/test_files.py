@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from v2v.outputs import _files
@@ -33,6 +33,7 @@ def test_safe_name(name: str, expected: str) -> None:
     assert _files.safe_name(name) == expected
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(), max_size=300))
 def test_any_name_gives_a_file_in_the_folder(name: str) -> None:
     safe = _files.safe_name(name)
