@@ -22,6 +22,7 @@ from v2v.cancel import Cancel
 from v2v.errors import Cancelled, UsageError, V2VError
 from v2v.inputs._ssh.connection import Done, ProgramRefused, connect
 from v2v.inputs._ssh.hostkeys import HostKey, is_wanted
+from v2v.inputs._ssh.link import DEAD_SECONDS
 from v2v.inputs._ssh.pipe import WINDOW
 from v2v.inputs._ssh.place import SshPlace
 from v2v.password import forget_password
@@ -131,7 +132,10 @@ def test_many_programs_at_once(host: Sshd) -> None:
             program.close()
 
 
-def test_a_server_that_allows_one_program_on_a_connection(tmp_path: Path) -> None:
+def test_a_server_that_allows_one_program_on_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("v2v.inputs._ssh.connection.ROOM_SECONDS", 60.0)  # until one has ended
     with (
         sshd(tmp_path / "ssh", extra="MaxSessions 1") as server,
         connect(place_of(server), cancel=Cancel(), connections=2) as there,
@@ -189,25 +193,43 @@ def test_a_host_that_vanishes_without_a_word(
 ) -> None:
     """No connection is closed: it is asked whether it is there."""
     monkeypatch.setattr("v2v.inputs._ssh.config.ALIVE_SECONDS", 0.1)
-    monkeypatch.setattr("v2v.inputs._ssh.link.DEAD_SECONDS", 1.0)
+    monkeypatch.setattr("v2v.inputs._ssh.link.DEAD_SECONDS", 15.0)  # a busy host is there
     with tcp_proxy(host.port) as wire:
         known = _known_on(wire.port, host, tmp_path)
         place = replace(place_of(host), port=wire.port, known_hosts=known)
         with connect(place, cancel=Cancel()) as there:
-            program = there.open("exec sleep 5")
+            program = there.open("exec cat")
             wire.stall()
-            with pytest.raises(ConnectionError):
-                program.receive_into(memoryview(bytearray(1)))
+            with monkeypatch.context() as vanished:
+                vanished.setattr("v2v.inputs._ssh.link.DEAD_SECONDS", 0.5)
+                with pytest.raises(ConnectionError):
+                    program.receive_into(memoryview(bytearray(1)))
             wire.flow()
             assert there.run("echo again").stdout == b"again\n"
 
 
 def test_a_program_that_says_nothing_for_long(host: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host answers meanwhile."""
+    """The host answers meanwhile, so that none of the alarms ends the connection."""
+    alarms: list[Alarm] = []
+
+    class Alarm(threading.Timer):
+        def __init__(self, seconds: float, end: Callable[[], None]) -> None:
+            super().__init__(seconds, end)
+            alarms.append(self)
+
     monkeypatch.setattr("v2v.inputs._ssh.config.ALIVE_SECONDS", 0.05)
-    monkeypatch.setattr("v2v.inputs._ssh.link.DEAD_SECONDS", 0.5)
     with connect(place_of(host), cancel=Cancel()) as there:
-        assert there.run("sleep 1; echo done").stdout == b"done\n"
+        with monkeypatch.context() as watched:
+            watched.setattr(threading, "Timer", Alarm)
+            program = there.open("read word; echo $word")
+            for number in range(5):
+                deadline = time.monotonic() + DEAD_SECONDS / 2
+                while len(alarms) <= number or not alarms[number].finished.is_set():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+        program.send(b"done\n")
+        buffer = memoryview(bytearray(10))
+        assert bytes(buffer[: program.receive_into(buffer)]) == b"done\n"
 
 
 def test_a_job_that_is_cancelled_waits_for_no_host(host: Sshd) -> None:
@@ -464,10 +486,16 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ["ssh-agent", "-D", "-a", str(address)], stdout=subprocess.DEVNULL
     ) as process:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(address))
-        while not address.exists():
+        while not listens(address):
             assert process.poll() is None
         yield
         process.terminate()
+
+
+def listens(address: Path) -> bool:
+    """An agent's socket is there before anybody may connect to it."""
+    with socket.socket(socket.AF_UNIX) as one:
+        return one.connect_ex(str(address)) == 0
 
 
 def test_a_key_of_the_agent(host: Sshd, agent: None, tmp_path: Path) -> None:
@@ -626,8 +654,9 @@ def flood(end: socket.socket, key: Any, *, errors: bool) -> None:
     transport.close()
 
 
-def test_a_host_that_takes_one_at_a_time(tmp_path: Path) -> None:
+def test_a_host_that_takes_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """sshd's MaxStartups counts those who are not in yet: other jobs that begin."""
+    monkeypatch.setattr("v2v.inputs._ssh.connection.BUSY_SECONDS", 60.0)
     with sshd(tmp_path / "ssh", starts="1:100:1") as server, socket.socket() as other:
         other.connect(("127.0.0.1", server.port))
         assert other.recv(4) == b"SSH-"

@@ -289,7 +289,11 @@ def test_a_host_that_allows_nothing_but_sftp(tmp_path: Path, disk: Path) -> None
         assert store.open(str(disk)).read(0, 100) == CONTENT[:100]
 
 
-def test_a_host_that_lets_one_program_run(tmp_path: Path, disk: Path, kind: str) -> None:
+def test_a_host_that_lets_one_program_run(
+    tmp_path: Path, disk: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "dd":  # each waits until another one has ended
+        monkeypatch.setattr("v2v.inputs._ssh.connection.ROOM_SECONDS", 60.0)
     with (
         sshd(tmp_path / "ssh", extra="MaxSessions 1") as server,
         connect(place_of(server), cancel=Cancel(), connections=1) as there,
