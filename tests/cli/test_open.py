@@ -211,7 +211,8 @@ def test_ctrl_c_is_for_the_command(disk, tmp_path) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_command_and_what_it_started(signum: int, disk, tmp_path) -> None:
     mark = tmp_path / "mark"
-    with waiting("-q", disk, "--run", f"echo ready; tail -n 0 -qf {disk}; touch {mark}") as one:
+    command = f"sh -c 'echo ready; exec tail -n 0 -qf {disk}'; touch {mark}"
+    with waiting("-q", disk, "--run", command) as one:
         assert first_line(one) == "ready\n"
         os.kill(one.pid, signum)
         assert one.wait(60) == 128 + signum
@@ -260,7 +261,7 @@ def test_a_server_that_dies_is_told(tool: str, disk, tmp_path, fuse) -> None:
         mentioned = processes.mentioning(str(disk), str(fuse))
         (pid,) = (line.split(":")[0] for line in mentioned if f": /usr/bin/{tool} " in line)
         os.kill(int(pid), signal.SIGKILL)
-        _, error = running.communicate(timeout=30)
+        _, error = running.communicate(timeout=120)
     assert (running.returncode, f"{tool}, which" in error) == (3, True)
     assert "id: open-server-ended" in error
     assert nothing_left(tmp_path)

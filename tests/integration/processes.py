@@ -19,7 +19,7 @@ def mentioning(*words: str) -> list[str]:
     return found
 
 
-def gone(*words: str, seconds: float = 30.0) -> bool:
+def gone(*words: str, seconds: float = 120.0) -> bool:
     """Wait until no process names any of the words; libguestfs needs a moment to notice."""
     deadline = time.monotonic() + seconds
     while mentioning(*words):

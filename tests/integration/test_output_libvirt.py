@@ -69,6 +69,7 @@ def killed(there: Place, tmp_path: Path, need_tool) -> Callable[[str, str], Path
         argv = [sys.executable, DRIVER, moment, tmp_path / "jobs", guest, there.pool, *words]
         done = subprocess.run(list(map(str, argv)), check=False)
         assert done.returncode == -signal.SIGKILL, f"the job never came to {moment}"
+        assert processes.gone(str(tmp_path / "jobs"))
         return guest
 
     return kill

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -56,13 +58,15 @@ def killed_job(engine: Engine, image: Path, jobs: Path, moment: str, *words: str
     options = [f"{flag}={word}" for flag, word in {**engine.words, "-os": "data"}.items()]
     flush = "2" if moment == "flush" else "0"
     argv = [sys.executable, DRIVER, str(jobs), str(image), flush, *options, *words]
-    process = subprocess.Popen(argv)
+    started: Future[subprocess.Popen[bytes]] = Future()
 
     def kill(what: str) -> None:
         if moment in what:
-            process.kill()
+            started.result().kill()
 
     engine.model.faults.before_answer = kill
+    process = subprocess.Popen(argv)
+    started.set_result(process)
     assert process.wait(120) == -signal.SIGKILL, f"the job never came to {moment}"
     engine.model.faults.before_answer = None
     (job,) = list_jobs(jobs)
@@ -127,15 +131,22 @@ def test_ctrl_c_leaves_nothing(engine: Engine, image: Path, tmp_path: Path) -> N
     ]
     words += ["-o", "rhv-upload", "-os", "data", "-oc", engine.url, "-op", engine.words["-op"]]
     words += ["-oo", f"rhv-cafile={engine.cafile}"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "stderr"
+    started: Future[int] = Future()
 
     def interrupt(what: str) -> None:
-        if what.endswith("/finalize"):
-            os.kill(process.pid, signal.SIGINT)
+        """The answer comes once v2v knows that it is to stop."""
+        if what.endswith("/finalize") and "stopping" not in log.read_text():
+            os.kill(started.result(), signal.SIGINT)
+            while "stopping" not in log.read_text():
+                time.sleep(0.02)
 
     engine.model.faults.before_answer = interrupt
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, out + err
+    with log.open("w") as stderr:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    started.set_result(process.pid)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 130, out + log.read_text()
     assert engine.model.disks == {}
     assert_nothing_open(engine)
 

@@ -118,6 +118,7 @@ def test_killed_copy_goes_on_where_it_was(
     argv = [sys.executable, str(DRIVER), f"flush:{flush}", str(jobs), str(guest), str(target)]
     assert subprocess.run([*argv, *words], check=False).returncode == -signal.SIGKILL
 
+    assert processes.gone(str(tmp_path))  # or the image may still be locked
     (job,) = list_jobs(jobs)
     (working,) = target.iterdir()
     written = working.stat().st_blocks * 512
@@ -148,6 +149,7 @@ def killed_in_mid_copy(host: Sshd, folder: Path, need_tool: Callable[[str], str]
     argv = [sys.executable, str(DRIVER), "flush:6", str(jobs), host.uri(guest), str(target)]
     words = ["--no-convert", "--checkpoint", str(INTERVAL), *of_ssh(host)]
     assert subprocess.run([*argv, *words], check=False).returncode == -signal.SIGKILL
+    assert processes.gone(str(folder))
     return guest
 
 
