@@ -9,10 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from v2v.events import Event
 from v2v.run import Run
+
+# A busy machine is no error of what is tested.
+hypothesis.settings.register_profile(
+    "v2v",
+    parent=hypothesis.settings.default,  # in CI it is another one
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("v2v")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +59,14 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {call.excinfo and call.excinfo.value}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def jobs_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests that run at the same time, and what else runs here, have other jobs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("V2V_JOBS", str(tmp_path_factory.mktemp("default-jobs")))
+        yield
 
 
 @pytest.fixture

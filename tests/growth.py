@@ -13,7 +13,7 @@ from pathlib import Path
 
 WARM = 2  # jobs until caches are filled and modules loaded
 JOBS = 4
-LINGER_SECONDS = 10.0  # a fake server's thread ends a little after its client
+LINGER_SECONDS = 60.0  # a fake server's thread ends a little after its client
 
 
 def kept_by(job: Callable[[], object], *, of: Collection[str] = ()) -> dict[str, int]:

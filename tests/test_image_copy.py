@@ -542,11 +542,11 @@ def test_a_server_for_one_client_is_refused_before_the_copy_if_two_are_needed(
 ) -> None:
     need_tool("nbdkit")
     monkeypatch.setattr("v2v.targets.nbd.CONNECT_SECONDS", 1.0)
-    file, socket = blank(tmp_path / "blank"), tmp_path / "socket"
-    argv = [need_tool("qemu-nbd"), "--persistent", "-f", "raw", "-k", str(socket), str(file)]
-    with subprocess.Popen(argv) as server:
+    file, socket, ready = blank(tmp_path / "blank"), tmp_path / "socket", tmp_path / "ready"
+    argv = [need_tool("qemu-nbd"), "--persistent", "-f", "raw", "-k", str(socket)]
+    with subprocess.Popen([*argv, f"--pid-file={ready}", str(file)]) as server:
         try:
-            while not socket.exists():
+            while not ready.exists():
                 assert server.poll() is None
             uri = f"nbd+unix:///?socket={socket}"
             error = refused("target-unreachable", lambda: copy(disk, uri, options=VERIFIED))
@@ -561,10 +561,10 @@ def test_a_server_that_ends_after_its_first_client_is_the_target_that_fails(
 ) -> None:
     need_tool("nbdkit")
     monkeypatch.setattr("v2v.copy.engine.RETRY_SECONDS", (0.01,))
-    file, socket = blank(tmp_path / "blank"), tmp_path / "socket"
-    argv = [need_tool("qemu-nbd"), "-f", "raw", "-k", str(socket), str(file)]
+    file, socket, ready = blank(tmp_path / "blank"), tmp_path / "socket", tmp_path / "ready"
+    argv = [need_tool("qemu-nbd"), "-f", "raw", "-k", str(socket), f"--pid-file={ready}", str(file)]
     with subprocess.Popen(argv) as server:
-        while not socket.exists():
+        while not ready.exists():
             assert server.poll() is None
         refused("target-unreachable", lambda: copy(disk, f"nbd+unix:///?socket={socket}"))
 
@@ -844,9 +844,10 @@ def test_resume_without_anything_kept_copies(disk: Path, target: Path, copy, nee
 
 
 def test_cancelling_keeps_what_was_copied(
-    tmp_path: Path, target: Path, jobs: Path, copy, small_steps: None, need_tool
+    tmp_path: Path, target: Path, jobs: Path, copy, small_steps: None, monkeypatch, need_tool
 ) -> None:
     need_tool("nbdkit")
+    monkeypatch.setattr("v2v.copy.progress.TELL_SECONDS", 0.0)  # or only its end may be told
     cancel = v2v.Cancel()
 
     def emit(event: Event) -> None:

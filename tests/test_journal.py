@@ -52,7 +52,9 @@ def test_the_last_value_of_a_key_counts(tmp_path: Path) -> None:
     journal.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(cut=st.integers(1, 10_000))
 def test_a_torn_end_is_cut_off_wherever_it_is(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "journal"

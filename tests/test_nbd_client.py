@@ -211,16 +211,22 @@ def test_a_cancelled_handshake_does_not_keep_the_server_waiting(tmp_path: Path) 
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(str(tmp_path / "s"))
         mute.listen()
-        timer = threading.Timer(0.1, cancel.cancel)
-        timer.start()
+        accepted: list[socket.socket] = []
+
+        def accept_and_cancel() -> None:
+            accepted.append(mute.accept()[0])
+            cancel.cancel()
+
+        thread = threading.Thread(target=accept_and_cancel)
+        thread.start()
         with pytest.raises(Cancelled) as caught:
             nbd_client.describe(tmp_path / "s", cancel=cancel)
-        connection, _ = mute.accept()
-        connection.settimeout(10)
+        thread.join()
+        (connection,) = accepted
+        connection.settimeout(60)
         with connection:
             assert connection.recv(1) == b""  # hung up
         assert caught.value.__traceback__ is not None
-        timer.join()
 
 
 def test_the_servers_last_words_are_the_error(run: Run) -> None:

@@ -165,7 +165,7 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
-def wait_until_gone(pids: list[int], seconds: float = 10) -> None:
+def wait_until_gone(pids: list[int], seconds: float = 60) -> None:
     """Poll the processes' file descriptors, which become readable when they end."""
     import select
 
