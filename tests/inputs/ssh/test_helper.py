@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from v2v.types import KiB, MiB
 from v2v.vmdk.store import File, Kind, Store
 
 SIZE = 40 * MiB + 12345
-END_SECONDS = 20.0
+END_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +89,16 @@ def whole(file: File, step: int = 4 * MiB) -> bytes:
 
 def programs(host: Sshd) -> list[int]:
     """Those of ours that run there."""
-    found = []
-    for pid in _children(host.pid):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if b"-IBS" in words and b"python" in words[0]:
-            found.append(pid)
-    return found
+    return [pid for pid in _children(host.pid) if is_ours(pid)]
+
+
+def is_ours(pid: int) -> bool:
+    """Also when the server there has left it alone."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return b"-IBS" in words and b"python" in words[0]
 
 
 def wait_until(done: Callable[[], bool]) -> None:
@@ -221,22 +222,31 @@ def test_a_slow_wire_carries_less_than_the_data(host: Sshd, tmp_path: Path) -> N
     path = tmp_path / "text"
     words = [os.urandom(60).hex().encode() for _ in range(200)]
     path.write_bytes(b"\n".join(random.choices(words, k=48 * MiB // 121)))
-    with through(host, rate=8 * MiB) as (wire, store):
-        assert whole(store.open(str(path))) == path.read_bytes()
-        assert wire.received() < 0.75 * path.stat().st_size
+    with through(host, rate=4 * MiB) as (wire, store):
+        file = store.open(str(path))
+
+        def received() -> int:
+            before = wire.received()
+            assert whole(file) == path.read_bytes()
+            return wire.received() - before
+
+        # A trial while the machine is busy finds nothing; the next one comes soon.
+        wait_until(lambda: received() < 0.75 * file.size)
 
 
 def test_the_program_is_killed_there(host: Sshd, disk: Path) -> None:
     others = set(programs(host))
     with opened(place_of(host, reader=SshReader.HELPER)) as store:
         file = store.open(str(disk))
+        fars = store._programs._fars  # type: ignore[attr-defined]
         with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(lambda: [whole(file) for _ in range(3)])
-            for _ in range(3):
-                wait_until(lambda: bool(set(programs(host)) - others))
-                for pid in [*set(programs(host)) - others][:2]:
-                    os.kill(pid, signal.SIGKILL)
-            assert set(done.result()) == {disk.read_bytes()}
+            for _ in range(3):  # one reading each: a range is given up that is lost again and again
+                done = pool.submit(whole, file)
+                wait_until(lambda done=done: done.done() or any(one.load for one in fars))  # type: ignore[misc]
+                for pid in set(programs(host)) - others:
+                    with suppress(ProcessLookupError):  # it was killed before
+                        os.kill(pid, signal.SIGKILL)
+                assert done.result() == disk.read_bytes()
 
 
 def test_the_connection_drops(host: Sshd, disk: Path) -> None:
@@ -278,7 +288,6 @@ def test_a_disk_of_which_little_is_read_takes_one_connection(host: Sshd, disk: P
 def test_a_program_that_says_nothing_is_ended(
     host: Sshd, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(helper_programs, "SILENT_SECONDS", 0.3)
     monkeypatch.setattr(helper_programs, "LOOK_SECONDS", 0.1)
     others = set(programs(host))
     with opened(place_of(host, reader=SshReader.HELPER)) as store:
@@ -287,13 +296,22 @@ def test_a_program_that_says_nothing_is_ended(
         first = set(programs(host)) - others
         for pid in first:
             os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: all(state(pid) == "T" for pid in first))
+        fars = [*store._programs._fars]  # type: ignore[attr-defined]
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(whole, file)
+            wait_until(lambda: all(one.load for one in fars))
+            for one in fars:  # as time passes
+                one.heard -= helper_programs.SILENT_SECONDS
             wait_until(lambda: bool(set(programs(host)) - others - first))
             assert done.result() == disk.read_bytes()
         for pid in first:
             os.kill(pid, signal.SIGCONT)  # it reads the end of its stdin
-    wait_until(lambda: not set(programs(host)) - others)
+    wait_until(lambda: not any(map(is_ours, first)) and not set(programs(host)) - others)
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_file_that_shrinks(host: Sshd, tmp_path: Path) -> None:
@@ -339,8 +357,9 @@ def test_nothing_is_left_there(host: Sshd, disk: Path) -> None:
     before, threads = set(programs(host)), threading.active_count()
     with opened(place_of(host, reader=SshReader.HELPER)) as store:
         store.open(str(disk)).read(0, 10)
-        assert set(programs(host)) - before
-    wait_until(lambda: not set(programs(host)) - before)
+        wait_until(lambda: bool(set(programs(host)) - before))
+        started = set(programs(host)) - before
+    wait_until(lambda: not any(map(is_ours, started)) and not set(programs(host)) - before)
     wait_until(lambda: threading.active_count() <= threads)
 
 
@@ -366,9 +385,10 @@ def test_nothing_is_left_there_after_sigkill(host: Sshd, disk: Path) -> None:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
-        assert set(programs(host)) - before
+        wait_until(lambda: bool(set(programs(host)) - before))
+        started = set(programs(host)) - before
         process.kill()
-    wait_until(lambda: not set(programs(host)) - before)
+    wait_until(lambda: not any(map(is_ours, started)) and not set(programs(host)) - before)
 
 
 FALSE = """\
