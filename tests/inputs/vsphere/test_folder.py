@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import random
 import subprocess
@@ -26,7 +27,7 @@ from v2v.inputs._reader.recipe import Recipe
 from v2v.inputs._reader.serve import serve_recipe
 from v2v.inputs._vsphere.folder import FolderStore, open_folder
 from v2v.inputs._vsphere.place import VspherePlace
-from v2v.inputs._vsphere.web import Limits
+from v2v.inputs._vsphere.web import Limits, Web
 from v2v.run import Run
 from v2v.types import KiB, MiB
 from v2v.vmdk import open_disk
@@ -221,8 +222,11 @@ def test_a_server_that_ends_in_the_middle_is_told_in_time(host: Host, opened) ->
 
 
 def test_a_server_that_says_nothing_is_given_up(host: Host, place: VspherePlace, opened) -> None:
-    file = opened(place, limits=replace(HASTY, silence=1.5)).open(DISK)
+    file = opened(place).open(DISK)
     host.files.always = Fault(hang=True)
+    file._web._limits = replace(HASTY, silence=1.5)  # by now: it answers the first question
+    for one in file._web._all:
+        one.close()
     with pytest.raises(SourceError) as caught:
         file.read(0, 10)
     assert "timed out" in caught.value.message
@@ -237,6 +241,28 @@ def test_a_read_is_cancelled_while_it_waits(host: Host, place: VspherePlace, ope
     with pytest.raises(Cancelled):
         file.read(0, 10)
     waiting.join()
+
+
+def test_a_read_that_is_cancelled_while_it_connects_asks_for_nothing(
+    host: Host, place: VspherePlace, opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no connection yet that could be broken, and the server may be silent for long."""
+    cancel = Cancel()
+    file = opened(place, cancel=cancel, limits=Limits()).open(DISK)
+    host.files.always = Fault(status=404)
+    connect = Web._connect
+
+    def late(web: Web, connection: http.client.HTTPSConnection) -> None:
+        cancel.cancel()
+        connect(web, connection)
+
+    monkeypatch.setattr(Web, "_connect", late)
+    asked = len(host.files.asked)
+    for one in file._web._all:
+        one.close()
+    with pytest.raises(Cancelled):
+        file.read(0, 10)
+    assert len(host.files.asked) == asked
 
 
 LIES = {

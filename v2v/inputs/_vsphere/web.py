@@ -159,6 +159,7 @@ class Web:
         self._cancel.check()
         try:
             self._connect(connection)
+            self._cancel.check()  # `break_off` may have come when there was nothing to break
             connection.request(method, url, headers=headers)
             with connection.getresponse() as answer:
                 if "Authorization" in headers and answer.status != 401:
