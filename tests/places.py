@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import signal
@@ -20,6 +21,21 @@ def tool(*argv: object) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
+@contextmanager
+def attaching() -> Iterator[None]:
+    """No other test attaches a loop device meanwhile. Two that look for a free one may open the
+    same: who does not get it is seen there for a moment, with the device open for writing."""
+    try:
+        control = os.open("/dev/loop-control", os.O_RDONLY)
+    except OSError:
+        pytest.skip("no loop devices here")
+    try:
+        fcntl.flock(control, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(control)
+
+
 class LoopDevice:
     """A file as a block device, which goes with this process, however that ends: the device is
     detached as soon as nobody has it open.
@@ -27,18 +43,20 @@ class LoopDevice:
 
     def __init__(self, file: Path, *options: str) -> None:
         argv = ["losetup", "--find", "--show", *options, str(file)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip("no loop devices here")
-        self.file = file
-        self.path = Path(done.stdout.strip())
-        self._hold()
+        with attaching():
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip("no loop devices here")
+            self.file = file
+            self.path = Path(done.stdout.strip())
+            self._hold()
 
     def attach_again(self) -> None:
         """The same name is another device."""
-        os.close(self._fd)
-        tool("losetup", self.path, self.file)
-        self._hold()
+        with attaching():
+            os.close(self._fd)
+            tool("losetup", self.path, self.file)
+            self._hold()
 
     def close(self) -> None:
         os.close(self._fd)
