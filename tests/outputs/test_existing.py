@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fakes import nbd_server
-from tests.fakes.nbd_server import Act, Command, NbdServer
+from tests.fakes.nbd_server import Act, Answer, Command, NbdServer
+from tests.fakes.nbd_wire import Request
 from tests.outputs.migrating import Jobs, refused
 from tests.places import loop_devices, nbd_servers
+from v2v.copy.ledger import Ledger
+from v2v.extents import Extent, Ranges
 from v2v.types import MiB
 
 FULL = bytes(510) + b"\x55\xaa" + os.urandom(16 * MiB - 512)  # a disk, by its first sector
@@ -27,7 +33,30 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NbdServe
     monkeypatch.setattr("v2v.copy.fetch.RETRY_SECONDS", (0.01,))
     with nbd_server.serve(tmp_path, FULL, "broken") as one:
         one.fault(Act.ERROR, start=12 * MiB, end=13 * MiB)
+        fail_late(one, monkeypatch)
         yield one
+
+
+def fail_late(server: NbdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end is read when the half of what comes before it is recorded."""
+    recorded, half = Ranges(), threading.Event()
+    record, handle = Ledger.record, server.handle
+
+    def told(ledger: Ledger, phase: str, extents: Iterable[Extent]) -> None:
+        known = tuple(extents)
+        record(ledger, phase, known)
+        recorded.update(known)
+        if recorded.length >= 6 * MiB:
+            half.set()
+
+    def late(request: Request, *more: Any) -> Answer:
+        end = request.offset + request.length
+        if request.command is Command.READ and request.offset < 13 * MiB and end > 12 * MiB:
+            half.wait(60)
+        return handle(request, *more)
+
+    monkeypatch.setattr(Ledger, "record", told)
+    monkeypatch.setattr(server, "handle", late)
 
 
 @pytest.fixture(params=["nbd", "block"])
@@ -152,6 +181,8 @@ def killed(tmp_path: Path, need_tool) -> Iterator[Killed]:
         with subprocess.Popen([*argv, "--jobs-dir", jobs.folder]) as job:
             target.wait_until_stalled(120)
             job.kill()
+        while target.connections:  # what it had sent is still read
+            time.sleep(0.01)
         target.release()
         yield Killed(jobs, target)
 
