@@ -163,12 +163,24 @@ def test_an_export_that_holds_something(jobs, disk, target, servers) -> None:
     assert target.read_bytes() == CONTENT
 
 
-def test_a_server_that_falls_silent_is_not_waited_for(jobs, disk, tmp_path: Path) -> None:
+def test_a_server_that_falls_silent_is_not_waited_for(
+    jobs, disk, tmp_path: Path, monkeypatch
+) -> None:
     """It answers what it has data of, and never what that is."""
+
+    class Impatient(nbd_client.ExportReader):
+        """Once it is connected: that takes as long as a busy machine needs."""
+
+        def read(self, offset: int, length: int) -> bytes:
+            assert self._stall == 60.0
+            self._stall = 0.3
+            return super().read(offset, length)
+
+    monkeypatch.setattr(nbd_client, "ExportReader", Impatient)
     with nbd_server.serve(tmp_path, bytes(ROOM - 8) + b"precious", "silent") as server:
         server.fault(Act.STALL)
         uri = f"nbd+unix:///?socket={server.path}"
-        options = CopyOptions(stall_timeout=3.0)  # a handshake takes less, on a busy host, too
+        options = CopyOptions(stall_timeout=60.0)
         error = refused(
             "target-unreachable", lambda: jobs.convert(disk, {"-os": uri}, copy=options)
         )
