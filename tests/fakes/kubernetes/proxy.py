@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from tests.fakes.kubernetes.server import Handler
 
@@ -34,7 +35,7 @@ def proxy_handler(fake: Fake) -> type[Handler]:
             if fake.answers:
                 self.answer(*fake.answers.pop(0))
                 return
-            sent = fake.folder / f"sent-{name}"
+            sent = fake.folder / f"sent-{uuid4()}"  # one whose client died may still be there
             try:
                 if self._take(sent):
                     with fake.lock:

@@ -91,12 +91,12 @@ def upload(state: State, request: Request, image: str) -> tuple[int, Any]:
         content[len(content) // 2] ^= 1
     if image not in state.images:
         raise Refusal(410, "Image was deleted during upload")
-    found["status"] = "active"
     found["size"] = len(content)
     found["checksum"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
     found["os_hash_algo"] = "sha512"
     found["os_hash_value"] = hashlib.sha512(content).hexdigest()
     state.contents[image] = bytes(content)
+    found["status"] = "active"  # with all that is known of it: who sent it may have been killed
     return 204, None
 
 
