@@ -406,9 +406,16 @@ def test_a_vm_that_another_job_makes_is_let_alone(staged) -> None:
     output = staged.copied()
     staged.run.journal.put(machine.VM, machine.Machine("pve1", 100))  # and killed before it asked
     server.vms[100] = {"name": "theirs", "description": "v2v job other"}
-    done = threading.Event()
-    task = server.start("qmcreate", "100", "root@pam", lambda _: done.wait(0.3) and None)
+
+    def work(task: Task) -> None:
+        """It goes on until it was looked at."""
+        while not any(line.endswith(f"{task.upid}/status") for line in server.requests):
+            if task.stop.wait(0.01):
+                return
+
+    task = server.start("qmcreate", "100", "root@pam", work)
     output.discard(staged.disks, staged.run)
+    assert server.tasks[task].status == "stopped"  # it was waited for
     assert not server.tasks[task].stop.is_set()
     assert list(server.vms) == [100]
 
