@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.vcsim import Disk, Vcsim, Vm, vcsim
 from v2v import source_changes
+from v2v.cancel import Cancel
 from v2v.errors import Cancelled, SourceError
 from v2v.events import Event, Message, Warned
+from v2v.inputs._vsphere import changes, tasks
 from v2v.inputs._vsphere.changes import TOOLS_RUN, frozen, prepare, undo
 from v2v.inputs._vsphere.connect import Session, connect
 from v2v.inputs._vsphere.retrieve import reference
@@ -251,13 +254,27 @@ def test_what_the_server_is_asked_for_is_waited_for_although_the_job_is_cancelle
             one.call(action)
 
 
+def test_what_happens_while_we_stand_still_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, seen = 0.0, []
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def done() -> bool:
+        nonlocal now
+        seen.append(now)
+        now += 100.0  # a process may be stopped
+        return len(seen) > 1
+
+    assert tasks.wait_until(done, 10.0, Cancel())
+
+
 @pytest.mark.parametrize(
     "told", [{"guestState": "shuttingDown"}, {"toolsRunningStatus": TOOLS_RUN}]
 )
 def test_a_guest_that_is_shutting_down_is_waited_for_before_it_is_started(
-    vc: Vcsim, vm: Vm, run: Run, told: dict[str, str]
+    vc: Vcsim, vm: Vm, run: Run, told: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job was killed after it had told the guest; which may not show it yet."""
+    monkeypatch.setattr(changes, "HEARD_SECONDS", 120.0)  # however slow the machine is
     change(vc, vm, Running.SHUTDOWN, run)
     vm.power(on=True)
     for name, value in told.items():

@@ -109,11 +109,16 @@ def _endless(session: Session, what: str, seconds: float) -> SourceError:
 
 
 def wait_until(done: Callable[[], bool], seconds: float, cancel: Cancel) -> bool:
-    """Look again and again; False if it is not so within `seconds`."""
+    """Look again and again; False if it is not so within `seconds`.
+
+    There is a look when they are over, however long v2v itself stood still.
+    """
     until, pause = time.monotonic() + seconds, FIRST_LOOK
-    while not done():
-        if time.monotonic() > until:
+    while True:
+        over = time.monotonic() > until
+        if done():
+            return True
+        if over:
             return False
         cancel.wait(pause)
         pause = min(2 * pause, LOOKS)
-    return True
