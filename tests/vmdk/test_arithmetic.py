@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from v2v.extents import Extent, merge
@@ -53,6 +53,7 @@ def test_a_grain_in_the_header_is_odd_where_it_does_not_mean_zeroes() -> None:
         sector_runs(struct.pack("<2I", 0, 1), 2, 2, zero=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 12) | st.integers(0, 0xFFFFFFFF), min_size=1, max_size=60))
 def test_runs_of_sectors_tell_what_the_table_does(entries: list[int]) -> None:
     raw = struct.pack(f"<{len(entries)}I", *entries)
@@ -94,6 +95,7 @@ def test_odd_entries_of_sesparse(entry: int) -> None:
             sesparse_runs(struct.pack(f"<{len(entries)}Q", *entries), len(entries), 0)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from([0, ZEROED, UNMAPPED]) | st.integers(4090, 4100).map(number),

@@ -138,6 +138,7 @@ def test_damaged_descriptors(
         path.write_bytes(good)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 @example(b"")
 @example(b"KDMV")

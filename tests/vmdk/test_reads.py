@@ -20,7 +20,7 @@ from v2v.vmdk.reads import Reads
 from v2v.vmdk.tables import Cache
 
 NOISE = random.Random(0).randbytes(16 * MiB)
-WAIT = 30  # seconds: what hangs fails
+WAIT = 120  # seconds: what hangs fails
 
 
 @pytest.fixture

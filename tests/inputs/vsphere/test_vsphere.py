@@ -179,8 +179,8 @@ def test_a_host_that_does_not_answer_ends_with_the_job(run: Run, password: Path)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def heard() -> None:
-            server.accept()
-            run.cancel.cancel()
+            with server.accept()[0]:
+                run.cancel.cancel()
 
         thread = threading.Thread(target=heard)
         thread.start()
