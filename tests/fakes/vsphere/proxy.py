@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
@@ -16,6 +17,7 @@ from tests.fakes.http_server import QuietServer
 from tests.fakes.vsphere.folder import COOKIE, Folder
 
 UPSTREAM_SECONDS = 60.0
+LEFT_SECONDS = 120.0
 ARRAY = re.compile(rb'XMLSchema-instance:type="ArrayOf([A-Z]\w*)">(.*?)</val>', re.DOTALL)
 NOT_PASSED_ON = ("connection", "content-length", "transfer-encoding", "host", "accept-encoding")
 
@@ -53,6 +55,27 @@ class Front(QuietServer):
         for one in list(self._connections):
             with suppress(OSError):
                 socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+    def connections(self) -> set[socket.socket]:
+        return set(self._connections)
+
+    def wait_until_left(self, *, since: set[socket.socket]) -> None:
+        """Until all is done that those asked for who have connected since, and they are gone."""
+        deadline = time.monotonic() + LEFT_SECONDS
+        with socket.create_connection(self.server_address) as last:  # taken after the others
+            while last.getsockname() not in self._peers():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        while self.connections() - since:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def _peers(self) -> set[object]:
+        found = set()
+        for one in self.connections():
+            with suppress(OSError):  # it has just left
+                found.add(one.getpeername())
+        return found
 
     def end(self) -> None:
         """Take no connection any more, and break those that there are."""
