@@ -176,6 +176,35 @@ def test_a_program_whose_connection_breaks(host: Sshd) -> None:
         assert there.run("echo again").stdout == b"again\n"
 
 
+def test_a_connection_that_breaks_and_still_looks_alive(
+    host: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the host's no to a program does not end it: it is asked whether it is there."""
+    from paramiko import Channel, SSHException
+
+    unlink, wait, broken = Channel._unlink, Channel._wait_for_event, threading.Event()
+
+    def late(channel: Any) -> None:
+        unlink(channel)
+        time.sleep(1.0)  # the thread that learns of it is held up before it tells
+
+    def breaks(channel: Any) -> None:
+        if broken.is_set():
+            wait(channel)
+            return
+        broken.set()
+        wire.cut()
+        raise SSHException("Channel closed.")
+
+    with tcp_proxy(host.port) as wire:
+        known = _known_on(wire.port, host, tmp_path)
+        place = replace(place_of(host), port=wire.port, known_hosts=known)
+        with connect(place, cancel=Cancel()) as there:
+            monkeypatch.setattr(Channel, "_unlink", late)
+            monkeypatch.setattr(Channel, "_wait_for_event", breaks)
+            assert there.run("echo again").stdout == b"again\n"
+
+
 def test_a_host_that_never_comes_back(tmp_path: Path) -> None:
     with sshd(tmp_path / "ssh") as server, tcp_proxy(server.port) as wire:
         known = _known_on(wire.port, server, tmp_path)

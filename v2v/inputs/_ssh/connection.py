@@ -29,7 +29,6 @@ BUSY_SECONDS = 5.0  # that a host may drop the first connection again and again
 START_SECONDS = 30.0  # for a program to be started
 ROOM_SECONDS = 3.0  # for others to end, where a host lets few run at once
 RUN_SECONDS = 60.0
-ENDING_SECONDS = 0.2  # in which a connection that breaks, and still looks alive, has ended
 
 
 class ProgramRefused(Exception):
@@ -160,8 +159,7 @@ class Connection:
                 self._cancel.wait(FIRST_PAUSE / 10 if self._has_room() else FIRST_PAUSE)
             except (SSHException, EOFError, OSError) as exc:
                 self._release(lane)
-                lane.transport.join(ENDING_SECONDS)
-                if lane.alive and isinstance(exc, SSHException):
+                if isinstance(exc, SSHException) and _is_there(lane):
                     raise ProgramRefused(clean(str(exc))) from exc
                 lane.transport.close()
                 if time.monotonic() > begin + self._patience:
@@ -239,6 +237,16 @@ class Connection:
                 lane.transport.close()
             with lane.lock:
                 lane.stack.close()
+
+
+def _is_there(lane: _Lane) -> bool:
+    """Whether the host answers: a connection that breaks looks alive for a moment."""
+    from paramiko import SSHException
+
+    with suppress(SSHException, EOFError, OSError):
+        lane.transport.global_request("keepalive@openssh.com", wait=True)
+        return lane.alive
+    return False
 
 
 @contextmanager
