@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.bench.servers import listening
 from tests.copy import copying
 from tests.copy.copying import noise
 from tests.fakes.nbd_server import NbdServer, serve
 from tests.imageio import Daemon
+from tests.places import nbd_servers
 from v2v.cancel import Cancel
 from v2v.copy.sinks import Feed
 from v2v.endpoint import Endpoint
@@ -64,11 +64,12 @@ def raw_target(daemon: Daemon, folder: Path, size: int) -> Iterator[tuple[Path, 
 @contextmanager
 def qcow2_target(daemon: Daemon, folder: Path, size: int) -> Iterator[tuple[Path, str]]:
     """A qcow2 image behind qemu-nbd, as on an oVirt host: several writers."""
-    path, sock = folder / "target.qcow2", daemon.folder / "nbd"
+    path, sock, ready = folder / "target.qcow2", daemon.folder / "nbd", daemon.folder / "nbd.pid"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, str(size)], check=True)
     argv = ["qemu-nbd", "--persistent", "--shared=20", "--format=qcow2", "--cache=writeback"]
-    options = ["--discard=unmap", "--detect-zeroes=unmap", f"--socket={sock}", str(path)]
-    with listening([*argv, *options], sock):
+    options = ["--discard=unmap", "--detect-zeroes=unmap", f"--socket={sock}"]
+    with nbd_servers(daemon.folder) as servers:
+        servers.start("nbd", [*argv, *options, f"--pid-file={ready}", path], ready)
         yield path, f"nbd:unix:{sock}"
 
 
