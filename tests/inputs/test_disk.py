@@ -25,6 +25,7 @@ from v2v import nbd_client, options, process
 from v2v.cancel import Cancel
 from v2v.errors import V2VError
 from v2v.events import Event, Warned
+from v2v.image import in_use
 from v2v.image.in_use import FLOCK, QEMU_WRITE_LOCK
 from v2v.inputs._plain import ImageOptions, guest_name
 from v2v.inputs.disk import DiskInput
@@ -245,6 +246,21 @@ def test_disk_open_for_writing_names_the_process(run: Run, disk: Path) -> None:
     with holding(disk, "f = open(path, 'r+b')") as pid:
         assert f"process {pid} " in str(refused(run, "source-in-use", disk))
     assert read(run, disk)
+
+
+def test_a_descriptor_that_is_closed_meanwhile_hides_no_other(
+    run: Run, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looked = in_use._for_writing, []
+
+    def closed(fdinfo: Path) -> bool:
+        looked.append(fdinfo)
+        return look(fdinfo if len(looked) > 1 else fdinfo.with_name("99999"))
+
+    with holding(disk, "f, g = open(path, 'r+b'), open(path, 'r+b')") as pid:
+        monkeypatch.setattr(in_use, "_for_writing", closed)
+        assert f"process {pid} " in str(refused(run, "source-in-use", disk))
+    assert len(looked) > 1
 
 
 def test_disk_open_for_reading_is_no_hindrance(run: Run, disk: Path) -> None:

@@ -90,7 +90,11 @@ def _same(link: Path, wanted: os.stat_result) -> bool:
 
 
 def _for_writing(fdinfo: Path) -> bool:
-    for line in fdinfo.read_text().splitlines():
+    try:
+        lines = fdinfo.read_text().splitlines()
+    except OSError:
+        return False  # it was closed meanwhile; the process may have another
+    for line in lines:
         if line.startswith("flags:"):
             return int(line.split()[1], 8) & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
     return False
