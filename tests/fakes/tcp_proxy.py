@@ -69,7 +69,7 @@ def tcp_proxy(port: int, *, round_trip: float = 0.0, rate: float = NO_LIMIT) -> 
         assert process.stdin and process.stdout
         yield Wire(int(process.stdout.readline()), process)
         process.stdin.close()  # it ends
-        process.wait(10)
+        process.wait(60)
 
 
 class Direction:

@@ -138,7 +138,7 @@ def test_the_end_does_not_wait_for_a_host_that_is_silent(
         host.files.always = Fault(hang=True)
         handle = nbd_client.connect(endpoint)
         handle.aio_pread(nbd.Buffer(512), 0)
-        assert host.files.hanging.wait(20)
+        assert host.files.hanging.wait(60)
         nbd_client.hang_up(handle)  # nbdkit waits for clients that are still there
         raise CopyError("stopped", id="copy-stalled")
     assert "killed" not in caplog.text  # after ten seconds of waiting
@@ -150,7 +150,7 @@ def test_cancelling_ends_a_start_that_hangs(host: Host, tmp_path: Path) -> None:
     cancel = Cancel()
 
     def cancel_then() -> None:
-        host.files.hanging.wait(20)
+        host.files.hanging.wait(60)
         cancel.cancel()
 
     thread = threading.Thread(target=cancel_then)
