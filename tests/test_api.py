@@ -373,6 +373,26 @@ def test_a_scratch_job_that_has_just_made_its_journal_is_left_alone(
     assert not began.exists()
 
 
+def test_two_jobs_that_remove_what_a_killed_one_left_do_not_disturb_each_other(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = tmp_path / "jobs"
+    killed = jobs / ".scratch" / "killed"
+    killed.mkdir(parents=True)
+    (killed / "journal").write_bytes(b'{"key": "n", "value": 1}\n')
+    (killed / "tmp").symlink_to(tmp_path / "v2v-gone")
+    readlink = Path.readlink
+
+    def removed_by_the_other(path: Path) -> Path:
+        shutil.rmtree(killed, ignore_errors=True)
+        return readlink(path)
+
+    monkeypatch.setattr(Path, "readlink", removed_by_the_other)
+    job = Job(input=ModuleChoice("disk"), output=ModuleChoice("null"), guests=(str(disk),))
+    assert print_source(job, jobs=jobs).name == "vm"
+    assert not killed.exists()
+
+
 def test_unknown_job(tmp_path: Path) -> None:
     with pytest.raises(V2VError) as caught:
         v2v.resume("20200101-none", jobs=tmp_path)

@@ -50,8 +50,8 @@ def _is_stale(folder: Path) -> bool:
 
 def _remove_scratch(folder: Path) -> None:
     """The journal goes last: what has one is found again, should we be killed on the way."""
-    remove_stale_tmp(folder)
     with suppress(FileNotFoundError):  # maybe another one does it too
+        remove_stale_tmp(folder)
         for path in [path for path in folder.iterdir() if path.name != "journal"]:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
