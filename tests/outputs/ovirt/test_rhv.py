@@ -444,6 +444,35 @@ def test_what_a_killed_job_has_mounted_is_unmounted_by_the_next(
     assert entries(domain) == before
 
 
+def test_who_cleans_up_meets_who_mounts(served, share, run, monkeypatch) -> None:
+    """The lock is there, and its job does not hold it yet: it looks like a killed one's."""
+    flock, met = mount.fcntl.flock, []
+
+    def cleaned_up_first(fd: int, how: int) -> None:
+        if not met:
+            met.append(fd)
+            mount.clean_up()
+        flock(fd, how)
+
+    monkeypatch.setattr(mount.fcntl, "flock", cleaned_up_first)
+    with mount.mounted(SERVER, run) as place:
+        assert met and mount.is_mounted(place)
+    assert list(served.iterdir()) == []
+
+
+def test_a_mount_that_another_process_holds_is_not_waited_for_long(
+    served, run, monkeypatch
+) -> None:
+    monkeypatch.setattr(mount, "TAKE_SECONDS", 0.2)
+    served.mkdir()
+    lock = mount._take(served / run.job_id)
+    assert lock is not None
+    try:
+        refused("target-in-use", lambda: mount.mounted(SERVER, run).__enter__())
+    finally:
+        os.close(lock)
+
+
 def test_a_share_that_is_in_use_goes_when_it_is_free(served, share, run) -> None:
     with mount.mounted(SERVER, run) as place:
         user = subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=place)

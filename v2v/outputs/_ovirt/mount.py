@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ REMOTE = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9][A-Za-z0-9._-]*):/[^\0]*")
 # A server that is gone ends in an error, as oVirt's own mounts do, rather than in a wait for ever.
 OPTIONS = "soft,timeo=100,retrans=3,retry=0,nosuid,nodev,noexec"
 SECONDS = 60.0  # for mounting, and for unmounting
+TAKE_SECONDS = 20.0  # until others have let a mount go that they took for a killed job's
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ def mounted(source: str, run: Run) -> Iterator[Path]:
     MOUNTS.mkdir(mode=0o700, parents=True, exist_ok=True)
     clean_up()
     place = MOUNTS / run.job_id
-    lock = _take(place)
+    lock = _take_own(place, run)
     if lock is None:
         raise TargetError(
             f"{place} is in use by another process",
@@ -144,6 +146,15 @@ def _no_mount(source: str, reason: str) -> TargetError:
         hint="see to the server and its exports; mounting NFS takes the package nfs-common "
         "(Debian) or nfs-utils (Fedora)",
     )
+
+
+def _take_own(place: Path, run: Run) -> int | None:
+    """The lock of this job's mount. Who cleans up may hold it for a moment, as long as we do not:
+    it looks like a killed job's."""
+    deadline = time.monotonic() + TAKE_SECONDS
+    while (lock := _take(place)) is None and time.monotonic() < deadline:
+        run.cancel.wait(0.05)
+    return lock
 
 
 def _take(place: Path) -> int | None:
