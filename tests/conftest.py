@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 from v2v.events import Event
 from v2v.run import Run
+
+UNMOUNT_SECONDS = 60.0
 
 # A busy machine is no error of what is tested.
 hypothesis.settings.register_profile(
@@ -103,7 +106,12 @@ def small(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(argv, capture_output=True, check=False).returncode:
         pytest.skip("mounting needs root")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    deadline = time.monotonic() + UNMOUNT_SECONDS
+    while (done := subprocess.run(["umount", folder], capture_output=True)).returncode:
+        assert time.monotonic() < deadline, (
+            done.stderr
+        )  # what was killed has files open for a while
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")
