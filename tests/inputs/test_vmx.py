@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -731,11 +732,12 @@ def test_a_link_to_a_vmx_means_its_folder(tmp_path: Path, read: READ) -> None:
 PLACE = RemotePlace(SshPlace(host="esxi"))
 
 OPENED: list[str] = []  # by the audit hook below, while it is on
-WATCHING: list[bool] = []
+WATCHING: list[set[int | None]] = []  # threads that were there before: they are not the test's
 
 
 def _watch(event: str, args: tuple[object, ...]) -> None:
-    if WATCHING and event == "open" and isinstance(args[0], str | bytes):
+    ours = any(threading.get_ident() not in others for others in WATCHING)
+    if ours and event == "open" and isinstance(args[0], str | bytes):
         OPENED.append(args[0] if isinstance(args[0], str) else args[0].decode(errors="replace"))
 
 
@@ -788,7 +790,7 @@ def test_any_file_is_a_vm_or_an_error_and_opens_nothing_of_the_host(
     text = "".join(f'snapshot0.{key} = "{value}"\n' for key, value in vmsd)
     (folder / "web.vmsd").write_text(text, errors="replace")
     OPENED.clear()
-    WATCHING.append(True)
+    WATCHING.append({one.ident for one in threading.enumerate()} - {threading.get_ident()})
     try:
         for snapshot in (None, "snapshot 1"):
             read_or_refused(folder / "web.vmx", run, snapshot)

@@ -101,8 +101,8 @@ def test_a_file(store: ListingStore, disk: Path) -> None:
 
 def test_threads_read_at_once(store: ListingStore, disk: Path) -> None:
     file = store.open(str(disk))
-    random.seed(1)
-    ranges = [(random.randrange(len(CONTENT)), random.randrange(300 * KiB)) for _ in range(60)]
+    chance = random.Random(1)
+    ranges = [(chance.randrange(len(CONTENT)), chance.randrange(300 * KiB)) for _ in range(60)]
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda one: file.read(*one), ranges))
     assert found == [CONTENT[offset : offset + length] for offset, length in ranges]
