@@ -8,7 +8,7 @@ import pytest
 
 from v2v.cancel import Cancel
 from v2v.coordinator.copying import all_done
-from v2v.errors import CopyError
+from v2v.errors import Cancelled, CopyError
 
 
 def test_disks_are_copied_side_by_side() -> None:
@@ -45,6 +45,20 @@ def test_the_first_error_stops_the_others_and_is_the_one_told() -> None:
     with pytest.raises(CopyError, match="disk 2"):
         all_done(action, range(2), stop, parallel=2)
     assert stop.cancelled
+
+
+def test_what_fails_because_all_is_stopped_is_not_told_instead_of_the_cause() -> None:
+    stop = Cancel()
+
+    def action(number: int) -> None:
+        if number == 1:
+            raise CopyError("disk 2: cannot read", id="copy-read")
+        with pytest.raises(Cancelled):
+            stop.wait(60)
+        raise CopyError("disk 1: its connection was closed", id="copy-read")
+
+    with pytest.raises(CopyError, match="disk 2"):
+        all_done(action, range(2), stop, parallel=2)
 
 
 def test_what_has_not_begun_when_one_fails_never_begins() -> None:

@@ -239,10 +239,11 @@ def all_done(
     with ThreadPoolExecutor(parallel, thread_name_prefix="copy") as pool:
         tasks = [pool.submit(action, number) for number in numbers]
         try:
-            wait(tasks, return_when=FIRST_EXCEPTION)
+            first = wait(tasks, return_when=FIRST_EXCEPTION).done
         finally:
             if not all(task.done() for task in tasks):
                 stop.cancel()
                 pool.shutdown(wait=False, cancel_futures=True)
-    raise_cause(e for task in tasks if not task.cancelled() and (e := task.exception()))
+    tasks_by_end = sorted(tasks, key=lambda task: task not in first)  # the cause comes first
+    raise_cause(e for task in tasks_by_end if not task.cancelled() and (e := task.exception()))
     return [task.result() for task in tasks]
