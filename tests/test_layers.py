@@ -29,6 +29,7 @@ ROWS = {
         "v2v.job",
         "v2v.options",
         "v2v.process",
+        "v2v.file_locks",
         "v2v.journal",
         "v2v.logs",
         "v2v.run",

@@ -10,10 +10,8 @@ options that hold them name a file.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
-import struct
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -22,13 +20,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from v2v import file_locks
 from v2v.errors import JobError
 
 T = TypeVar("T")
-
-FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
-# Of the whole file, and of this open file alone, as flock's; but who only looks need not take it.
-WRITE_LOCK = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 class Journal:
@@ -38,15 +33,13 @@ class Journal:
         self.path = path
         created = not path.exists()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, WRITE_LOCK)
-        except (BlockingIOError, PermissionError):
+        if not file_locks.lock(self._fd):
             os.close(self._fd)
             raise JobError(
                 f"job {path.parent.name} is running in another process",
                 id="job-running",
                 hint="wait for it, or stop that process first",
-            ) from None
+            )
         if created:
             sync_folder(path.parent)
         self._lock = threading.Lock()
@@ -154,10 +147,9 @@ def is_locked(path: Path) -> bool:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, WRITE_LOCK)
+        return file_locks.is_locked(fd)
     finally:
         os.close(fd)
-    return bool(struct.unpack(FLOCK, answer)[0] != fcntl.F_UNLCK)
 
 
 def sync_folder(folder: Path) -> None:

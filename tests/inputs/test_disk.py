@@ -25,8 +25,9 @@ from v2v import nbd_client, options, process
 from v2v.cancel import Cancel
 from v2v.errors import V2VError
 from v2v.events import Event, Warned
+from v2v.file_locks import FLOCK
 from v2v.image import in_use
-from v2v.image.in_use import FLOCK, QEMU_WRITE_LOCK
+from v2v.image.in_use import QEMU_WRITE_LOCK
 from v2v.inputs._plain import ImageOptions, guest_name
 from v2v.inputs.disk import DiskInput
 from v2v.run import Run

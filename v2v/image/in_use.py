@@ -11,12 +11,12 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from v2v import file_locks
 from v2v.errors import SourceError
 
 # QEMU holds shared locks on byte 100 + n for each permission n it uses (block/file-posix.c);
 # BLK_PERM_WRITE is bit 1. They are seen across containers and, on NFS, across hosts.
 QEMU_WRITE_LOCK = 101
-FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
 LOOP_GET_STATUS64 = 0x4C05  # linux/loop.h
 LOOP_INFO_BYTES = 232  # struct loop_info64, which begins with the file's device and inode
 
@@ -101,14 +101,12 @@ def _for_writing(fdinfo: Path) -> bool:
 
 
 def _locked_by_qemu(path: Path) -> str | None:
-    question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, QEMU_WRITE_LOCK, 1, 0)
     with path.open("rb") as file:
         try:
-            answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, question)
+            if not file_locks.is_locked(file.fileno(), QEMU_WRITE_LOCK, 1):
+                return None
         except OSError:
             return None  # a filesystem without locks
-    if struct.unpack(FLOCK, answer)[0] == fcntl.F_UNLCK:
-        return None
     return "QEMU holds a lock on it for writing, perhaps on another host or in a container"
 
 
