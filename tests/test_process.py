@@ -89,6 +89,15 @@ def test_a_server_that_ignores_sigterm_is_killed(
     assert one.returncode == -signal.SIGKILL
 
 
+def test_a_server_that_forgets_a_sigterm_gets_another(tmp_path: Path) -> None:
+    """As a qemu-nbd does between its pid file and its main loop."""
+    ready, log = tmp_path / "ready", tmp_path / "log"
+    script = f"trap 'trap \"exit 3\" TERM' TERM; echo > {ready}; while :; do sleep 0.1; done"
+    with process.server(["sh", "-c", script], log_file=log) as one:
+        process.wait_until_ready(ready, one, log, cancel=Cancel())
+    assert one.returncode == 3
+
+
 def test_a_server_that_ends_at_once_tells_why(tmp_path: Path) -> None:
     log = tmp_path / "web.log"
     with (

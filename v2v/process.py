@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from v2v.cancel import Cancel
@@ -45,6 +45,7 @@ OPENSTACK_SECRETS = (
 
 SERVERS = ("nbdkit", "qemu-nbd", "nbdfuse")  # what show disks; see ended_server
 START_SECONDS = 60.0
+AGAIN_SECONDS = 1.0  # then SIGTERM is sent again: a qemu-nbd that has just begun may forget one
 STOP_SECONDS = 10.0  # a server that has not ended this long after SIGTERM is killed
 
 # Tool: (Debian package, RPM package).
@@ -236,14 +237,15 @@ def _read_if_there(path: Path) -> str:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL; returns when the process is gone."""
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        log.warning("%s did not end after SIGTERM; killed", process.args)
-        process.kill()
-        process.wait()
+    """SIGTERM, twice if need be, then SIGKILL; returns when the process is gone."""
+    for seconds in (AGAIN_SECONDS, STOP_SECONDS):
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return
+    log.warning("%s did not end after SIGTERM; killed", process.args)
+    process.kill()
+    process.wait()
 
 
 def wait_until_ready(
