@@ -106,11 +106,9 @@ def small(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(argv, capture_output=True, check=False).returncode:
         pytest.skip("mounting needs root")
     yield folder
-    deadline = time.monotonic() + UNMOUNT_SECONDS
+    deadline = time.monotonic() + UNMOUNT_SECONDS  # what was killed has files open for a while
     while (done := subprocess.run(["umount", folder], capture_output=True)).returncode:
-        assert time.monotonic() < deadline, (
-            done.stderr
-        )  # what was killed has files open for a while
+        assert time.monotonic() < deadline, done.stderr
         time.sleep(0.1)
 
 

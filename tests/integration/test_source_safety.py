@@ -357,9 +357,8 @@ def test_killed_at_a_random_moment(seed: int, place: Place) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
-    place.vc.front.wait_until_left(
-        since=before
-    )  # or a snapshot that it asked for may come after `undo`
+    # Or a snapshot that it asked for may come after `undo`.
+    place.vc.front.wait_until_left(since=before)
     for job in v2v.list_jobs(place.jobs):
         v2v.undo(job.job_id, jobs=place.jobs)
     assert place.is_as_before()
