@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from v2v.outputs._libvirt import sink as sinks
 from v2v.outputs._libvirt.disks import Disks, device_sink
 from v2v.outputs._libvirt.sink import VolumeSink
 from v2v.outputs._libvirt.volumes import Volume, Way, known_volumes
-from v2v.types import DiskFormat, KiB, MiB
+from v2v.types import CopyResult, DiskFormat, KiB, MiB
 
 __all__ = ["libvirtd"]
 
@@ -417,6 +418,27 @@ def test_an_image_that_fills_the_pool_is_told(libvirtd, small: Path, tmp_path, r
         assert error.value.id == "target-full"
         (small / "other").unlink()
         output.finalize(source, GUEST, targets, run)
+
+
+@pytest.mark.parametrize("zeroes", [0, 600 * KiB])
+def test_an_error_that_the_daemon_forgets_to_tell_is_noticed(
+    there: Place, zeroes: int, tmp_path, run, monkeypatch
+) -> None:
+    """As of a full pool: what came behind it is not written."""
+    source = make_source(tmp_path, 2 * MiB)
+    content = os.urandom(2 * MiB - zeroes) + bytes(zeroes)
+    (tmp_path / "source-0").write_bytes(content)
+    forgotten, send = iter([True]), sinks._send
+
+    def forgetful(stream: Any, block: memoryview, connection: Any) -> None:
+        send(stream, memoryview(bytes(len(block))) if next(forgotten, False) else block, connection)
+
+    monkeypatch.setattr(sinks, "_send", forgetful)
+    monkeypatch.setattr("v2v.copy.engine.RETRY_SECONDS", (0.1,))
+    output = there.output(**{"-oo upload": ""})
+    copy(output, source, create(output, source, run), run)
+    assert run.journal.get("copied:0", CopyResult).retries == 1
+    assert (there.folder / "demo-sda").read_bytes() == content
 
 
 def test_a_silent_host_is_given_up(there: Place, tmp_path, run, monkeypatch) -> None:
